@@ -1,0 +1,8 @@
+"""The one kind of error that is the user's to mend."""
+
+
+class NonegError(Exception):
+    """Bad input: one sentence that names the thing and the way out.
+
+    The command line prints the sentence and exits with code 2, without a traceback.
+    """
