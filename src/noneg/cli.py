@@ -1,0 +1,159 @@
+"""The command line: `noneg train | evaluate | embed | list`.
+
+What needs torch is imported inside the command that needs it, so that help comes at once.
+"""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from noneg._version import __version__
+from noneg.errors import NonegError
+
+HELP = """\
+usage: noneg COMMAND [...]
+
+Train an image encoder on your own unlabelled images, without negative pairs.
+
+commands:
+  train [DATA]                    train an encoder and say how good it is
+  train --resume RUN              go on with a run that was stopped
+  evaluate RUN DATA               score a run's encoder on labelled images
+  embed RUN DATA --out FILE       write an embedding for every image, as Parquet
+  list methods|backbones          what there is to choose from
+
+DATA is a folder of images, a .npy or .npz file, a name such as cifar10, or shapes (built in).
+
+  noneg COMMAND --help            the settings of a command
+  noneg --version                 the version
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        raise NonegError(f"{message}; see {self.prog} --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code: 0, 2 for bad input, 130 for Ctrl-C."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if given[0] in ("-V", "--version"):
+        print(f"noneg {__version__}")
+        return 0
+    try:
+        if given[0] not in COMMANDS:
+            raise NonegError(f"no command '{given[0]}'; there are: {', '.join(COMMANDS)}")
+        COMMANDS[given[0]](given[1:])
+    except NonegError as error:
+        print(f"noneg: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt as interrupt:
+        print(f"noneg: stopped. {interrupt}".rstrip(), file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+    return 0
+
+
+def train(arguments: list[str]) -> None:
+    """`noneg train [DATA] [--setting value ...]`."""
+    from noneg.training.command_line import parse_resume, parse_train
+
+    if (directory := parse_resume(arguments)) is not None:
+        from noneg.training.run import resume
+
+        resume(directory)
+        return
+    config = parse_train(arguments)
+    from noneg.training.run import start
+
+    start(config)
+
+
+def evaluate(arguments: list[str]) -> None:
+    """`noneg evaluate RUN DATA`."""
+    parser = _Parser(prog="noneg evaluate", description="Score a run's encoder on DATA.")
+    parser.add_argument("run", metavar="RUN", help="a run's directory")
+    parser.add_argument(
+        "data", metavar="DATA", help="labelled images: class folders, a .npz, a name"
+    )
+    parser.add_argument(
+        "--bank",
+        metavar="DATA",
+        help="labelled images that the probes learn from; by default the run's own images where "
+        "they have these labels, else four fifths of DATA",
+    )
+    parser.add_argument(
+        "--images", type=int, default=10_000, help="use at most so many of each (default: 10000)"
+    )
+    parser.add_argument("--out", metavar="FILE", help="also write the scores as JSON")
+    chosen = parser.parse_args(arguments)
+    from noneg.evaluation.command import evaluate_run
+
+    evaluate_run(
+        Path(chosen.run),
+        chosen.data,
+        bank=chosen.bank,
+        images=chosen.images,
+        out=Path(chosen.out) if chosen.out else None,
+    )
+
+
+def embed(arguments: list[str]) -> None:
+    """`noneg embed RUN DATA --out FILE`."""
+    parser = _Parser(prog="noneg embed", description="Write one embedding an image, as Parquet.")
+    parser.add_argument("run", metavar="RUN", help="a run's or an encoder's directory")
+    parser.add_argument("data", metavar="DATA", help="a folder, a .npy or .npz file, or a name")
+    parser.add_argument("--out", metavar="FILE", required=True, help="the Parquet file")
+    parser.add_argument("--batch-size", type=int, default=256, help="images at once (default: 256)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda ... (default: auto)")
+    parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")
+    chosen = parser.parse_args(arguments)
+    from noneg.encoder import load, write_parquet
+
+    encoder = load(chosen.run)
+    rows = write_parquet(
+        Path(chosen.out),
+        encoder,
+        chosen.data,
+        batch_size=chosen.batch_size,
+        device=chosen.device,
+        strict=chosen.strict,
+        progress=True,
+    )
+    print(f"{rows} embeddings of {encoder.info.features} numbers written to {chosen.out}")
+
+
+def list_names(arguments: list[str]) -> None:
+    """`noneg list methods|backbones [PATTERN]`."""
+    parser = _Parser(prog="noneg list", description="What there is to choose from.")
+    parser.add_argument("kind", metavar="methods|backbones", choices=("methods", "backbones"))
+    parser.add_argument("pattern", nargs="?", default="*", help="such as 'resnet*'")
+    chosen = parser.parse_args(arguments)
+    if chosen.kind == "methods":
+        from noneg.methods import find_method, list_methods
+
+        for name in list_methods():
+            print(f"{name:14} {find_method(name).summary}")
+        return
+    from noneg.backbones import list_backbones
+
+    names = list_backbones(chosen.pattern)
+    if not names:
+        raise NonegError(f"no backbone matches '{chosen.pattern}'; noneg list backbones shows all")
+    print("\n".join(names))
+
+
+COMMANDS: dict[str, Callable[[list[str]], None]] = {
+    "train": train,
+    "evaluate": evaluate,
+    "embed": embed,
+    "list": list_names,
+}

@@ -1,0 +1,481 @@
+"""The artefact people keep: an encoder, and everything needed to use it.
+
+On disk it is a directory of two files: `encoder.safetensors` (the backbone's weights, float32) and
+`encoder.json` (`EncoderInfo`). Reading them runs no code from them, and needs neither the training
+configuration nor Lightning.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from jaxtyping import Float32, UInt8
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+from torch.utils.data import Dataset
+from tqdm import tqdm
+
+from noneg._version import __version__
+from noneg.backbones import build_backbone
+from noneg.errors import NonegError
+from noneg.images import ImageSource, Skipped, find_source, stream_images
+from noneg.images.folder import FolderSource
+from noneg.images.source import printable
+
+FORMAT = 1
+"""Of `encoder.json`; it rises when an older noneg could no longer read it right."""
+
+WEIGHTS = "encoder.safetensors"
+INFO = "encoder.json"
+
+Data = str | os.PathLike[str] | np.ndarray | Tensor | Dataset[Any]
+
+_BYTES_PER_ROW_GROUP = 2**24
+
+
+def _today() -> str:
+    return datetime.now(UTC).date().isoformat()
+
+
+@final
+@dataclass(frozen=True)
+class EncoderInfo:
+    """What has to be known to use an encoder's weights, and where they come from.
+
+    Attributes:
+        backbone: a name that `noneg.backbones.build_backbone` takes.
+        channels: of the images.
+        size: side of the square that enters the backbone, in pixels.
+        stored_size: side at which images are decoded, in pixels; resized to `size` if different.
+        mean: of each channel over the training images; white is 1.
+        std: of each channel likewise.
+        features: D, the length of an embedding.
+        method: that trained it.
+        data: what it was trained on, in words and numbers that JSON can hold.
+        noneg: version that wrote it.
+        created: date, as YYYY-MM-DD in UTC.
+        scores: for the trained encoder and each baseline, each probe's accuracy in [0, 1]; None
+            where there were no labels.
+    """
+
+    backbone: str
+    channels: int
+    size: int
+    stored_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    features: int
+    method: str
+    data: dict[str, Any] = field(default_factory=dict)
+    noneg: str = __version__
+    created: str = field(default_factory=_today)
+    scores: dict[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no image can be normalised with."""
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise NonegError(
+                f"An encoder of {self.channels} channels needs one mean and one std each, but got "
+                f"{len(self.mean)} and {len(self.std)}; give {self.channels} of both."
+            )
+        if min(self.channels, self.size, self.stored_size, self.features) < 1 or min(self.std) <= 0:
+            raise NonegError(
+                f"An encoder's channels, sizes, features and std are above 0, but got channels "
+                f"{self.channels}, sizes {self.size} and {self.stored_size}, features "
+                f"{self.features}, std {self.std}; correct them."
+            )
+
+
+@final
+class Encoder:
+    """A backbone in evaluation mode, and how images have to be prepared for it.
+
+    Args:
+        module: float [B, C, S, S] -> [B, D]. It is put into evaluation mode and not copied: give
+            a copy if its training goes on.
+        info: what the images have to be like.
+    """
+
+    def __init__(self, module: nn.Module, info: EncoderInfo) -> None:
+        self.module = module.eval()
+        self.info = info
+
+    def embed(
+        self,
+        data: Data,
+        *,
+        batch_size: int = 256,
+        device: str | torch.device = "auto",
+        progress: bool = False,
+        skip_unreadable: bool = False,
+    ) -> Float32[np.ndarray, "images features"]:
+        """One vector for each image, in the order of the images.
+
+        A folder's images are ordered by path. An embedding depends on its image alone, but for float
+        rounding, which may differ between batch sizes and devices.
+
+        Args:
+            data: a folder, an array uint8 [N, H, W] or [N, H, W, C], a tensor [N, C, H, W], a
+                Dataset, a file or a name: whatever `noneg.images.find_source` takes.
+            batch_size: images at once; takes memory, changes nothing.
+            device: "auto" takes a GPU where there is one.
+            progress: show a bar on stderr.
+            skip_unreadable: leave images out that cannot be read, so that there are fewer rows;
+                `embed_stream` tells which.
+
+        Returns:
+            float32 [N, D].
+
+        Raises:
+            NonegError: the data cannot be found, or an image cannot be read.
+        """
+        source = find_source(data)
+        embeddings = np.empty((len(source), self.info.features), dtype=np.float32)
+        skipped: list[Skipped] = []
+        filled = 0
+        for _, block in self._stream(source, batch_size, device, progress, False, skipped):
+            embeddings[filled : filled + len(block)] = block
+            filled += len(block)
+        if skipped and not skip_unreadable:
+            raise NonegError(
+                f"{len(skipped)} of the {len(source)} images of the {source.description} cannot be "
+                f"read, the first {printable(skipped[0].name)} ({printable(skipped[0].reason)}): "
+                f"mend or remove them, or give skip_unreadable=True to leave them out."
+            )
+        return embeddings if filled == len(source) else embeddings[:filled].copy()
+
+    def embed_stream(
+        self,
+        data: Data,
+        *,
+        batch_size: int = 256,
+        device: str | torch.device = "auto",
+        progress: bool = False,
+        strict: bool = False,
+    ) -> Iterator[tuple[list[str], Float32[np.ndarray, "batch features"]]]:
+        """Like `embed`, batch by batch, in memory that does not grow with the number of images.
+
+        Args:
+            data: as for `embed`.
+            batch_size: images at once.
+            device: "auto" takes a GPU where there is one.
+            progress: show a bar on stderr.
+            strict: whether an unreadable image is an error; otherwise it is left out.
+
+        Returns:
+            An iterator over (the B images' names, float32 [B, D]): paths within the folder, or
+            indices.
+
+        Raises:
+            NonegError: the data cannot be found, or no image can be read; strict, or one cannot.
+        """
+        source = find_source(data)
+        for indices, block in self._stream(source, batch_size, device, progress, strict, []):
+            yield [source.name(index) for index in indices], block
+
+    def pixels_to_features(
+        self, pixels: UInt8[Tensor, "batch channels side side"]
+    ) -> Float32[Tensor, "batch features"]:
+        """Embed images that are decoded already, on the device they are on.
+
+        Resized to `info.size` (bilinear, antialiased), divided by 255, normalised, in float32 without
+        autocast, so that embeddings can be compared between machines.
+
+        Args:
+            pixels: uint8 [B, C, S, S], of any S.
+
+        Returns:
+            float32 [B, D], on the same device, without gradient.
+
+        Raises:
+            NonegError: the images have another number of channels.
+        """
+        info = self.info
+        if pixels.shape[1] != info.channels:
+            raise NonegError(
+                f"This encoder takes images of {info.channels} channels, but these have "
+                f"{pixels.shape[1]}; convert them first."
+            )
+        device = pixels.device
+        self.module.to(device)
+        # Not inference_mode: its tensors could not enter a graph, such as a head's trained on them.
+        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+            images = pixels.to(torch.float32) / 255
+            if pixels.shape[-1] != info.size:
+                images = interpolate(
+                    images, size=(info.size, info.size), mode="bilinear", antialias=True
+                )
+            mean = torch.tensor(info.mean, dtype=torch.float32, device=device)[:, None, None]
+            std = torch.tensor(info.std, dtype=torch.float32, device=device)[:, None, None]
+            images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+            features: Tensor = self.module(images)
+            return features.float()
+
+    def save(self, directory: str | os.PathLike[str]) -> None:
+        """Write `encoder.safetensors` and `encoder.json`; each appears whole or not at all.
+
+        Raises:
+            NonegError: they cannot be written.
+        """
+        directory = Path(directory)
+        # Copies, because safetensors refuses tensors that share memory.
+        weights = {
+            name: (value.float() if value.is_floating_point() else value)
+            .detach()
+            .cpu()
+            .clone(memory_format=torch.contiguous_format)
+            for name, value in self.module.state_dict().items()
+        }
+        fields = {"format": FORMAT, **dataclasses.asdict(self.info)}
+        try:
+            text = json.dumps(fields, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+        except (TypeError, ValueError) as error:
+            raise NonegError(
+                f"The encoder's info cannot be written as JSON ({error}); give plain numbers, text, "
+                f"lists and dicts."
+            ) from error
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            with _whole_or_not_at_all(directory / WEIGHTS) as unfinished:
+                save_file(weights, unfinished, metadata={"format": "pt"})
+            with _whole_or_not_at_all(directory / INFO) as unfinished:
+                unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+        except (OSError, SafetensorError) as error:
+            raise NonegError(
+                f"The encoder cannot be written to {printable(str(directory))} ({error}): choose "
+                f"another place or make room."
+            ) from error
+
+    def _stream(
+        self,
+        source: ImageSource,
+        batch_size: int,
+        device: str | torch.device,
+        progress: bool,
+        strict: bool,
+        skipped: list[Skipped],
+    ) -> Iterator[tuple[list[int], Float32[np.ndarray, "batch features"]]]:
+        """Batches of (indices, features); fills `skipped` on the way."""
+        target = _device(device)
+        batches = stream_images(
+            source,
+            channels=self.info.channels,
+            size=self.info.stored_size,
+            batch_size=batch_size,
+            strict=strict,
+            on_skip=skipped.append,
+        )
+        with tqdm(total=len(source), unit=" images", desc="embedding", disable=not progress) as bar:
+            for pixels, indices in batches:
+                yield (
+                    indices,
+                    self.pixels_to_features(torch.from_numpy(pixels).to(target)).cpu().numpy(),
+                )
+                # Images that are left out count as done.
+                bar.update(indices[-1] + 1 - bar.n)
+
+
+def load(path: str | os.PathLike[str]) -> Encoder:
+    """Read an encoder, on the CPU.
+
+    Args:
+        path: the encoder's directory, or a run's, which holds it as `encoder/`.
+
+    Raises:
+        NonegError: there is no encoder, a file is damaged, or it is newer than this noneg.
+    """
+    directory = Path(path).expanduser()
+    if not (directory / INFO).exists() and (directory / "encoder").is_dir():
+        directory = directory / "encoder"
+    for name in (INFO, WEIGHTS):
+        if not (directory / name).is_file():
+            raise NonegError(
+                f"There is no encoder in {printable(os.fspath(path))}: {name} is missing; give a run's "
+                f"directory or its encoder's."
+            )
+    info = _read_info(directory / INFO)
+    try:
+        weights = load_file(directory / WEIGHTS)
+    except (SafetensorError, OSError) as error:
+        raise NonegError(
+            f"{printable(str(directory / WEIGHTS))} is damaged ({error}): copy it again or train again."
+        ) from error
+    # The fresh weights are overwritten, so drawing them should not show.
+    with torch.random.fork_rng(devices=[]):
+        module = build_backbone(info.backbone, channels=info.channels, size=info.size)
+    try:
+        module.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise NonegError(
+            f"The weights in {printable(str(directory))} do not fit its backbone {info.backbone} "
+            f"({reason}): the two files are of different encoders, or timm has changed it."
+        ) from error
+    if module.num_features != info.features:
+        raise NonegError(
+            f"{printable(str(directory / INFO))} says {info.features} features, but backbone "
+            f"{info.backbone} gives {module.num_features}: restore the file as it was written."
+        )
+    return Encoder(module, info)
+
+
+def write_parquet(
+    path: str | os.PathLike[str],
+    encoder: Encoder,
+    data: Data,
+    *,
+    batch_size: int = 256,
+    device: str | torch.device = "auto",
+    strict: bool = False,
+    progress: bool = False,
+) -> int:
+    """Embed images into a Parquet file, in memory that does not grow with their number.
+
+    Columns: `path` (string, within the folder, with forward slashes) for a folder, else `index`
+    (int64); and `embedding` (fixed-size list of D float32). The file appears when it is complete.
+
+    Args:
+        path: of the file; replaced if it is there.
+        encoder: that makes the embeddings.
+        data: as for `Encoder.embed`.
+        batch_size: images at once.
+        device: "auto" takes a GPU where there is one.
+        strict: whether an unreadable image is an error; otherwise it is left out.
+        progress: show a bar on stderr.
+
+    Returns:
+        The number of rows.
+
+    Raises:
+        NonegError: the data cannot be read, or the file cannot be written.
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    source = find_source(data)
+    by_path = isinstance(source, FolderSource)
+    width = encoder.info.features
+    schema = pyarrow.schema(
+        [
+            pyarrow.field("path", pyarrow.string(), nullable=False)
+            if by_path
+            else pyarrow.field("index", pyarrow.int64(), nullable=False),
+            pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), width), nullable=False),
+        ]
+    )
+    rows_per_group = max(1, _BYTES_PER_ROW_GROUP // (4 * width))
+    skipped: list[Skipped] = []
+    rows = 0
+    # Small batches would make small row groups, which are slow to read.
+    waiting: list[Any] = []
+    try:
+        with (
+            _whole_or_not_at_all(Path(path)) as unfinished,
+            pyarrow.parquet.ParquetWriter(unfinished, schema) as writer,
+        ):
+            for indices, block in encoder._stream(
+                source, batch_size, device, progress, strict, skipped
+            ):
+                keys = [printable(source.name(index)) for index in indices] if by_path else indices
+                values = pyarrow.array(np.ascontiguousarray(block).reshape(-1))
+                lists = pyarrow.FixedSizeListArray.from_arrays(values, width)
+                waiting.append(pyarrow.record_batch([keys, lists], schema=schema))
+                rows += len(indices)
+                if sum(batch.num_rows for batch in waiting) >= rows_per_group:
+                    writer.write_table(pyarrow.Table.from_batches(waiting))
+                    waiting.clear()
+            if waiting:
+                writer.write_table(pyarrow.Table.from_batches(waiting))
+    except OSError as error:
+        raise NonegError(
+            f"{printable(os.fspath(path))} cannot be written ({error.strerror or error}): choose a "
+            f"place in an existing folder with enough room."
+        ) from error
+    return rows
+
+
+def _read_info(path: Path) -> EncoderInfo:
+    shown = printable(str(path))
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise NonegError(f"{shown} is damaged ({error}): copy it again or train again.") from error
+    version = fields.pop("format", None) if isinstance(fields, dict) else None
+    if not isinstance(version, int) or version < 1:
+        raise NonegError(f"{shown} is not of an encoder: it has no format number; copy it again.")
+    if version > FORMAT:
+        raise NonegError(
+            f"{shown} has format {version}, which a newer noneg wrote "
+            f"({fields.get('noneg', 'version unknown')}): upgrade noneg."
+        )
+    known = {field.name: field for field in dataclasses.fields(EncoderInfo)}
+    unknown, missing = sorted(fields.keys() - known.keys()), sorted(known.keys() - fields.keys())
+    if unknown or missing:
+        fault = f"has unknown fields {unknown}" if unknown else f"lacks the fields {missing}"
+        raise NonegError(f"{shown} {fault}: restore it as noneg wrote it.")
+    for name, kind in _JSON_KINDS.items():
+        value = fields[name]
+        is_list_of_numbers = isinstance(value, list) and all(
+            isinstance(entry, int | float) for entry in value
+        )
+        # JSON's true is a Python int.
+        right = isinstance(value, kind) and not isinstance(value, bool)
+        if not right or (kind is list and not is_list_of_numbers):
+            raise NonegError(f"{shown} has {name} = {value!r}: restore it as noneg wrote it.")
+    for name in ("mean", "std"):
+        fields[name] = tuple(float(entry) for entry in fields[name])
+    return EncoderInfo(**fields)
+
+
+_JSON_KINDS: dict[str, Any] = {
+    "backbone": str,
+    "channels": int,
+    "size": int,
+    "stored_size": int,
+    "mean": list,
+    "std": list,
+    "features": int,
+    "method": str,
+    "data": dict,
+    "noneg": str,
+    "created": str,
+    "scores": dict | None,
+}
+
+
+@contextmanager
+def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
+    """A name to write to, which takes the place of `path` if nothing goes wrong."""
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    try:
+        yield unfinished
+        os.replace(unfinished, path)
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()
+
+
+def _device(wanted: str | torch.device) -> torch.device:
+    if wanted == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(wanted)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise NonegError(
+            f"Device {str(wanted)!r} cannot be used here ({str(error).splitlines()[0]}): choose auto "
+            f"or cpu."
+        ) from error
+    return device

@@ -1,0 +1,1 @@
+"""How good the features are, where there are labels: two probes, beside two baselines."""

@@ -1,0 +1,121 @@
+"""The weighted nearest-neighbour probe: how often do neighbours share a class?"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from noneg.errors import NonegError
+
+SIMILARITIES_PER_BLOCK = 2**25
+"""128 MB of float32: large enough for fast products, small beside the features."""
+
+
+def knn_accuracy(
+    bank: Float[Tensor, "bank width"],
+    bank_labels: Int[Tensor, " bank"],
+    queries: Float[Tensor, "queries width"],
+    query_labels: Int[Tensor, " queries"],
+    *,
+    k: int = 20,
+    temperature: float = 0.07,
+) -> float:
+    """Share of queries whose class is the one their k nearest neighbours vote for.
+
+    Each neighbour votes for its class with weight exp(cos / temperature), cos being the cosine of the
+    angle between the two feature vectors (Wu et al. 2018, arXiv 1805.01978, section 3.4). There is
+    nothing to train, and only the directions matter: the features are used as given, uncentred.
+
+    Ties are settled by order: of equally near images the earlier in the bank are neighbours, and of
+    classes with equal votes the lower label wins. Features of width D for M queries take M * N * D
+    multiplications and a fixed amount of memory beside the features, on the device of the bank.
+
+    Args:
+        bank: features [N, D] of the labelled images to search.
+        bank_labels: their classes [N], 0 or more.
+        queries: features [M, D] of the images to classify.
+        query_labels: their classes [M]; a class that the bank lacks counts as errors.
+        k: neighbours a query, 1 or more; all of the bank where the bank is smaller.
+        temperature: above 0; smaller gives nearer neighbours more of the say.
+
+    Returns:
+        Accuracy in [0, 1].
+
+    Raises:
+        NonegError: for empty, non-finite or mismatched features and labels, or k or temperature out
+            of range.
+    """
+    _check(bank, bank_labels, queries, query_labels, k, temperature)
+    k = min(k, len(bank))
+    bank = normalize(bank.float(), dim=1)
+    bank_labels = bank_labels.to(bank.device, torch.int64)
+    query_labels = query_labels.to(bank.device, torch.int64)
+    classes = int(bank_labels.max()) + 1
+    correct = 0
+    block = max(1, SIMILARITIES_PER_BLOCK // len(bank))
+    for start in range(0, len(queries), block):
+        rows = slice(start, start + block)
+        similarity = normalize(queries[rows].to(bank), dim=1) @ bank.T
+        neighbours = _nearest(similarity, k)
+        # Less 1, the largest cosine: the same shares of the vote, and no overflow when the
+        # temperature is small.
+        weight = ((similarity.gather(1, neighbours) - 1) / temperature).double().exp()
+        votes = weight.new_zeros(len(similarity), classes)
+        votes.scatter_add_(1, bank_labels[neighbours], weight)
+        correct += int((votes.argmax(dim=1) == query_labels[rows]).sum())
+    return correct / len(queries)
+
+
+def _nearest(similarity: Float[Tensor, "queries bank"], k: int) -> Int[Tensor, "queries k"]:
+    """Indices of the k largest of each row; among equals the first."""
+    bank = similarity.shape[1]
+    if k == bank:
+        return torch.arange(bank, device=similarity.device).expand_as(similarity)
+    values, indices = similarity.topk(k + 1, dim=1)
+    indices = indices[:, :k]
+    # Which of equal values topk returns is not defined.
+    tied = (values[:, k - 1] == values[:, k]).nonzero()[:, 0]
+    # Few at a time: the ranks below take more memory than the similarities.
+    for rows in tied.split(max(1, SIMILARITIES_PER_BLOCK // 8 // bank)):
+        indices[rows] = _first_of_equals(similarity[rows], values[rows, k - 1], k)
+    return indices
+
+
+def _first_of_equals(
+    similarity: Float[Tensor, "rows bank"], boundary: Float[Tensor, " rows"], k: int
+) -> Int[Tensor, "rows k"]:
+    above: Bool[Tensor, "rows bank"] = similarity > boundary[:, None]
+    equal: Bool[Tensor, "rows bank"] = similarity == boundary[:, None]
+    still_free = k - above.sum(dim=1, keepdim=True)
+    chosen = above | (equal & (equal.cumsum(dim=1, dtype=torch.int32) <= still_free))
+    return chosen.nonzero()[:, 1].reshape(len(similarity), k)
+
+
+def _check(
+    bank: Float[Tensor, "bank width"],
+    bank_labels: Int[Tensor, " bank"],
+    queries: Float[Tensor, "queries width"],
+    query_labels: Int[Tensor, " queries"],
+    k: int,
+    temperature: float,
+) -> None:
+    for name, features in (("bank", bank), ("queries", queries)):
+        if len(features) == 0:
+            raise NonegError(
+                f"kNN needs at least one image in the {name}, but got none; add images."
+            )
+        if not bool(torch.isfinite(features).all()):
+            raise NonegError(
+                f"The features of the {name} hold NaN or infinite values, so that distances mean "
+                f"nothing; look for where the training diverged."
+            )
+    if bank_labels.min() < 0:
+        raise NonegError(
+            f"kNN needs a class of 0 or more for each image of the bank, but one is "
+            f"{int(bank_labels.min())}; leave unlabelled images out."
+        )
+    if k < 1 or not temperature > 0:
+        raise NonegError(
+            f"kNN needs k of 1 or more and a temperature above 0, but got k={k} and "
+            f"temperature={temperature}; the usual ones are 20 and 0.07."
+        )

@@ -1,0 +1,277 @@
+"""The trained encoder, the same encoder untrained, and raw pixels, through the same probes."""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, final
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Int, Int64
+from torch.nn.functional import interpolate
+from tqdm import tqdm
+
+from noneg.backbones import build_backbone
+from noneg.encoder import Encoder, EncoderInfo
+from noneg.errors import NonegError
+from noneg.evaluation.knn import knn_accuracy
+from noneg.evaluation.linear import linear_probe_accuracy
+from noneg.evaluation.splits import every_fifth
+from noneg.images import Images
+
+LARGEST_PIXEL_SIDE = 32
+"""Raw pixels as features are 3,072 numbers at this side, and would be 150,528 at 224."""
+
+Features = Float32[np.ndarray, "images width"]
+
+
+@final
+@dataclass(frozen=True)
+class Score:
+    """What the probes say of one kind of features.
+
+    Attributes:
+        features: "trained" (the encoder), "random" (the same before training) or "pixels".
+        knn: accuracy of the nearest neighbours, in [0, 1].
+        linear: accuracy of the linear probe, in [0, 1].
+        dimensions: length of a feature vector.
+    """
+
+    features: Literal["trained", "random", "pixels"]
+    knn: float
+    linear: float
+    dimensions: int
+
+
+def compare(
+    encoder: Encoder,
+    random_encoder: Encoder,
+    bank: Images,
+    test: Images,
+    *,
+    most: int = 10_000,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool = True,
+) -> list[Score]:
+    """Score an encoder, its random start and raw pixels on the same images.
+
+    Raw pixels are those that enter the encoder, at 32 x 32 at most, less the bank's mean image: without
+    that, all cosines are close to 1 and the baseline would be unfairly weak.
+
+    Classes are matched by name where both parts have names, else by number.
+
+    Args:
+        encoder: trained.
+        random_encoder: the same before training; see `untrained`.
+        bank: labelled images that the probes learn from.
+        test: labelled images that the probes are tested on, none of them in the bank.
+        most: take a random choice of so many of each.
+        seed: of that choice, and of the linear probe's held-out fifth.
+        device: for the encoders; "auto" takes a GPU where there is one.
+        progress: show a bar on stderr.
+
+    Returns:
+        Three scores: "trained", "random", "pixels".
+
+    Raises:
+        NonegError: images without labels, or a probe cannot use them.
+    """
+    bank_labels, test_labels = _matched_labels(bank, test)
+    bank_chosen, test_chosen = (
+        _choose(len(bank_labels), most, seed),
+        _choose(len(test_labels), most, seed),
+    )
+    bank_labels, test_labels = bank_labels[bank_chosen], test_labels[test_chosen]
+    bank_pixels, test_pixels = bank.pixels[bank_chosen], test.pixels[test_chosen]
+    scores = []
+    with tqdm(total=6, desc="scoring", disable=not progress) as bar:
+        for name in ("trained", "random", "pixels"):
+            bar.set_description(f"scoring {name}")
+            if name == "pixels":
+                side = min(encoder.info.size, LARGEST_PIXEL_SIDE)
+                bank_features, test_features = _flat(bank_pixels, side), _flat(test_pixels, side)
+                mean = bank_features.mean(axis=0)
+                bank_features, test_features = bank_features - mean, test_features - mean
+            else:
+                chosen = encoder if name == "trained" else random_encoder
+                bank_features = chosen.embed(torch.from_numpy(bank_pixels), device=device)
+                test_features = chosen.embed(torch.from_numpy(test_pixels), device=device)
+            bar.update()
+            scores.append(
+                evaluate_features(
+                    name, bank_features, bank_labels, test_features, test_labels, seed=seed
+                )
+            )
+            bar.update()
+    return scores
+
+
+def evaluate_features(
+    name: Literal["trained", "random", "pixels"],
+    bank: Features,
+    bank_labels: Int[np.ndarray, " bank"],
+    test: Features,
+    test_labels: Int[np.ndarray, " test"],
+    *,
+    seed: int = 0,
+) -> Score:
+    """Run both probes, with their defaults, on features that are used as they are.
+
+    Args:
+        name: of the features.
+        bank: features [N, D] that the probes learn from.
+        bank_labels: classes [N].
+        test: features [M, D] that they are tested on.
+        test_labels: classes [M].
+        seed: of the linear probe's held-out fifth.
+
+    Raises:
+        NonegError: a probe cannot use them.
+    """
+    knn = knn_accuracy(
+        torch.from_numpy(bank),
+        torch.from_numpy(bank_labels),
+        torch.from_numpy(test),
+        torch.from_numpy(test_labels),
+    )
+    linear = linear_probe_accuracy(bank, bank_labels, test, test_labels, seed=seed)
+    return Score(name, knn, linear.accuracy, bank.shape[1])
+
+
+def untrained(info: EncoderInfo, *, seed: int = 0) -> Encoder:
+    """The encoder that a training with this seed begins with; torch's random state stays as it is."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = build_backbone(info.backbone, channels=info.channels, size=info.size)
+    return Encoder(backbone, replace(info, scores=None))
+
+
+def split_for_evaluation(
+    images: Images, *, seed: int = 0, most: int = 10_000
+) -> tuple[Images, Images]:
+    """Four fifths to learn from and one to test on, stratified, where there is no test set.
+
+    Args:
+        images: with labels.
+        seed: which fifth.
+        most: a random choice of so many of each part is copied into memory.
+
+    Returns:
+        (bank, test), without an image in common.
+
+    Raises:
+        NonegError: there are no labels, or fewer than five images.
+    """
+    if images.labels is None or len(images.labels) < 5:
+        raise NonegError(
+            f"The {images.description} needs labels and at least 5 images to be split into images to "
+            f"learn from and to test on; put the images into one subfolder a class."
+        )
+    in_test = every_fifth(images.labels, seed=seed)
+    parts = []
+    for part in (np.flatnonzero(~in_test), np.flatnonzero(in_test)):
+        parts.append(_selected(images, part[_choose(len(part), most, seed)]))
+    return parts[0], parts[1]
+
+
+def format_table(scores: Sequence[Score]) -> str:
+    """A line for each score, accuracies in per cent, columns aligned."""
+    rows = [("features", "kNN", "linear", "dimensions")]
+    rows += [
+        (score.features, f"{score.knn:.1%}", f"{score.linear:.1%}", f"{score.dimensions:,}")
+        for score in scores
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(4)]
+    lines = []
+    for row in rows:
+        numbers = "  ".join(
+            cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)
+        )
+        lines.append(f"{row[0].ljust(widths[0])}  {numbers}")
+    return "\n".join(lines)
+
+
+def scores_as_dict(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
+    """{"trained": {"knn": 0.41, "linear": 0.52, "dimensions": 256}, "random": ...}."""
+    table = {score.features: asdict(score) for score in scores}
+    for row in table.values():
+        del row["features"]
+    return table
+
+
+def save_scores(path: str | os.PathLike[str], scores: Sequence[Score]) -> None:
+    """Write `scores_as_dict` as JSON; the file appears whole or not at all.
+
+    Raises:
+        NonegError: it cannot be written.
+    """
+    path = Path(path)
+    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+    try:
+        unfinished.write_text(json.dumps(scores_as_dict(scores), indent=2) + "\n", encoding="utf-8")
+        os.replace(unfinished, path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise NonegError(
+            f"{path} cannot be written ({error.strerror or error}): choose a place in an existing folder."
+        ) from error
+
+
+def _matched_labels(
+    bank: Images, test: Images
+) -> tuple[Int64[np.ndarray, " bank"], Int64[np.ndarray, " test"]]:
+    for images in (bank, test):
+        if images.labels is None:
+            raise NonegError(
+                f"The {images.description} has no labels to score with; put the images into one "
+                f"subfolder a class, or give labels."
+            )
+    assert bank.labels is not None
+    assert test.labels is not None
+    if bank.classes is None or test.classes is None or bank.classes == test.classes:
+        return bank.labels, test.labels
+    # A test folder that lacks a class counts its classes differently.
+    number = {name: index for index, name in enumerate(bank.classes)}
+    if not number.keys() & set(test.classes):
+        raise NonegError(
+            f"The {test.description} has no class in common with the {bank.description} "
+            f"({test.classes[0]} and others against {bank.classes[0]} and others); name the subfolders "
+            f"alike."
+        )
+    unseen = len(bank.classes)
+    translation = np.array([number.get(name, unseen) for name in test.classes], dtype=np.int64)
+    return bank.labels, translation[test.labels]
+
+
+def _choose(count: int, most: int, seed: int) -> Int64[np.ndarray, " chosen"]:
+    if count <= most:
+        return np.arange(count)
+    # Random, because folders list one class after the other.
+    return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
+
+
+def _selected(images: Images, chosen: Int64[np.ndarray, " chosen"]) -> Images:
+    factors: Mapping[str, np.ndarray] | None = images.factors and {
+        name: values[chosen] for name, values in images.factors.items()
+    }
+    return replace(
+        images,
+        pixels=images.pixels[chosen],
+        names=tuple(images.names[index] for index in chosen),
+        labels=None if images.labels is None else images.labels[chosen],
+        factors=factors,
+    )
+
+
+def _flat(pixels: np.ndarray, side: int) -> Features:
+    """uint8 [N, C, S, S] -> float32 [N, C * side * side] in [0, 1]."""
+    blocks = []
+    for block in torch.from_numpy(pixels).split(1_000):
+        images = block.float() / 255
+        if block.shape[-1] != side:
+            images = interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+        blocks.append(images.flatten(1))
+    return torch.cat(blocks).numpy()

@@ -1,0 +1,81 @@
+"""What the user gave -> a source of images."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from noneg.errors import NonegError
+from noneg.images.array import as_labels, file_source, numpy_source, tensor_source
+from noneg.images.dataset import DatasetSource
+from noneg.images.folder import FolderSource
+from noneg.images.named import NAMES, named_source, plain_name
+from noneg.images.source import ImageSource, printable
+
+
+def find_source(
+    data: str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any],
+    *,
+    labels: np.ndarray | torch.Tensor | Sequence[int] | None = None,
+    split: Literal["train", "test"] = "train",
+    seed: int = 0,
+) -> ImageSource:
+    """Find the images that `data` means.
+
+    Args:
+        data: a folder of images, read recursively; a `.npy` file (labels beside it in
+            `NAME.labels.npy`) or `.npz` file (`images`, `labels`); an array [N, H, W] or
+            [N, H, W, C] or a tensor [N, H, W] or [N, C, H, W], uint8 or uint16; a map-style
+            `Dataset` of images or (image, label); or a name: "shapes", or torchvision's in
+            lower case. An existing path goes before a name.
+        labels: whole numbers from 0, one for each image, for evaluation alone; they replace the
+            source's own.
+        split: which part of a named data set; anything else has one part only.
+        seed: from 0; which shapes to draw.
+
+    Raises:
+        NonegError: there are no images there, or they are of a kind that cannot be read.
+    """
+    source = _find(data, split, seed)
+    if labels is not None:
+        source.labels = as_labels(labels, len(source), source.description)
+        source.classes = None
+    return source
+
+
+def _find(
+    data: str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any],
+    split: Literal["train", "test"],
+    seed: int,
+) -> ImageSource:
+    if isinstance(data, np.ndarray):
+        return numpy_source(data)
+    if isinstance(data, torch.Tensor):
+        return tensor_source(data)
+    if isinstance(data, str | os.PathLike):
+        return _find_path_or_name(os.fspath(data), split, seed)
+    if isinstance(data, Dataset):
+        return DatasetSource(data)
+    raise NonegError(
+        f"Images cannot be taken from a {type(data).__name__}: give a folder, a .npy or .npz file, "
+        "an array, a tensor, a map-style torch Dataset, or a name."
+    )
+
+
+def _find_path_or_name(text: str, split: Literal["train", "test"], seed: int) -> ImageSource:
+    path = Path(text).expanduser()
+    if text and path.is_dir():
+        return FolderSource(path)
+    if text and path.exists():
+        return file_source(path)
+    if plain_name(text) in NAMES:
+        return named_source(plain_name(text), split, seed)
+    raise NonegError(
+        f'"{printable(text)}" was not found: there is no folder or file '
+        f"{printable(str(path.absolute()))}, and the data sets known by name are "
+        f"{', '.join(NAMES)}."
+    )

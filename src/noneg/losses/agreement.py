@@ -1,0 +1,32 @@
+"""How far views of the same image are apart. Minimised alone, these collapse."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import cosine_similarity, mse_loss
+
+
+def mean_squared_error(z: Float[Tensor, "views batch width"]) -> Float[Tensor, ""]:
+    """Squared difference between two views, averaged over pairs of views, batch and width.
+
+    Convention: VICReg's invariance term as its authors compute it (arXiv 2105.04906, eq. 5, has
+    the sum over the width instead). Range [0, inf).
+    """
+    pairs = torch.combinations(torch.arange(z.shape[0], device=z.device))
+    return mse_loss(z[pairs[:, 0]], z[pairs[:, 1]])
+
+
+def negative_cosine(
+    p: Float[Tensor, "views batch width"], t: Float[Tensor, "views batch width"]
+) -> Float[Tensor, ""]:
+    """-cos(p_v, t_w), averaged over the batch and over ordered pairs of different views v, w.
+
+    Convention: SimSiam's loss (arXiv 2011.10566, eq. 2: the halves of the two directions sum to
+    their mean). BYOL's loss (arXiv 2006.07733, eq. 2, both directions added) is 4 times
+    (1 + negative_cosine). Gradients flow into both arguments: who wants a stop-gradient detaches
+    `t`. Range [-1, 1].
+    """
+    views = p.shape[0]
+    cosine = cosine_similarity(p[:, None], t[None, :], dim=-1).mean(dim=-1)
+    different = 1 - torch.eye(views, device=p.device, dtype=p.dtype)
+    return -(cosine * different).sum() / (views * (views - 1))

@@ -1,0 +1,69 @@
+"""Barlow Twins: Self-Supervised Learning via Redundancy Reduction (Zbontar et al., 2103.03230).
+
+What keeps it from collapsing: the correlation matrix between the two views' coordinates is pulled
+to the identity. Its diagonal makes views agree; a constant coordinate correlates with nothing; the
+rest keeps coordinates from being copies. No negatives, no predictor, no stop-gradient.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from noneg.heads import mlp
+from noneg.losses import barlow_twins
+from noneg.methods.base import Embeddings, Method, Recipe, Step
+
+
+@dataclass(frozen=True)
+class Options:
+    """Paper, section 2.2.
+
+    Args:
+        redundancy: weight lambda of the off-diagonal correlations.
+        projector: widths of the projector's layers after the backbone.
+    """
+
+    redundancy: float = 5e-3
+    projector: tuple[int, ...] = (8192, 8192, 8192)
+
+
+RECIPES = {
+    "paper": Recipe(
+        options=Options(),
+        epochs=1000,
+        batch_size=2048,
+        optimizer="lars",
+        learning_rate=0.2,
+        weight_decay=1.5e-6,
+        bias_rate=0.0048 / 0.2,
+        warmup_epochs=10.0,
+        views="byol",
+    ),
+    "small": Recipe(options=Options(projector=(1024, 1024))),
+}
+
+
+@final
+class BarlowTwins(Method):
+    """The identity as the correlation between views."""
+
+    def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
+        """Build the projector on a backbone of `width` features."""
+        super().__init__(backbone)
+        self.options = options
+        self.projector = mlp((width, *options.projector), bias=False)
+
+    def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
+        """Representation and projection of each view."""
+        h = torch.stack([self.backbone(view) for view in views])
+        return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
+
+    def objective(self, e: Embeddings) -> Step:
+        """The diagonal and the rest, on the whole batch."""
+        terms = barlow_twins(e.z, redundancy=self.options.redundancy)
+        return Step(torch.stack(list(terms.values())).sum(), terms)
+
+    def after_step(self, progress: float) -> None:
+        """Nothing moves."""

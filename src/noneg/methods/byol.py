@@ -1,0 +1,119 @@
+"""BYOL: Bootstrap Your Own Latent (Grill et al., arXiv 2006.07733).
+
+What keeps it from collapsing: an online network with a predictor chases a target network that gets
+no gradient and follows by a moving average. Take the predictor or the stop-gradient away and it
+collapses (paper, tables 5 and 19 to 21); the moving average can go where the predictor is fast.
+"""
+
+import copy
+import math
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from noneg.heads import mlp
+from noneg.losses import negative_cosine
+from noneg.methods.base import Embeddings, Method, Rate, Recipe, Step
+
+
+@dataclass(frozen=True)
+class Options:
+    """Paper, section 3.3; the switches are its section 5 and appendix.
+
+    Args:
+        projector: widths of the projector's layers after the backbone.
+        predictor: "mlp"; "linear"; "fixed", an MLP that keeps its random weights; or "none".
+        predictor_hidden: width of the predictor's hidden layer.
+        predictor_rate: the predictor's learning rate, in multiples of the run's.
+        target: "moving_average" of the online network; "copy", the online network as it is; or
+            "frozen", the network at its random start.
+        stop_gradient: False makes the online network its own target, gradient and all, whatever
+            `target` says.
+        tau: the moving average keeps this much a step at the start; it rises to 1 by a cosine.
+    """
+
+    projector: tuple[int, ...] = (4096, 256)
+    predictor: Literal["mlp", "linear", "fixed", "none"] = "mlp"
+    predictor_hidden: int = 4096
+    predictor_rate: float = 1.0
+    target: Literal["moving_average", "copy", "frozen"] = "moving_average"
+    stop_gradient: bool = True
+    tau: float = 0.996
+
+
+RECIPES = {
+    "paper": Recipe(
+        options=Options(),
+        epochs=1000,
+        batch_size=4096,
+        optimizer="lars",
+        learning_rate=0.2,
+        weight_decay=1.5e-6,
+        warmup_epochs=10.0,
+        views="byol",
+    ),
+    "small": Recipe(options=Options(projector=(1024, 256), predictor_hidden=1024, tau=0.99)),
+}
+
+
+@final
+class BYOL(Method):
+    """An online network that predicts its own moving average."""
+
+    def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
+        """Build the heads and the target network on a backbone of `width` features."""
+        super().__init__(backbone, {"predictor": Rate(options.predictor_rate)})
+        self.options = options
+        self.projector = mlp((width, *options.projector), bias=False)
+        projection = options.projector[-1]
+        self.predictor: nn.Module = nn.Identity()
+        if options.predictor == "linear":
+            self.predictor = mlp((projection, projection), bias=False)
+        elif options.predictor != "none":
+            self.predictor = mlp((projection, options.predictor_hidden, projection), bias=False)
+            self.predictor.requires_grad_(options.predictor == "mlp")
+
+        self.target: nn.Sequential | None = None
+        if options.stop_gradient and options.target != "copy":
+            self.target = copy.deepcopy(nn.Sequential(self.backbone, self.projector))
+            self.target.requires_grad_(False)
+            for module in self.target.modules():
+                # Its running statistics follow the online network's, as its weights do.
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.momentum = 0.0
+
+    def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
+        """Representation, projection and prediction of each view, and its target."""
+        h = torch.stack([self.backbone(view) for view in views])
+        z = torch.stack([self.projector(each) for each in h])
+        p = torch.stack([self.predictor(each) for each in z])
+        if not self.options.stop_gradient:
+            t = z
+        elif self.target is None:
+            t = z.detach()
+        else:
+            with torch.no_grad():
+                t = torch.stack([self.target(view) for view in views])
+        return Embeddings(h=h, z=z, p=p, t=t)
+
+    def objective(self, e: Embeddings) -> Step:
+        """Squared distance of unit vectors, both directions added (paper, equation 2)."""
+        assert e.p is not None
+        assert e.t is not None
+        loss = 4 * (1 + negative_cosine(e.p, e.t))
+        return Step(loss, {"prediction": loss})
+
+    @torch.no_grad()
+    def after_step(self, progress: float) -> None:
+        """Move the target towards the online network, parameters and buffers alike."""
+        if self.target is None or self.options.target == "frozen":
+            return
+        tau = 1 - (1 - self.options.tau) * (math.cos(math.pi * progress) + 1) / 2
+        online = nn.Sequential(self.backbone, self.projector).state_dict()
+        for name, value in self.target.state_dict().items():
+            if value.is_floating_point():
+                value.lerp_(online[name], 1 - tau)
+            else:
+                value.copy_(online[name])

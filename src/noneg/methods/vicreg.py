@@ -1,0 +1,77 @@
+"""VICReg: Variance-Invariance-Covariance Regularization (Bardes et al., arXiv 2105.04906).
+
+What keeps it from collapsing: the variance term holds every coordinate's standard deviation over
+the batch at 1, and the covariance term keeps the coordinates from carrying the same thing. No
+negatives, no predictor, no stop-gradient, no moving average.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from noneg.heads import mlp
+from noneg.losses import vicreg
+from noneg.methods.base import Embeddings, Method, Recipe, Step
+
+
+@dataclass(frozen=True)
+class Options:
+    """Paper, section 4.2 and appendix D.
+
+    Args:
+        invariance: weight of the agreement between views.
+        variance: weight of the hinge on the standard deviation.
+        covariance: weight of the squared covariances.
+        projector: widths of the projector's layers after the backbone.
+    """
+
+    invariance: float = 25.0
+    variance: float = 25.0
+    covariance: float = 1.0
+    projector: tuple[int, ...] = (8192, 8192, 8192)
+
+
+RECIPES = {
+    "paper": Recipe(
+        options=Options(),
+        epochs=1000,
+        batch_size=2048,
+        optimizer="lars",
+        learning_rate=0.2,
+        weight_decay=1e-6,
+        warmup_epochs=10.0,
+        views="byol",
+    ),
+    "small": Recipe(options=Options(projector=(1024, 1024))),
+}
+
+
+@final
+class VICReg(Method):
+    """Variance, invariance, covariance."""
+
+    def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
+        """Build the projector on a backbone of `width` features."""
+        super().__init__(backbone)
+        self.options = options
+        self.projector = mlp((width, *options.projector), bias=False)
+
+    def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
+        """Representation and projection of each view."""
+        h = torch.stack([self.backbone(view) for view in views])
+        return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
+
+    def objective(self, e: Embeddings) -> Step:
+        """The three terms on the whole batch."""
+        terms = vicreg(
+            e.z,
+            invariance=self.options.invariance,
+            variance=self.options.variance,
+            covariance=self.options.covariance,
+        )
+        return Step(torch.stack(list(terms.values())).sum(), terms)
+
+    def after_step(self, progress: float) -> None:
+        """Nothing moves."""

@@ -1,0 +1,1 @@
+"""From images to a trained encoder: configuration, engine, checkpoints, progress."""

@@ -1,0 +1,261 @@
+"""Everything that decides a run, typed; the command line's flags and YAML files come from it."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonargparse import ArgumentParser, Namespace
+
+from noneg.errors import NonegError
+from noneg.methods import Definition, find_method
+from noneg.views import POLICIES, Policy, View
+
+# As many passes over the built-in images as two cores make in about two minutes.
+SHAPES_EPOCHS = 20
+
+# Not part of what a run is: a repeated run gets a directory of its own.
+_NOT_SAVED = ("out",)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Settings of a run. Defaults come from the method's recipe where it has one.
+
+    Args:
+        data: a folder, a .npy or .npz file, "shapes" (built in) or a torchvision name ("cifar10").
+        method: a name from `noneg list methods`, or the dotted path of a module of your own.
+        recipe: "small" suits small data, small batches and short runs; "paper" is the authors'.
+        options: the method's own settings.
+        out: directory of the run; the next free one under runs/ by default.
+        eval_data: labelled images to score the encoder on; never trained on.
+        backbone: a name from `noneg list backbones`; "auto" takes a small ResNet up to 64 px and
+            resnet18 above.
+        size: side of the views in pixels; from the images by default, 96 at most.
+        channels: 1 or 3 (arrays: any number); from the images by default.
+        strict: stop at the first unreadable image instead of skipping it.
+        epochs: passes over the images.
+        batch_size: images a step, over all devices; the recipe's, or fewer for few images.
+        optimizer: the update rule.
+        learning_rate: for a batch of 256, scaled in proportion to the batch.
+        weight_decay: on weights; never on biases and norms.
+        bias_rate: learning rate of biases and norms, in multiples of the weights'.
+        warmup_epochs: of linear warm-up, before the cosine.
+        views: a policy (byol, simsiam, gentle, weak), or a list of views with their settings.
+        num_views: views of each image; a policy is repeated as needed.
+        seed: of weights, order and views.
+        accelerator: "auto", "cpu", "gpu" ... as Lightning names them.
+        devices: how many, or which.
+        num_nodes: machines.
+        strategy: "auto", "ddp", "fsdp" ... as Lightning names them.
+        precision: "auto" chooses by hardware; "32-true", "bf16-mixed" ... as Lightning names them.
+        evaluate: score the encoder when it is trained.
+        evaluation_images: at most so many training and test images are used for scoring.
+        knn_every: score by nearest neighbours every so many epochs while training; 0 for never.
+        log_every: steps between two rows of metrics.csv.
+        checkpoint_every: steps between two checkpoints.
+    """
+
+    data: str = "shapes"
+    method: str = "vicreg"
+    recipe: str = "small"
+    options: Any = None
+    out: str | None = None
+    eval_data: str | None = None
+    backbone: str = "auto"
+    size: int | None = None
+    channels: int | None = None
+    strict: bool = False
+    epochs: int = 100
+    batch_size: int | None = None
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    bias_rate: float = 1.0
+    warmup_epochs: float = 1.0
+    views: str | list[View] = "gentle"
+    num_views: int = 2
+    seed: int = 0
+    accelerator: str = "auto"
+    devices: int | str = "auto"
+    num_nodes: int = 1
+    strategy: str = "auto"
+    precision: str = "auto"
+    evaluate: bool = True
+    evaluation_images: int = 10_000
+    knn_every: int = 0
+    log_every: int = 10
+    checkpoint_every: int = 100
+
+    def __post_init__(self) -> None:
+        lowest = {
+            "epochs": 1,
+            "batch_size": 2,
+            "size": 8,
+            "channels": 1,
+            "num_views": 2,
+            "num_nodes": 1,
+            "evaluation_images": 10,
+            "knn_every": 0,
+            "log_every": 1,
+            "checkpoint_every": 1,
+            "weight_decay": 0,
+            "bias_rate": 0,
+            "warmup_epochs": 0,
+            "learning_rate": 0,
+            "seed": 0,
+        }
+        for name, limit in lowest.items():
+            value = getattr(self, name)
+            if value is not None and not value >= limit:
+                raise NonegError(f"--{name} must be at least {limit}: {value}")
+        if isinstance(self.views, str) and self.views not in POLICIES:
+            raise NonegError(f"no views '{self.views}'; there are: {', '.join(POLICIES)}")
+
+    def policy(self, size: int) -> Policy:
+        """The views that are drawn at this size, `num_views` of them."""
+        policy = POLICIES[self.views](size) if isinstance(self.views, str) else tuple(self.views)
+        return tuple(policy[number % len(policy)] for number in range(self.num_views))
+
+
+def settings_for(definition: Definition, recipe: str, data: object) -> dict[str, Any]:
+    """The defaults of TrainConfig under a method's recipe."""
+    settings = dict(vars(definition.recipe(recipe)))
+    settings["batch_size"] = None
+    if data == "shapes" and recipe == "small":
+        settings["epochs"] = SHAPES_EPOCHS
+    return settings
+
+
+def make_config(data: object = "shapes", **settings: Any) -> TrainConfig:
+    """A config from keyword settings over the method's recipe.
+
+    Args:
+        data: as TrainConfig has it; objects in memory are recorded by their type alone.
+        settings: fields of TrainConfig; `options` may be a dict of some of the method's options.
+
+    Raises:
+        NonegError: a setting does not exist or cannot have this value.
+    """
+    known = {field.name for field in dataclasses.fields(TrainConfig)}
+    if unknown := sorted(settings.keys() - known):
+        raise NonegError(f"unknown setting {unknown[0]!r}; there are: {', '.join(sorted(known))}")
+    definition = find_method(settings.get("method", TrainConfig.method))
+    recipe = settings.get("recipe", TrainConfig.recipe)
+    defaults = settings_for(definition, recipe, data)
+    options = settings.pop("options", None) or {}
+    if isinstance(options, dict):
+        names = {field.name for field in dataclasses.fields(definition.options)}
+        if unknown := sorted(options.keys() - names):
+            raise NonegError(
+                f"{definition.name} has no option {unknown[0]!r}; "
+                f"it has: {', '.join(sorted(names))}"
+            )
+        options = dataclasses.replace(defaults["options"], **options)
+    described = str(data) if isinstance(data, str | Path) else f"<{type(data).__name__}>"
+    # Through the parser, so that Python and the command line check values alike.
+    fields = {**defaults, **settings, "options": options, "data": described}
+    return config_from_dict(fields)
+
+
+def make_parser(
+    method: str = TrainConfig.method, recipe: str = TrainConfig.recipe, data: object = None
+) -> ArgumentParser:
+    """The parser of `noneg train` for one method: flags, YAML and help from the dataclasses."""
+    definition = find_method(method)
+    parser = ArgumentParser(
+        prog="noneg train",
+        description="Train an encoder on unlabelled images and say how good it is.",
+        exit_on_error=False,
+    )
+    parser.add_argument(
+        "--config", action="config", help="a YAML file of settings, as runs save it"
+    )
+    parser.add_class_arguments(TrainConfig, skip={"options"}, as_group=False, fail_untyped=False)
+    parser.add_class_arguments(definition.options, "options")
+    settings = settings_for(definition, recipe, data)
+    options = dataclasses.asdict(settings.pop("options"))
+    parser.set_defaults(
+        {**settings, **{f"options.{name}": value for name, value in options.items()}}
+    )
+    parser.set_defaults(method=method, recipe=recipe)
+    return parser
+
+
+def config_from_namespace(namespace: Namespace) -> TrainConfig:
+    """The typed config of what `make_parser` parsed."""
+    fields = {field.name for field in dataclasses.fields(TrainConfig)}
+    settings = {name: value for name, value in vars(namespace).items() if name in fields}
+    settings["options"] = find_method(namespace.method).options(**vars(namespace.options))
+    if not isinstance(settings["views"], str):
+        settings["views"] = [
+            view if isinstance(view, View) else View(**vars(view)) for view in settings["views"]
+        ]
+    return TrainConfig(**settings)
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Plain values, as YAML has them."""
+    fields = dataclasses.asdict(config)
+    return {name: value for name, value in fields.items() if name not in _NOT_SAVED}
+
+
+def config_from_dict(fields: dict[str, Any]) -> TrainConfig:
+    """Check plain values against the types and build the config."""
+    parser = make_parser(
+        fields.get("method", TrainConfig.method),
+        fields.get("recipe", TrainConfig.recipe),
+        fields.get("data"),
+    )
+    plain = {
+        name: dataclasses.asdict(value)
+        if dataclasses.is_dataclass(value) and not isinstance(value, type)
+        else value
+        for name, value in fields.items()
+    }
+    views = plain.get("views")
+    if views is not None and not isinstance(views, str):
+        plain["views"] = [
+            dataclasses.asdict(view) if isinstance(view, View) else view for view in views
+        ]
+    try:
+        namespace = parser.parse_object(plain)
+    except Exception as error:
+        raise NonegError(_one_sentence(error)) from error
+    return config_from_namespace(namespace)
+
+
+def save_config(config: TrainConfig, path: Path) -> None:
+    """Write every setting; `noneg train --config PATH` repeats the run."""
+    plain = yaml.safe_dump(_plain(to_dict(config)), sort_keys=False)
+    path.write_text(plain, encoding="utf-8")
+
+
+def load_config(path: Path) -> TrainConfig:
+    """Read what `save_config` wrote.
+
+    Raises:
+        NonegError: the file is missing, is not YAML, or has settings that do not exist.
+    """
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise NonegError(f"{path.parent} is not a run: it has no {path.name}") from None
+    except yaml.YAMLError as error:
+        raise NonegError(f"{path} is not YAML: {_one_sentence(error)}") from None
+    if not isinstance(fields, dict):
+        raise NonegError(f"{path} must hold settings, one 'name: value' a line")
+    return config_from_dict(fields)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
+
+
+def _one_sentence(error: Exception) -> str:
+    return " ".join(str(error).split())

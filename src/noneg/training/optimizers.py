@@ -1,0 +1,59 @@
+"""Parameter groups, update rules, and the learning rate of every step."""
+
+import math
+from typing import Any
+
+import torch
+from timm.optim.lars import Lars
+from torch.optim import Optimizer
+
+from noneg.methods.base import Method, Rate
+from noneg.training.config import TrainConfig
+
+
+def parameter_groups(method: Method, config: TrainConfig, batch_size: int) -> list[dict[str, Any]]:
+    """Weights, which decay, apart from biases and norms, which do not; special rates apart too."""
+    groups: dict[tuple[bool, Rate], list[torch.nn.Parameter]] = {}
+    for name, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            rate = method.rates.get(name.partition(".")[0], Rate())
+            groups.setdefault((parameter.ndim > 1, rate), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": config.weight_decay if is_weight else 0.0,
+            "full_rate": config.learning_rate
+            * batch_size
+            / 256
+            * rate.multiplier
+            * (1.0 if is_weight else config.bias_rate),
+            "constant": rate.constant,
+        }
+        for (is_weight, rate), parameters in groups.items()
+    ]
+
+
+def build_optimizer(method: Method, config: TrainConfig, batch_size: int) -> Optimizer:
+    """The update rule over the method's parameter groups."""
+    groups = parameter_groups(method, config, batch_size)
+    rate = config.learning_rate
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, fused=True)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=0.9, fused=True)
+    # timm's LARS adapts the groups that decay alone: biases and norms take plain momentum steps.
+    return Lars(groups, lr=rate, momentum=0.9)
+
+
+def rate_share(step: int, total_steps: int, warmup_steps: int) -> float:
+    """The share of the full learning rate at a step: linear warm-up, then a cosine to zero."""
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
+    return (1 + math.cos(math.pi * progress)) / 2
+
+
+def set_learning_rates(optimizer: Optimizer, share: float) -> None:
+    """Give every group its rate for this step; constant groups keep their full rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["full_rate"] * (1.0 if group["constant"] else share)

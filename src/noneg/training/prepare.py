@@ -1,0 +1,150 @@
+"""What a run needs before its first step: images, sizes, weights."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from torch import nn
+
+from noneg.backbones import SMALL, build_backbone
+from noneg.errors import NonegError
+from noneg.images import Images, ImageSource, find_source, load_images
+from noneg.methods import find_method
+from noneg.methods.base import Method
+from noneg.training.config import TrainConfig
+from noneg.training.engine import Normalisation
+
+# Crops are sharper when cut from images somewhat larger than the views: 256 for 224, as usual.
+_STORED_PER_VIEW = 8 / 7
+
+
+def choose_size(natural: int) -> int:
+    """Side of the views for images whose short side is `natural` pixels: 32, 64 or 96."""
+    return 32 if natural <= 48 else 64 if natural < 96 else 96
+
+
+def choose_batch_size(images: int, recipe_batch_size: int) -> int:
+    """The recipe's, or the largest power of two that makes two steps an epoch of few images."""
+    return min(recipe_batch_size, 1 << max(1, (images // 2).bit_length() - 1))
+
+
+def complete(config: TrainConfig, source: ImageSource) -> TrainConfig:
+    """Fill in what the images decide: channels, size, backbone, batch size.
+
+    Raises:
+        NonegError: there are fewer images than one batch.
+    """
+    size = config.size or choose_size(source.natural_size())
+    backbone = config.backbone
+    if backbone == "auto":
+        backbone = SMALL if size <= 64 else "resnet18"
+    batch_size = config.batch_size
+    if batch_size is None:
+        recipe = find_method(config.method).recipe(config.recipe)
+        batch_size = choose_batch_size(len(source), recipe.batch_size)
+    return replace(
+        config,
+        channels=config.channels or source.natural_channels(),
+        size=size,
+        backbone=backbone,
+        batch_size=batch_size,
+    )
+
+
+def stored_size(size: int, natural: int) -> int:
+    """Side that images are decoded to: no more than they have, no less than the views need."""
+    return max(size, min(round(size * _STORED_PER_VIEW), natural))
+
+
+def load_for_training(source: ImageSource, config: TrainConfig, directory: Path) -> Images:
+    """Decode all images once.
+
+    Raises:
+        NonegError: no image is readable, or fewer than one batch are.
+    """
+    assert config.channels is not None
+    assert config.size is not None
+    assert config.batch_size is not None
+    images = load_images(
+        source,
+        channels=config.channels,
+        size=stored_size(config.size, source.natural_size()),
+        strict=config.strict,
+        cache_file=directory / "images.bytes",
+    )
+    count = len(images.pixels)
+    if count < config.batch_size:
+        raise NonegError(
+            f"{source.description} has {count} readable images, fewer than one batch of "
+            f"{config.batch_size}: give more images, or "
+            f"--batch_size {choose_batch_size(count, config.batch_size)}"
+        )
+    return images
+
+
+def load_for_evaluation(
+    config: TrainConfig, images: Images, eval_data: Any, eval_labels: Any
+) -> Images | None:
+    """The labelled test set: the one that was named, else the data set's own; None without one.
+
+    Raises:
+        NonegError: the images named for evaluation have no labels.
+    """
+    from noneg.images.named import NAMES, plain_name
+
+    named = eval_data is not None
+    if not named:
+        if Path(config.data).exists() or plain_name(config.data) not in NAMES:
+            return None
+        eval_data = config.data
+    source = find_source(eval_data, labels=eval_labels, split="test")
+    assert config.channels is not None
+    test = load_images(source, channels=config.channels, size=images.pixels.shape[-1])
+    if test.labels is None and named:
+        raise NonegError(
+            f"{source.description} has no labels to score with: --eval_data wants one subfolder a "
+            "class, or a .npz with images and labels"
+        )
+    return test
+
+
+def measure_normalisation(
+    pixels: UInt8[np.ndarray, "images channels height width"], most: int = 5_000
+) -> Normalisation:
+    """Mean and standard deviation of each channel, over at most `most` images spread evenly."""
+    chosen = pixels[:: max(1, -(-len(pixels) // most))].astype(np.float64) / 255
+    mean = chosen.mean(axis=(0, 2, 3))
+    # An image set of one colour has no spread to divide by.
+    std = np.maximum(chosen.std(axis=(0, 2, 3)), 1 / 255)
+    return Normalisation(_rounded(mean), _rounded(std))
+
+
+def _rounded(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:
+    return tuple(round(float(value), 6) for value in values)
+
+
+@dataclass(frozen=True)
+class Network:
+    """A method with fresh weights, and its backbone as it was at the start."""
+
+    method: Method
+    initial_backbone: nn.Module
+    width: int
+
+
+def build_network(config: TrainConfig) -> Network:
+    """Weights that depend on the seed alone; the global random state is left as it was."""
+    assert config.channels is not None
+    assert config.size is not None
+    definition = find_method(config.method)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        backbone = build_backbone(config.backbone, channels=config.channels, size=config.size)
+        width = int(backbone.num_features)  # type: ignore[arg-type]
+        method = definition.build(backbone, width, config.options)
+    return Network(method, copy.deepcopy(backbone), width)

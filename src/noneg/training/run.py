@@ -1,0 +1,378 @@
+"""From images to a trained encoder with its scores, in one directory."""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from pytorch_lightning import Trainer
+from torch import nn
+from torch.utils.data import Dataset
+
+from noneg._version import __version__
+from noneg.encoder import Encoder, EncoderInfo
+from noneg.errors import NonegError
+from noneg.evaluation.scores import Score, compare, format_table, save_scores, split_for_evaluation
+from noneg.images import Images, find_source, write_skipped
+from noneg.training.checkpoints import Checkpoints, StopRequest
+from noneg.training.config import TrainConfig, load_config, make_config, save_config
+from noneg.training.engine import Engine, Normalisation
+from noneg.training.hardware import Hardware, choose_hardware, has_convolutions
+from noneg.training.prepare import (
+    Network,
+    build_network,
+    complete,
+    load_for_evaluation,
+    load_for_training,
+    measure_normalisation,
+)
+from noneg.training.reporting import Reporting
+
+Data = str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any]
+Labels = np.ndarray | torch.Tensor | Sequence[int] | None
+
+
+@final
+@dataclass(frozen=True)
+class Run:
+    """A finished run.
+
+    Args:
+        directory: where everything about it is.
+        config: every setting, with what the images and the recipe decided filled in.
+        encoder: ready to use.
+        scores: of the encoder, of its random start and of raw pixels; empty without labels.
+    """
+
+    directory: Path
+    config: TrainConfig
+    encoder: Encoder
+    scores: tuple[Score, ...]
+
+
+def train(
+    data: Data = "shapes",
+    *,
+    labels: Labels = None,
+    eval_data: Data | None = None,
+    eval_labels: Labels = None,
+    resume_from: str | os.PathLike[str] | None = None,
+    **settings: Any,
+) -> Run:
+    """Train an encoder on images, without their labels, and score it.
+
+    Args:
+        data: a folder, a .npy or .npz file, an array [N, H, W] or [N, H, W, C], a tensor
+            [N, C, H, W], a map-style Dataset, "shapes", or a torchvision name.
+        labels: int [N], for scoring alone; found by itself in class folders and data sets.
+        eval_data: labelled images to score on, in any of these forms.
+        eval_labels: int [M], theirs.
+        resume_from: a run's directory, to go on with it; `data` must be what it began with where
+            it was an object in memory, and no settings may be given.
+        settings: fields of TrainConfig: method="byol", epochs=200, options={"tau": 0.99} ...
+
+    Returns:
+        The run, with its encoder.
+
+    Raises:
+        NonegError: the data or a setting cannot be used; one sentence says why.
+        KeyboardInterrupt: Ctrl-C; the run can be resumed.
+    """
+    if resume_from is not None:
+        if settings:
+            raise NonegError("a resumed run keeps the settings it began with: give none")
+        return resume(
+            Path(resume_from), data, labels=labels, eval_data=eval_data, eval_labels=eval_labels
+        )
+    if isinstance(eval_data, str | os.PathLike):
+        settings["eval_data"] = os.fspath(eval_data)
+    config = make_config(data, **settings)
+    return start(config, data, labels=labels, eval_data=eval_data, eval_labels=eval_labels)
+
+
+def start(
+    config: TrainConfig,
+    data: Data | None = None,
+    *,
+    labels: Labels = None,
+    eval_data: Data | None = None,
+    eval_labels: Labels = None,
+) -> Run:
+    """Begin a run in a directory of its own."""
+    directory = _new_directory(config)
+    return _run(config, directory, data, labels, eval_data, eval_labels)
+
+
+def resume(
+    directory: Path,
+    data: Data = "shapes",
+    *,
+    labels: Labels = None,
+    eval_data: Data | None = None,
+    eval_labels: Labels = None,
+) -> Run:
+    """Go on with a run from its last checkpoint; one that never saved any starts over."""
+    config = load_config(directory / "config.yaml")
+    in_memory = config.data.startswith("<")
+    if in_memory and isinstance(data, str | os.PathLike):
+        raise NonegError(
+            f"{directory} was trained on {config.data} in memory: resume it from Python, with "
+            "noneg.train(the same data, resume_from=...)"
+        )
+    return _run(config, directory, data if in_memory else None, labels, eval_data, eval_labels)
+
+
+def _run(
+    config: TrainConfig,
+    directory: Path,
+    data: Data | None,
+    labels: Labels,
+    eval_data: Data | None,
+    eval_labels: Labels,
+) -> Run:
+    source = find_source(config.data if data is None else data, labels=labels)
+    config = complete(config, source)
+    images = load_for_training(source, config, directory)
+    write_skipped(directory / "skipped.csv", images.skipped)
+    save_config(config, directory / "config.yaml")
+    normalisation = measure_normalisation(images.pixels)
+    network = build_network(config)
+    hardware = choose_hardware(config)
+    _say(f"{config.method} on {images.description}: {_describe(images, config)}")
+    if images.skipped:
+        first = images.skipped[0]
+        _say(
+            f"skipped {len(images.skipped)} files, the first {first.name} ({first.reason}): "
+            f"all of them in {directory / 'skipped.csv'}"
+        )
+    _say(f"{config.backbone}, {network.width} features; {hardware.reason}")
+
+    fit(network, images, config, directory, normalisation, hardware)
+
+    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:
+        # One writer: the others have done their part of the training.
+        sys.exit(0)
+    encoder = make_encoder(network.method.backbone, config, images, normalisation)
+    encoder.save(directory / "encoder")
+    scores: list[Score] = []
+    if config.evaluate:
+        test = load_for_evaluation(
+            config, images, config.eval_data if eval_data is None else eval_data, eval_labels
+        )
+        scores = score(encoder, network, config, images, test, normalisation)
+    if scores:
+        save_scores(directory / "scores.json", scores)
+        encoder = replace_scores(encoder, scores)
+        encoder.save(directory / "encoder")
+        print(format_table(scores))
+    elif config.evaluate:
+        _say("no labels, so no scores: std and rank in metrics.csv say whether it collapsed")
+    print(f"\nrun      {directory}\nencoder  {directory / 'encoder'}")
+    print(f'use it   noneg.load("{directory}").embed(images)')
+    return Run(directory, config, encoder, tuple(scores))
+
+
+def fit(
+    network: Network,
+    images: Images,
+    config: TrainConfig,
+    directory: Path,
+    normalisation: Normalisation,
+    hardware: Hardware,
+) -> None:
+    """Train the network's weights in place, from the last checkpoint where there is one.
+
+    Raises:
+        NonegError: the loss or the weights are not finite, or the checkpoint cannot be read.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was written first.
+    """
+    assert config.batch_size is not None
+    assert config.size is not None
+    method = network.method
+    if has_convolutions(method.backbone):
+        method.to(memory_format=torch.channels_last)
+    engine = Engine(
+        method,
+        torch.from_numpy(images.pixels),
+        config,
+        batch_size=config.batch_size,
+        size=config.size,
+        normalisation=normalisation,
+    )
+    stop = StopRequest()
+    checkpoint = directory / "checkpoints" / "last.ckpt"
+    checkpoint.parent.mkdir(exist_ok=True)
+    with stop.listening(), _quiet_lightning():
+        trainer = Trainer(
+            accelerator=hardware.accelerator,
+            devices=_devices(config, hardware),
+            num_nodes=config.num_nodes,
+            strategy=config.strategy,
+            precision=hardware.precision,  # type: ignore[arg-type]
+            max_epochs=config.epochs,
+            logger=_logger(directory),
+            callbacks=[
+                Reporting(directory, engine.total_steps, config.log_every),
+                Checkpoints(checkpoint, config.checkpoint_every, engine.total_steps, stop),
+            ],
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            sync_batchnorm=hardware.accelerator in ("gpu", "cuda"),
+            default_root_dir=directory,
+        )
+        if config.batch_size % trainer.world_size:
+            raise NonegError(
+                f"--batch_size {config.batch_size} cannot be shared by {trainer.world_size} "
+                "processes: make it a multiple"
+            )
+        _fit(trainer, engine, checkpoint)
+    if stop.received and trainer.global_step < engine.total_steps:
+        raise KeyboardInterrupt(f"Go on with: noneg train --resume {directory}")
+
+
+def _fit(trainer: Trainer, engine: Engine, checkpoint: Path) -> None:
+    if not checkpoint.exists():
+        trainer.fit(engine)
+        return
+    try:
+        trainer.fit(engine, ckpt_path=checkpoint, weights_only=True)
+    except (RuntimeError, KeyError, EOFError, OSError) as error:
+        if trainer.global_step > 0:
+            raise
+        sentence = " ".join(str(error).split())[:200]
+        raise NonegError(
+            f"{checkpoint} cannot be resumed from ({sentence}): delete it to start over"
+        ) from error
+
+
+def make_encoder(
+    backbone: nn.Module, config: TrainConfig, images: Images, normalisation: Normalisation
+) -> Encoder:
+    """The artefact: a backbone, and all that is needed to use it."""
+    assert config.channels is not None
+    assert config.size is not None
+    return Encoder(
+        backbone,
+        EncoderInfo(
+            backbone=config.backbone,
+            channels=config.channels,
+            size=config.size,
+            stored_size=images.pixels.shape[-1],
+            mean=normalisation.mean,
+            std=normalisation.std,
+            features=int(backbone.num_features),  # type: ignore[arg-type]
+            method=config.method,
+            data={
+                "description": images.description,
+                "images": len(images.pixels),
+                "skipped": len(images.skipped),
+                "epochs": config.epochs,
+            },
+            noneg=__version__,
+        ),
+    )
+
+
+def replace_scores(encoder: Encoder, scores: Sequence[Score]) -> Encoder:
+    """The same encoder, with its scores on record."""
+    recorded = {score.features: {"knn": score.knn, "linear": score.linear} for score in scores}
+    return Encoder(encoder.module, replace(encoder.info, scores=recorded))
+
+
+def score(
+    encoder: Encoder,
+    network: Network,
+    config: TrainConfig,
+    images: Images,
+    test: Images | None,
+    normalisation: Normalisation,
+) -> list[Score]:
+    """The trained encoder beside its random start and raw pixels; nothing without labels."""
+    if images.labels is None and (test is None or test.labels is None):
+        return []
+    if images.labels is None:
+        assert test is not None
+        bank, test = split_for_evaluation(test, seed=config.seed)
+    elif test is None:
+        bank, test = split_for_evaluation(images, seed=config.seed)
+    else:
+        bank = images
+    start = make_encoder(network.initial_backbone, config, images, normalisation)
+    return compare(encoder, start, bank, test, most=config.evaluation_images, seed=config.seed)
+
+
+def _new_directory(config: TrainConfig) -> Path:
+    launched = "LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ
+    if config.out is not None:
+        directory = Path(config.out)
+        if (directory / "config.yaml").exists() and not launched:
+            raise NonegError(
+                f"{directory} holds a run already: choose another --out, or go on with "
+                f"noneg train --resume {directory}"
+            )
+    elif launched:
+        raise NonegError("several processes need to agree on the run's directory: give --out")
+    else:
+        name = Path(config.data).stem if not config.data.startswith("<") else "memory"
+        stem = f"{name}-{config.method.rpartition('.')[2]}"
+        number = 1
+        while (directory := Path("runs") / f"{stem}-{number}").exists():
+            number += 1
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NonegError(f"--out {directory} cannot be made: {error.strerror}") from None
+    return directory
+
+
+def _devices(config: TrainConfig, hardware: Hardware) -> int | str:
+    # Lightning's "auto" on a CPU is one process, whose threads use all cores.
+    if hardware.accelerator == "cpu" and config.devices == "auto":
+        return 1
+    return config.devices
+
+
+def _logger(directory: Path) -> Any:
+    if find_spec("tensorboard") is None:
+        return False
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    return TensorBoardLogger(directory, name="", version="tensorboard")
+
+
+class _quiet_lightning:  # noqa: N801
+    """Lightning's own announcements repeat ours; its advice does not fit a loader like ours."""
+
+    def __enter__(self) -> None:
+        self.logger = logging.getLogger("pytorch_lightning")
+        self.level = self.logger.level
+        self.logger.setLevel(logging.WARNING)
+        self.warnings = warnings.catch_warnings()
+        self.warnings.__enter__()
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
+        warnings.filterwarnings("ignore", module="lightning_fabric")
+
+    def __exit__(self, *exception: object) -> None:
+        self.warnings.__exit__(None, None, None)
+        self.logger.setLevel(self.level)
+
+
+def _describe(images: Images, config: TrainConfig) -> str:
+    count, channels, side, _ = images.pixels.shape
+    return (
+        f"{count} images of {channels} x {side} x {side}, views of {config.size} px, "
+        f"{config.epochs} epochs in batches of {config.batch_size}"
+    )
+
+
+def _say(sentence: str) -> None:
+    print(sentence, flush=True)

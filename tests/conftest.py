@@ -1,0 +1,32 @@
+"""What several tests share: one thread, so that tests run side by side, and a tiny backbone."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+import torch
+from torch import nn
+
+torch.set_num_threads(1)
+
+
+class TinyBackbone(nn.Module):
+    """A convolution, a group norm and a pooling: no batch statistics, trains in moments."""
+
+    def __init__(self, channels: int = 3, width: int = 16) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(channels, width, 3, stride=2, padding=1)
+        self.norm = nn.GroupNorm(4, width)
+        self.mix = nn.Conv2d(width, width, 3, stride=2, padding=1)
+        self.num_features = width
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        hidden = torch.relu(self.norm(self.convolution(images)))
+        return torch.relu(self.mix(hidden)).mean(dim=(2, 3))
+
+
+@pytest.fixture
+def tiny_backbone() -> TinyBackbone:
+    torch.manual_seed(0)
+    return TinyBackbone()

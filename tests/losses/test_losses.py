@@ -1,0 +1,176 @@
+"""Losses against independent float64 transcriptions of the papers' formulas, and closed forms."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from noneg.losses import barlow_twins, mean_squared_error, negative_cosine, vicreg
+from noneg.losses.vicreg import covariance_energy
+
+SIZES = [(2, 1), (2, 5), (7, 3), (16, 16), (17, 16), (16, 17), (8, 40), (40, 8)]
+
+
+def random_views(batch: int, width: int, views: int = 2, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(views, batch, width, generator=generator, dtype=torch.float64)
+
+
+def vicreg_of_the_paper(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+    """Equations 1 to 5, entry by entry, with the authors' means in place of two of the sums."""
+    batch, width = a.shape
+    invariance = sum(float(((a[i] - b[i]) ** 2).sum()) for i in range(batch)) / batch / width
+
+    def variance(z: np.ndarray) -> float:
+        return (
+            sum(max(0.0, 1 - np.sqrt(np.var(z[:, j], ddof=1) + 1e-4)) for j in range(width)) / width
+        )
+
+    def covariance(z: np.ndarray) -> float:
+        mean = z.mean(axis=0)
+        matrix = sum(np.outer(row - mean, row - mean) for row in z) / (batch - 1)
+        return sum(matrix[i, j] ** 2 for i in range(width) for j in range(width) if i != j) / width
+
+    return {
+        "invariance": 25 * invariance,
+        "variance": 25 * (variance(a) + variance(b)) / 2,
+        "covariance": covariance(a) + covariance(b),
+    }
+
+
+def barlow_twins_of_the_paper(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
+    """Equations 1 and 2, with BatchNorm's epsilon in the standard deviations."""
+    batch, width = a.shape
+    a = (a - a.mean(axis=0)) / np.sqrt(a.var(axis=0) + 1e-5)
+    b = (b - b.mean(axis=0)) / np.sqrt(b.var(axis=0) + 1e-5)
+    correlation = np.zeros((width, width))
+    for i in range(width):
+        for j in range(width):
+            correlation[i, j] = (a[:, i] * b[:, j]).sum() / batch
+    off = sum(correlation[i, j] ** 2 for i in range(width) for j in range(width) if i != j)
+    return {
+        "invariance": sum((1 - correlation[i, i]) ** 2 for i in range(width)),
+        "redundancy": 5e-3 * off,
+    }
+
+
+@pytest.mark.parametrize(("batch", "width"), SIZES)
+def test_vicreg_is_the_papers(batch: int, width: int) -> None:
+    z = random_views(batch, width) + 0.5
+    expected = vicreg_of_the_paper(*z.numpy())
+    actual = vicreg(z)
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        assert float(actual[name]) == pytest.approx(value, rel=1e-10, abs=1e-12), name
+
+
+@pytest.mark.parametrize(("batch", "width"), SIZES)
+def test_barlow_twins_is_the_papers(batch: int, width: int) -> None:
+    z = random_views(batch, width) * 3 - 1
+    expected = barlow_twins_of_the_paper(*z.numpy())
+    actual = barlow_twins(z)
+    assert actual.keys() == expected.keys()
+    for name, value in expected.items():
+        assert float(actual[name]) == pytest.approx(value, rel=1e-10, abs=1e-12), name
+
+
+def test_vicreg_of_zeros_tells_the_convention() -> None:
+    terms = vicreg(torch.zeros(2, 8, 4, dtype=torch.float64))
+    assert float(sum(terms.values())) == pytest.approx(24.75, abs=1e-12)
+
+
+def test_vicreg_of_whitened_identical_views_is_zero() -> None:
+    orthogonal = torch.linalg.qr(torch.eye(12, dtype=torch.float64) + 0.1)[0]
+    centred = torch.linalg.qr(random_views(12, 5)[0] - random_views(12, 5)[0].mean(0))[0]
+    assert torch.allclose(centred.sum(0), torch.zeros(5, dtype=torch.float64), atol=1e-10)
+    z = centred * np.sqrt(11) * 2
+    assert orthogonal.shape == (12, 12)
+    terms = vicreg(torch.stack([z, z]))
+    for name, value in terms.items():
+        assert abs(float(value)) < 1e-20, name
+
+
+def test_barlow_twins_of_whitened_identical_views_is_zero() -> None:
+    centred = random_views(12, 5)[0]
+    whitened = torch.linalg.qr(centred - centred.mean(0))[0] * np.sqrt(12)
+    terms = barlow_twins(torch.stack([whitened, whitened]), epsilon=0.0)
+    assert float(sum(terms.values())) < 1e-20
+
+
+@pytest.mark.parametrize("loss", [vicreg, barlow_twins])
+@pytest.mark.parametrize("views", [2, 3, 4])
+def test_more_views_average_over_pairs(loss: object, views: int) -> None:
+    z = random_views(9, 6, views)
+    pairs = [
+        sum(loss(torch.stack([z[a], z[b]])).values())  # type: ignore[operator]
+        for a in range(views)
+        for b in range(a + 1, views)
+    ]
+    whole = sum(loss(z).values())  # type: ignore[operator]
+    assert float(whole) == pytest.approx(float(sum(pairs)) / len(pairs), rel=1e-12)
+
+
+@pytest.mark.parametrize("loss", [vicreg, barlow_twins])
+@pytest.mark.parametrize(("batch", "width"), [(5, 3), (4, 11)])
+def test_gradients(loss: object, batch: int, width: int) -> None:
+    z = (random_views(batch, width) * 0.5).requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda z: torch.stack(list(loss(z).values())),  # type: ignore[operator]
+        z,
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(2, 40),
+    width=st.integers(1, 60),
+    scale=st.sampled_from([1e-3, 1.0, 1e3]),
+    offset=st.sampled_from([0.0, 10.0]),
+)
+def test_covariance_energy_in_either_form(
+    batch: int, width: int, scale: float, offset: float
+) -> None:
+    z = random_views(batch, width)[0] * scale + offset * scale
+    matrix = np.atleast_2d(np.cov(z.numpy().T))
+    expected = (matrix**2).sum() - (np.diag(matrix) ** 2).sum()
+    total = (matrix**2).sum()
+    assert abs(float(covariance_energy(z)) - expected) <= 1e-10 * total
+
+
+def test_barlow_twins_ignores_scale_and_shift_of_each_coordinate() -> None:
+    z = random_views(20, 6)
+    scale = torch.linspace(0.5, 3, 6, dtype=torch.float64)
+    moved = z * scale + torch.arange(6, dtype=torch.float64)
+    for name, value in barlow_twins(z, epsilon=0.0).items():
+        assert float(barlow_twins(moved, epsilon=0.0)[name]) == pytest.approx(float(value))
+
+
+@pytest.mark.parametrize("loss", [vicreg, barlow_twins])
+def test_permuting_images_or_coordinates_changes_nothing(loss: object) -> None:
+    z = random_views(9, 6)
+    for moved in (z[:, torch.randperm(9)], z[:, :, torch.randperm(6)], z.flip(0)):
+        for name, value in loss(z).items():  # type: ignore[operator]
+            assert float(loss(moved)[name]) == pytest.approx(float(value))  # type: ignore[operator]
+
+
+def test_mean_squared_error() -> None:
+    z = random_views(5, 3, views=3)
+    expected = np.mean([((z[a] - z[b]) ** 2).mean() for a, b in [(0, 1), (0, 2), (1, 2)]])
+    assert float(mean_squared_error(z)) == pytest.approx(float(expected))
+
+
+def test_negative_cosine_limits_and_pairs() -> None:
+    z = random_views(5, 3, views=3)
+    same = z[:1].expand(3, 5, 3)
+    assert float(negative_cosine(same, same)) == pytest.approx(-1)
+    assert float(negative_cosine(same, -same)) == pytest.approx(1)
+    p, t = random_views(5, 3, views=3, seed=1), random_views(5, 3, views=3, seed=2)
+    cosines = []
+    for v in range(3):
+        for w in range(3):
+            if v != w:
+                for i in range(5):
+                    a, b = p[v, i].numpy(), t[w, i].numpy()
+                    cosines.append(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+    assert float(negative_cosine(p, t)) == pytest.approx(-float(np.mean(cosines)))

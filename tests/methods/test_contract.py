@@ -1,0 +1,229 @@
+"""What every method promises, checked on every method there is."""
+
+import copy
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from conftest import TinyBackbone
+from torch import Tensor
+
+from noneg.diagnostics.meters import effective_rank, normalized_std
+from noneg.images.shapes import draw_shapes
+from noneg.methods import find_method, list_methods
+from noneg.methods.base import Method
+from noneg.training.step import compute_gradient, compute_gradient_in_chunks
+from noneg.views import POLICIES, draw_views
+
+BATCH = 12
+SMALL_HEADS: dict[str, Any] = {
+    "projector": (24, 16),
+    "predictor_hidden": 12,
+}
+
+
+def build(name: str, **options: Any) -> Method:
+    """The method with small heads on a tiny backbone; the same weights every time."""
+    definition = find_method(name)
+    fields = {field.name for field in dataclasses.fields(definition.options)}
+    small = {key: value for key, value in SMALL_HEADS.items() if key in fields}
+    torch.manual_seed(1)
+    backbone = TinyBackbone()
+    return definition.build(
+        backbone, backbone.num_features, definition.options(**{**small, **options})
+    )
+
+
+def make_views(count: int = BATCH, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(count, 3, 8, 8, generator=generator)
+    noise = torch.rand(2, count, 3, 8, 8, generator=generator)
+    return images + 0.3 * noise[0], images + 0.3 * noise[1]
+
+
+def gradients(method: Method) -> dict[str, Tensor]:
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in method.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def assert_same_gradients(actual: Method, expected: Method, tolerance: float = 1e-5) -> None:
+    actual_gradients, expected_gradients = gradients(actual), gradients(expected)
+    assert actual_gradients.keys() == expected_gradients.keys()
+    scale = max(float(gradient.abs().max()) for gradient in expected_gradients.values())
+    for name, gradient in expected_gradients.items():
+        difference = float((actual_gradients[name] - gradient).abs().max())
+        assert difference <= tolerance * scale, name
+
+
+def train_briefly(method: Method, steps: int) -> list[float]:
+    optimizer = torch.optim.AdamW(
+        [parameter for parameter in method.parameters() if parameter.requires_grad], lr=1e-2
+    )
+    losses = []
+    for number in range(steps):
+        optimizer.zero_grad()
+        step, _ = compute_gradient(method, make_views(seed=number), torch.arange(BATCH))
+        optimizer.step()
+        method.after_step((number + 1) / steps)
+        losses.append(float(step.loss.detach()))
+    return losses
+
+
+every_method = pytest.mark.parametrize("name", list_methods())
+
+
+def test_all_the_known_methods_are_found() -> None:
+    assert {"siamese", "byol", "simsiam", "barlow_twins", "vicreg"} <= set(list_methods())
+
+
+@every_method
+def test_paper_options_are_the_defaults(name: str) -> None:
+    definition = find_method(name)
+    assert definition.recipe("paper").options == definition.options()
+    assert {"paper", "small"} <= definition.recipes.keys()
+
+
+@every_method
+def test_shapes_and_terms(name: str) -> None:
+    method = build(name)
+    e = method.embed(make_views())
+    assert e.h.shape == (2, BATCH, 16)
+    assert e.z.shape[:2] == (2, BATCH)
+    for other in (e.p, e.t):
+        assert other is None or other.shape == e.z.shape
+    step = method.objective(e)
+    assert torch.isfinite(step.loss)
+    torch.testing.assert_close(torch.stack(list(step.terms.values())).sum(), step.loss)
+
+
+@every_method
+def test_every_trainable_parameter_gets_a_gradient_and_no_target_does(name: str) -> None:
+    method = build(name)
+    compute_gradient(method, make_views(), torch.arange(BATCH))
+    for parameter_name, parameter in method.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, parameter_name
+            assert parameter.grad.abs().max() > 0, parameter_name
+        else:
+            assert parameter.grad is None, parameter_name
+    assert all("target" not in each for each in gradients(method))
+
+
+@every_method
+def test_the_target_moves(name: str) -> None:
+    method = build(name)
+    target = getattr(method, "target", None)
+    if target is None:
+        assert all(parameter.requires_grad for parameter in method.parameters())
+        return
+    before = copy.deepcopy(target.state_dict())
+    train_briefly(method, 2)
+    moved = [
+        key
+        for key, value in target.state_dict().items()
+        if value.is_floating_point() and not torch.equal(value, before[key])
+    ]
+    floating = [key for key, value in before.items() if value.is_floating_point()]
+    assert moved == floating
+
+
+@every_method
+def test_same_seed_same_run(name: str) -> None:
+    first, second = build(name), build(name)
+    assert train_briefly(first, 4) == train_briefly(second, 4)
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key]), key
+
+
+@every_method
+def test_state_dict_round_trip_goes_on_alike(name: str) -> None:
+    trained = build(name)
+    train_briefly(trained, 3)
+    restored = build(name)
+    restored.load_state_dict(trained.state_dict())
+    assert train_briefly(restored, 2) == train_briefly(trained, 2)
+
+
+@every_method
+def test_permuting_the_batch_changes_nothing(name: str) -> None:
+    whole, shuffled = build(name), build(name)
+    views, order = make_views(), torch.randperm(BATCH, generator=torch.Generator().manual_seed(3))
+    step, _ = compute_gradient(whole, views, torch.arange(BATCH))
+    other, _ = compute_gradient(shuffled, tuple(view[order] for view in views), order)
+    torch.testing.assert_close(other.loss, step.loss)
+    assert_same_gradients(shuffled, whole)
+
+
+@every_method
+@pytest.mark.parametrize("chunk_size", [1, 5, BATCH])
+def test_chunks_equal_the_whole(name: str, chunk_size: int) -> None:
+    # In evaluation mode BatchNorm has no batch statistics, which a chunk could not know.
+    whole, chunked = build(name).eval(), build(name).eval()
+    step, _ = compute_gradient(whole, make_views(), torch.arange(BATCH))
+    other, _ = compute_gradient_in_chunks(chunked, make_views(), torch.arange(BATCH), chunk_size)
+    torch.testing.assert_close(other.loss, step.loss)
+    assert_same_gradients(chunked, whole)
+
+
+@every_method
+def test_accumulating_chunks_is_not_the_whole(name: str) -> None:
+    """The control: where the objective couples images, summing chunk gradients is another loss."""
+    whole, accumulated = build(name).eval(), build(name).eval()
+    compute_gradient(whole, make_views(), torch.arange(BATCH))
+    for chunk in zip(*(view.split(4) for view in make_views()), strict=True):
+        compute_gradient(
+            accumulated, chunk, torch.arange(4), lambda loss: (loss * 4 / BATCH).backward()
+        )
+    if name in ("vicreg", "barlow_twins"):
+        with pytest.raises(AssertionError):
+            assert_same_gradients(accumulated, whole, tolerance=1e-2)
+    else:
+        assert_same_gradients(accumulated, whole)
+
+
+@every_method
+def test_bfloat16_is_close_to_float32(name: str) -> None:
+    exact, rounded = build(name), build(name)
+    step, _ = compute_gradient(exact, make_views(), torch.arange(BATCH))
+    with torch.autocast("cpu", torch.bfloat16):
+        other, e = compute_gradient(rounded, make_views(), torch.arange(BATCH))
+    assert other.loss.dtype == torch.float32
+    assert e.h.dtype in (torch.bfloat16, torch.float32)
+    expected, actual = float(step.loss.detach()), float(other.loss.detach())
+    assert abs(actual - expected) < 0.1 * max(abs(expected), 0.01)
+
+
+@every_method
+def test_a_short_run_keeps_its_rank_but_for_the_control(name: str) -> None:
+    shapes = torch.from_numpy(draw_shapes(64, seed=0, size=16).pixels)
+    index = torch.arange(64)
+    method = build(name)
+    optimizer = torch.optim.AdamW(
+        [parameter for parameter in method.parameters() if parameter.requires_grad], lr=1e-2
+    )
+    steps = 120
+    for number in range(steps):
+        views = draw_views(
+            shapes,
+            index,
+            POLICIES["gentle"](16),
+            size=16,
+            seed=0,
+            epoch=number,
+            mean=(0.5,) * 3,
+            std=(0.25,) * 3,
+        )
+        optimizer.zero_grad()
+        _, e = compute_gradient(method, views, index)
+        optimizer.step()
+        method.after_step((number + 1) / steps)
+    z = e.z[0].detach()
+    if name == "siamese":
+        assert normalized_std(z) < 0.05
+    else:
+        assert effective_rank(z) > 3
+        assert normalized_std(z) > 0.3

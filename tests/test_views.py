@@ -1,0 +1,297 @@
+"""Views: each operation alone against torchvision's, and a draw that is each image's own."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.v2.functional as reference
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from noneg.errors import NonegError
+from noneg.randomness import hash_key
+from noneg.views import POLICIES, Draw, View, draw, draw_views, render
+
+PLAIN = View(
+    crop_scale=(1.0, 1.0),
+    crop_ratio=(1.0, 1.0),
+    flip=0.0,
+    jitter=0.0,
+    grey=0.0,
+    blur=0.0,
+    solarize=0.0,
+)
+
+
+def photograph(batch: int = 3, channels: int = 3, height: int = 20, width: int = 28) -> Tensor:
+    """Smooth random images in [0.2, 0.8], which no colour operation below drives into a clamp."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(batch, channels, 5, 7, generator=generator)
+    smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
+    return 0.2 + 0.6 * (smooth - smooth.min()) / (smooth.max() - smooth.min())
+
+
+def still(images: Tensor, **changes: Tensor) -> Draw:
+    """The draw that changes nothing, but for what is named."""
+    batch, channels, height, width = images.shape
+    parameters = draw(PLAIN, 0, torch.arange(batch), channels, height, width)
+    whole = {
+        "top": torch.zeros(batch),
+        "left": torch.zeros(batch),
+        "height": torch.full((batch,), float(height)),
+        "width": torch.full((batch,), float(width)),
+    }
+    return dataclasses.replace(parameters, **{**whole, **changes})
+
+
+def jittered(images: Tensor, **factors: float) -> Tensor:
+    batch = len(images)
+    shapes = {
+        "brightness": (batch, 1),
+        "contrast": (batch, 1),
+        "saturation": (batch,),
+        "hue": (batch,),
+    }
+    changes = {name: torch.full(shapes[name], value) for name, value in factors.items()}
+    return render(images, still(images, **changes), 20)
+
+
+def square(batch: int = 3, channels: int = 3) -> Tensor:
+    return photograph(batch, channels, 20, 20)
+
+
+def test_nothing_drawn_is_the_image_itself() -> None:
+    images = square()
+    torch.testing.assert_close(render(images, still(images), 20), images, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("size", [7, 16, 20, 33])
+@pytest.mark.parametrize("box", [(0, 0, 20, 28), (3, 5, 11, 9), (19, 27, 1, 1), (2, 1, 6, 25)])
+def test_crop_and_resize_are_torchvisions(size: int, box: tuple[int, int, int, int]) -> None:
+    images = photograph()
+    top, left, height, width = (torch.full((3,), float(value)) for value in box)
+    parameters = still(images, top=top, left=left, height=height, width=width)
+    expected = reference.resized_crop(images, *box, [size, size], antialias=True)
+    torch.testing.assert_close(render(images, parameters, size), expected, rtol=0, atol=2e-6)
+
+
+def test_flips_are_torchvisions() -> None:
+    images = square()
+    first_alone = torch.tensor([1.0, 0.0, 0.0])
+    flipped = render(images, still(images, flip=first_alone), 20)
+    torch.testing.assert_close(flipped[0], reference.horizontal_flip(images[0]))
+    torch.testing.assert_close(flipped[1:], images[1:])
+    flipped = render(images, still(images, vertical_flip=first_alone), 20)
+    torch.testing.assert_close(flipped[0], reference.vertical_flip(images[0]))
+
+
+@pytest.mark.parametrize("factor", [0.7, 1.0, 1.2])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_brightness_contrast_and_saturation_are_torchvisions(factor: float, channels: int) -> None:
+    images = square(channels=channels)
+    for name, adjust in [
+        ("brightness", reference.adjust_brightness),
+        ("contrast", reference.adjust_contrast),
+        ("saturation", reference.adjust_saturation),
+    ]:
+        torch.testing.assert_close(
+            jittered(images, **{name: factor}), adjust(images, factor), rtol=0, atol=2e-6
+        )
+
+
+def test_jitter_follows_each_images_own_order() -> None:
+    images = square(2)
+    orders = torch.tensor([[0, 1, 2, 3], [1, 0, 2, 3]])
+    parameters = still(
+        images,
+        order=orders,
+        brightness=torch.full((2, 1), 0.8),
+        contrast=torch.full((2, 1), 0.7),
+    )
+    rendered = render(images, parameters, 20)
+    brighter, steeper = reference.adjust_brightness, reference.adjust_contrast
+    torch.testing.assert_close(rendered[0], steeper(brighter(images[0], 0.8), 0.7))
+    torch.testing.assert_close(rendered[1], brighter(steeper(images[1], 0.7), 0.8))
+
+
+def test_grey_is_torchvisions() -> None:
+    images = square()
+    grey = render(images, still(images, grey=torch.ones(3)), 20)
+    expected = reference.rgb_to_grayscale(images, num_output_channels=3)
+    torch.testing.assert_close(grey, expected, rtol=0, atol=2e-6)
+
+
+def test_hue_turns_red_to_green_to_blue_and_back() -> None:
+    pure = torch.zeros(1, 3, 4, 4)
+    pure[:, 0] = 0.6
+    for turn, channel in [(0.0, 0), (1 / 3, 1), (-1 / 3, 2), (1.0, 0)]:
+        parameters = still(pure, hue=torch.tensor([turn]))
+        rendered = render(pure, parameters, 4)
+        assert int(rendered.mean(dim=(0, 2, 3)).argmax()) == channel
+        torch.testing.assert_close(rendered[:, channel], pure[:, 0], rtol=0, atol=1e-5)
+    grey = torch.full((1, 3, 4, 4), 0.4)
+    torch.testing.assert_close(render(grey, still(grey, hue=torch.tensor([0.37])), 4), grey)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 1.0, 2.0])
+def test_blur_is_torchvisions(sigma: float) -> None:
+    images = square()
+    parameters = still(images, sigma=torch.full((3,), sigma))
+    blurred = render(images, parameters, 20, largest_sigma=2.0)
+    expected = reference.gaussian_blur(images, [13, 13], [sigma, sigma])
+    torch.testing.assert_close(blurred, expected, rtol=0, atol=2e-6)
+
+
+def test_no_blur_leaves_the_image_beside_a_blurred_one() -> None:
+    images = square()
+    sigma = torch.tensor([0.0, 2.0, 0.0])
+    blurred = render(images, still(images, sigma=sigma), 20, largest_sigma=2.0)
+    torch.testing.assert_close(blurred[::2], images[::2], rtol=0, atol=1e-6)
+    assert (blurred[1] - images[1]).abs().max() > 0.01
+
+
+def test_solarize_is_torchvisions() -> None:
+    images = square()
+    rendered = render(images, still(images, solarize=torch.ones(3)), 20)
+    expected = reference.solarize(images, 0.5)
+    torch.testing.assert_close(rendered, expected, rtol=0, atol=1e-6)
+
+
+def uint8(batch: int = 8, channels: int = 3, side: int = 12) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(
+        0, 256, (batch, channels, side, side), dtype=torch.uint8, generator=generator
+    )
+
+
+def views_of(
+    images: Tensor, index: Tensor, policy: str = "byol", **changes: int
+) -> tuple[Tensor, ...]:
+    channels = images.shape[1]
+    arguments = {"size": 80, "seed": 0, "epoch": 0, **changes}
+    return draw_views(
+        images,
+        index,
+        POLICIES[policy](arguments["size"]),
+        mean=(0.5,) * channels,
+        std=(0.5,) * channels,
+        **arguments,
+    )
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+def test_the_batch_the_order_and_the_split_change_nothing(policy: str) -> None:
+    images, index = uint8(), torch.arange(8) * 1000
+    whole = views_of(images, index, policy)
+    order = torch.tensor([5, 2, 7])
+    part = views_of(images[order], index[order], policy)
+    for view, other in zip(whole, part, strict=True):
+        torch.testing.assert_close(other, view[order], rtol=0, atol=1e-6)
+
+
+def test_seed_epoch_image_and_view_each_change_the_draw() -> None:
+    images, index = uint8(1).expand(2, -1, -1, -1), torch.tensor([3, 4])
+    first, second = views_of(images, index)
+    assert not torch.allclose(first, second)
+    assert not torch.allclose(first[0], first[1])
+    assert not torch.allclose(first, views_of(images, index, seed=1)[0])
+    assert not torch.allclose(first, views_of(images, index, epoch=1)[0])
+    assert torch.equal(first, views_of(images, index)[0])
+
+
+def test_crops_have_the_drawn_area_and_ratio() -> None:
+    view = View(crop_scale=(0.2, 0.6))
+    drawn = draw(view, hash_key(0), torch.arange(20_000), 3, 64, 64)
+    assert (drawn.top + drawn.height <= 64).all()
+    assert (drawn.left + drawn.width <= 64).all()
+    assert (torch.stack([drawn.top, drawn.left]) >= 0).all()
+    share = (drawn.height * drawn.width / 64**2).numpy()
+    assert share.mean() == pytest.approx(0.4, abs=0.01)
+    assert 0.18 < share.min() < share.max() < 0.62
+    log_ratio = np.log((drawn.width / drawn.height).numpy())
+    assert abs(log_ratio.mean()) < 0.01
+    assert log_ratio.std() == pytest.approx(2 * math.log(4 / 3) / math.sqrt(12), rel=0.05)
+
+
+def test_probabilities_are_kept() -> None:
+    view = View(flip=0.3, vertical_flip=0.1, jitter=0.6, grey=0.2, blur=0.4, solarize=0.25)
+    drawn = draw(view, hash_key(1), torch.arange(20_000), 3, 8, 8)
+    for happened, probability in [
+        (drawn.flip, 0.3),
+        (drawn.vertical_flip, 0.1),
+        ((drawn.brightness != 1).float(), 0.6),
+        (drawn.grey, 0.2),
+        ((drawn.sigma > 0).float(), 0.4),
+        (drawn.solarize, 0.25),
+    ]:
+        assert float(happened.mean()) == pytest.approx(probability, abs=0.015)
+    orders = {tuple(order) for order in drawn.order.tolist()}
+    assert len(orders) == 24
+
+
+def test_channels_of_many_channel_images_vary_on_their_own() -> None:
+    drawn = draw(View(), hash_key(2), torch.arange(50), 5, 8, 8)
+    assert drawn.brightness.shape == (50, 5)
+    views = views_of(uint8(4, channels=5), torch.arange(4))
+    assert views[0].shape == (4, 5, 80, 80)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    channels=st.integers(1, 5),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    size=st.integers(1, 40),
+    policy=st.sampled_from(sorted(POLICIES)),
+)
+def test_any_size_gives_values_in_range(
+    batch: int, channels: int, height: int, width: int, size: int, policy: str
+) -> None:
+    generator = torch.Generator().manual_seed(height)
+    images = torch.randint(
+        0, 256, (batch, channels, height, width), dtype=torch.uint8, generator=generator
+    )
+    views = draw_views(
+        images,
+        torch.arange(batch),
+        POLICIES[policy](100),
+        size=size,
+        seed=0,
+        epoch=0,
+        mean=(0.0,) * channels,
+        std=(1.0,) * channels,
+    )
+    for view in views:
+        assert view.shape == (batch, channels, size, size)
+        assert torch.isfinite(view).all()
+        assert 0 <= float(view.min()) <= float(view.max()) <= 1
+
+
+def test_views_are_normalised_and_channels_last() -> None:
+    images = uint8(64, side=16)
+    (view, _) = draw_views(
+        images,
+        torch.arange(64),
+        (PLAIN, PLAIN),
+        size=16,
+        seed=0,
+        epoch=0,
+        mean=(0.1, 0.2, 0.3),
+        std=(0.5, 0.25, 2.0),
+    )
+    mean = torch.tensor([0.1, 0.2, 0.3])[:, None, None]
+    std = torch.tensor([0.5, 0.25, 2.0])[:, None, None]
+    torch.testing.assert_close(view * std + mean, images / 255, rtol=0, atol=1e-5)
+    assert view.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"flip": 1.5}, {"hue": 0.6}, {"crop_scale": (0.0, 1.0)}, {"blur_sigma": (2.0, 1.0)}]
+)
+def test_impossible_settings_are_named(wrong: dict[str, object]) -> None:
+    with pytest.raises(NonegError, match=next(iter(wrong))):
+        View(**wrong)  # type: ignore[arg-type]
