@@ -7,6 +7,7 @@ pixels halves the side five times, and a 32 pixel image arrives at its last stag
 import difflib
 import fnmatch
 import warnings
+from typing import Any, cast
 
 import timm
 import torch
@@ -60,13 +61,17 @@ def build_backbone(name: str, *, channels: int, size: int) -> nn.Module:
     backbone = _small_resnet(channels) if name == SMALL else _from_timm(name, channels, size)
     # timm's own num_features is the width before the head's hidden layer (MobileNetV3 says 576 and
     # gives 1024), so the width is taken from an output.
-    backbone.num_features = _output_width(backbone, name, channels, size)
+    setattr(backbone, "num_features", _output_width(backbone, name, channels, size))  # noqa: B010
     return backbone
 
 
 def _small_resnet(channels: int) -> ResNet:
     network = ResNet(
-        BasicBlock, [1, 1, 1, 1], channels=(32, 64, 128, 256), num_classes=0, in_chans=channels
+        cast(Any, BasicBlock),
+        (1, 1, 1, 1),
+        channels=(32, 64, 128, 256),
+        num_classes=0,
+        in_chans=channels,
     )
     _use_small_stem(network, channels, stride=2)
     return network
@@ -78,12 +83,13 @@ def _from_timm(name: str, channels: int, size: int) -> nn.Module:
         close = difflib.get_close_matches(name, known, n=3)
         suggestion = f" did you mean {' or '.join(close)}?" if close else ""
         raise NonegError(
-            f"There is no backbone named {name!r};{suggestion} `noneg list backbones` shows them all."
+            f"There is no backbone named {name!r};{suggestion} "
+            f"`noneg list backbones` shows them all."
         )
     settings = timm.get_pretrained_cfg(name)
     # Networks with a fixed input size build it into their weights; the others refuse the argument.
     fixed = settings is not None and settings.fixed_input_size
-    size_argument = {"img_size": size} if fixed else {}
+    size_argument: dict[str, Any] = {"img_size": size} if fixed else {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -99,8 +105,8 @@ def _from_timm(name: str, channels: int, size: int) -> nn.Module:
     # timm would cut off the pixels that do not fill a patch, without a word.
     if isinstance(patch, tuple) and any(size % side for side in patch):
         raise NonegError(
-            f"Images of {size} x {size} pixels do not divide into the {patch[0]} x {patch[1]} patches "
-            f"of backbone {name!r}; choose a size that is a multiple of {max(patch)}."
+            f"Images of {size} x {size} pixels do not divide into the {patch[0]} x {patch[1]} "
+            f"patches of backbone {name!r}; choose a size that is a multiple of {max(patch)}."
         )
     if isinstance(network, ResNet) and size <= LARGEST_SIDE_WITH_SMALL_STEM:
         _use_small_stem(network, channels, stride=1)
@@ -108,16 +114,18 @@ def _from_timm(name: str, channels: int, size: int) -> nn.Module:
 
 
 def _use_small_stem(network: ResNet, channels: int, *, stride: int) -> None:
-    if isinstance(network.conv1, nn.Conv2d):
-        network.conv1 = nn.Conv2d(
-            channels, network.conv1.out_channels, 3, stride=stride, padding=1, bias=False
-        )
+    stem = network.get_submodule("conv1")
+    if isinstance(stem, nn.Conv2d):
+        convolution = nn.Conv2d(channels, stem.out_channels, 3, stride, padding=1, bias=False)
         # As timm initialises all convolutions of a ResNet.
-        nn.init.kaiming_normal_(network.conv1.weight, mode="fan_out", nonlinearity="relu")
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        network.set_submodule("conv1", convolution)
     else:
         # "Deep" stems (ResNet-D) are 3 x 3 convolutions already.
-        network.conv1[0].stride = (stride, stride)
-    network.maxpool = nn.Identity()
+        first = network.get_submodule("conv1.0")
+        assert isinstance(first, nn.Conv2d)
+        first.stride = (stride, stride)
+    network.set_submodule("maxpool", nn.Identity())
 
 
 def _output_width(backbone: nn.Module, name: str, channels: int, size: int) -> int:

@@ -121,8 +121,8 @@ class Encoder:
     ) -> Float32[np.ndarray, "images features"]:
         """One vector for each image, in the order of the images.
 
-        A folder's images are ordered by path. An embedding depends on its image alone, but for float
-        rounding, which may differ between batch sizes and devices.
+        A folder's images are ordered by path. An embedding depends on its image alone, but for
+        float rounding, which may differ between batch sizes and devices.
 
         Args:
             data: a folder, an array uint8 [N, H, W] or [N, H, W, C], a tensor [N, C, H, W], a
@@ -188,8 +188,8 @@ class Encoder:
     ) -> Float32[Tensor, "batch features"]:
         """Embed images that are decoded already, on the device they are on.
 
-        Resized to `info.size` (bilinear, antialiased), divided by 255, normalised, in float32 without
-        autocast, so that embeddings can be compared between machines.
+        Resized to `info.size` (bilinear, antialiased), divided by 255, normalised, in float32
+        without autocast, so that embeddings can be compared between machines.
 
         Args:
             pixels: uint8 [B, C, S, S], of any S.
@@ -241,8 +241,8 @@ class Encoder:
             text = json.dumps(fields, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
         except (TypeError, ValueError) as error:
             raise NonegError(
-                f"The encoder's info cannot be written as JSON ({error}); give plain numbers, text, "
-                f"lists and dicts."
+                f"The encoder's info cannot be written as JSON ({error}); give plain numbers, "
+                f"text, lists and dicts."
             ) from error
         try:
             directory.mkdir(parents=True, exist_ok=True)
@@ -300,15 +300,16 @@ def load(path: str | os.PathLike[str]) -> Encoder:
     for name in (INFO, WEIGHTS):
         if not (directory / name).is_file():
             raise NonegError(
-                f"There is no encoder in {printable(os.fspath(path))}: {name} is missing; give a run's "
-                f"directory or its encoder's."
+                f"There is no encoder in {printable(os.fspath(path))}: {name} is missing; give a "
+                f"run's directory or its encoder's."
             )
     info = _read_info(directory / INFO)
     try:
         weights = load_file(directory / WEIGHTS)
     except (SafetensorError, OSError) as error:
         raise NonegError(
-            f"{printable(str(directory / WEIGHTS))} is damaged ({error}): copy it again or train again."
+            f"{printable(str(directory / WEIGHTS))} is damaged ({error}): copy it again or train "
+            f"again."
         ) from error
     # The fresh weights are overwritten, so drawing them should not show.
     with torch.random.fork_rng(devices=[]):
@@ -475,7 +476,7 @@ def _device(wanted: str | torch.device) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:
         raise NonegError(
-            f"Device {str(wanted)!r} cannot be used here ({str(error).splitlines()[0]}): choose auto "
-            f"or cpu."
+            f"Device {str(wanted)!r} cannot be used here ({str(error).splitlines()[0]}): choose "
+            f"auto or cpu."
         ) from error
     return device

@@ -15,12 +15,12 @@ def normalized_std(z: Float[Tensor, "images width"]) -> Float[Tensor, ""]:
 
         sqrt(D) * mean_j std_i(z_ij / |z_i|)
 
-    SimSiam's meter (Chen and He 2021, arXiv 2011.10566, section 4.1), times sqrt(D) so that it reads
-    alike at every width. The standard deviation is over the images, with divisor N.
+    SimSiam's meter (Chen and He 2021, arXiv 2011.10566, section 4.1), times sqrt(D) so that it
+    reads alike at every width. The standard deviation is over the images, with divisor N.
 
-    Near 1: the directions fill the sphere evenly about the origin. Below about 0.1: collapsing. 0: all
-    embeddings point one way. In between, the embeddings share a mean direction (ReLU features do) or
-    the coordinates differ in spread.
+    Near 1: the directions fill the sphere evenly about the origin. Below about 0.1: collapsing.
+    0: all embeddings point one way. In between, the embeddings share a mean direction (those after
+    a ReLU do) or the coordinates differ in spread.
 
     It cannot see dimensional collapse: random signs of one vector (a line, rank 1) score 1. It
     says nothing of whether the directions mean anything: an untrained network may score high.
@@ -34,7 +34,7 @@ def normalized_std(z: Float[Tensor, "images width"]) -> Float[Tensor, ""]:
     """
     z = _at_least_float32(z)
     spread = normalize(z, dim=1).std(dim=0, correction=0)
-    return spread.mean() * z.shape[1] ** 0.5
+    return spread.mean().mul(z.shape[1] ** 0.5)
 
 
 def effective_rank(z: Float[Tensor, "images width"], *, centered: bool = True) -> Float[Tensor, ""]:
@@ -45,8 +45,8 @@ def effective_rank(z: Float[Tensor, "images width"], *, centered: bool = True) -
     Roy and Vetterli 2007, "The effective rank". RankMe (Garrido et al. 2023, arXiv 2210.02885,
     equation 1) is the same of uncentred embeddings, with 1e-7 added to each p_k; here 0 log 0 is 0.
 
-    Centred by default, because a mean that all images share tells none of them apart, yet would hide
-    all else in an uncentred spectrum. `centered=False` compares with RankMe's published figures.
+    Centred by default, because a mean that all images share tells none of them apart, yet would
+    hide all else in an uncentred spectrum. `centered=False` is for comparing with RankMe's figures.
 
     Near min(N - 1, D): no direction is preferred. 1: all embeddings on a line, or all equal. A
     fall to a few per cent of D in training is dimensional collapse. Compare runs of one
@@ -57,7 +57,7 @@ def effective_rank(z: Float[Tensor, "images width"], *, centered: bool = True) -
 
     The singular values come from the smaller of the two Gram matrices in float64, N x N or D x D:
     several times faster than a decomposition of z when one side is much the longer. Squaring loses
-    singular values below 1e-8 of the largest, which add less than 1e-6 each to the entropy.
+    singular values below 1e-7 of the largest, which add less than 2e-6 each to the entropy.
 
     Args:
         z: embeddings [N, D] of any float type.
@@ -80,12 +80,15 @@ def effective_rank(z: Float[Tensor, "images width"], *, centered: bool = True) -
     if not bool(torch.isfinite(gram).all()):
         return torch.full((), torch.nan, device=z.device)
     singular = torch.linalg.eigvalsh(gram).clamp(min=0).sqrt()
+    # The Gram matrix's own rounding, for float64 embeddings.
+    rounding = torch.maximum(rounding, 1e-7 * singular.max())
     singular = singular.where(singular > rounding, 0)
     total = singular.sum()
     if total == 0:
         return torch.ones((), device=z.device)
     share = singular / total
-    return torch.special.entr(share).sum().exp().float().to(z.device)
+    rank: Tensor = torch.special.entr(share).sum().exp()
+    return rank.float().to(z.device)
 
 
 def _at_least_float32(z: Float[Tensor, "images width"]) -> Float[Tensor, "images width"]:

@@ -49,8 +49,8 @@ def evaluate_run(
     if bank is not None:
         if _same_place(bank, data):
             raise NonegError(
-                f"--bank and DATA are both {data}, so that each image would find itself; leave --bank "
-                f"out to have DATA split."
+                f"--bank and DATA are both {data}, so that each image would find itself; leave "
+                f"--bank out to have DATA split."
             )
         learn = _load(bank, "train", encoder.info)
     elif isinstance(own, str) and not own.startswith("<") and not _same_place(own, data):

@@ -22,9 +22,9 @@ def knn_accuracy(
 ) -> float:
     """Share of queries whose class is the one their k nearest neighbours vote for.
 
-    Each neighbour votes for its class with weight exp(cos / temperature), cos being the cosine of the
-    angle between the two feature vectors (Wu et al. 2018, arXiv 1805.01978, section 3.4). There is
-    nothing to train, and only the directions matter: the features are used as given, uncentred.
+    Each neighbour votes for its class with weight exp(cos / temperature), cos being the cosine of
+    the angle between the two feature vectors (Wu et al. 2018, arXiv 1805.01978, section 3.4). There
+    is nothing to train, and only the directions matter: the features are used as given, uncentred.
 
     Ties are settled by order: of equally near images the earlier in the bank are neighbours, and of
     classes with equal votes the lower label wins. Features of width D for M queries take M * N * D
@@ -76,7 +76,8 @@ def _nearest(similarity: Float[Tensor, "queries bank"], k: int) -> Int[Tensor, "
     # Which of equal values topk returns is not defined.
     tied = (values[:, k - 1] == values[:, k]).nonzero()[:, 0]
     # Few at a time: the ranks below take more memory than the similarities.
-    for rows in tied.split(max(1, SIMILARITIES_PER_BLOCK // 8 // bank)):
+    few = max(1, SIMILARITIES_PER_BLOCK // 8 // bank)
+    for rows in torch.split(tied, few):
         indices[rows] = _first_of_equals(similarity[rows], values[rows, k - 1], k)
     return indices
 
@@ -109,6 +110,11 @@ def _check(
                 f"The features of the {name} hold NaN or infinite values, so that distances mean "
                 f"nothing; look for where the training diverged."
             )
+    if len(bank_labels) != len(bank) or len(query_labels) != len(queries):
+        raise NonegError(
+            f"kNN got {len(bank)} and {len(queries)} images, but {len(bank_labels)} and "
+            f"{len(query_labels)} labels; give one for each image."
+        )
     if bank_labels.min() < 0:
         raise NonegError(
             f"kNN needs a class of 0 or more for each image of the bank, but one is "

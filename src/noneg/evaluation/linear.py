@@ -44,13 +44,11 @@ def linear_probe_accuracy(
 ) -> LinearProbe:
     """Multinomial logistic regression on frozen features, regularised as suits them.
 
-    Features are standardised with the training images' mean and standard deviation. C is chosen from
-    `GRID` on a held-out, stratified fifth of the training images (of at most 10,000 of them), then all
-    training images are fitted with it. The test images choose nothing. As Kornblith et al. 2019
-    (arXiv 1805.08974, appendix A.1), with a coarser grid.
+    Features are standardised with the training images' mean and standard deviation. C is chosen
+    from `GRID` on a held-out, stratified fifth of the training images (of at most 10,000 of them),
+    then all training images are fitted with it. The test images choose nothing.
 
-    The fits stop after 200 iterations of L-BFGS: what little accuracy is still to come then is within
-    the noise of the test set.
+    A fit stops after 200 iterations of L-BFGS, converged or not.
 
     Args:
         train: features [N, D].
@@ -65,10 +63,10 @@ def linear_probe_accuracy(
     """
     for name, features in (("training", train), ("test", test)):
         if len(features) == 0 or not np.isfinite(features).all():
-            fault = "are none" if len(features) == 0 else "hold NaN or infinite values"
+            fault = "there are none" if len(features) == 0 else "they hold NaN or infinite values"
             raise NonegError(
-                f"A linear probe cannot use the {name} features: there {fault}; add images, or look "
-                f"for where the training diverged."
+                f"A linear probe cannot use the {name} features, {fault}; add images, or look for "
+                f"where the training diverged."
             )
     if len(train) > max_images:
         chosen = np.sort(np.random.default_rng(seed).choice(len(train), max_images, replace=False))
@@ -106,8 +104,8 @@ def _search(
     held_out = every_fifth(labels, seed=seed)
     if len(np.unique(labels[~held_out])) < 2 or not held_out.any():
         raise NonegError(
-            f"A linear probe needs training images of at least two classes, several of each, but got "
-            f"{len(labels)} images of {len(np.unique(labels))}; add labelled images."
+            f"A linear probe needs training images of at least two classes, several of each, "
+            f"but got {len(labels)} images of {len(np.unique(labels))}; add labelled images."
         )
     # From strong to weak regularisation, each fit starts where the last one ended.
     probe = LogisticRegression(max_iter=ITERATIONS, warm_start=True)

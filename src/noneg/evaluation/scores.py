@@ -5,11 +5,11 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int, Int64
+from jaxtyping import Float32, Int, Int64, UInt8
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
@@ -24,8 +24,6 @@ from noneg.images import Images
 LARGEST_PIXEL_SIDE = 32
 """Raw pixels as features are 3,072 numbers at this side, and would be 150,528 at 224."""
 
-Features = Float32[np.ndarray, "images width"]
-
 
 @final
 @dataclass(frozen=True)
@@ -39,7 +37,7 @@ class Score:
         dimensions: length of a feature vector.
     """
 
-    features: Literal["trained", "random", "pixels"]
+    features: str
     knn: float
     linear: float
     dimensions: int
@@ -58,8 +56,8 @@ def compare(
 ) -> list[Score]:
     """Score an encoder, its random start and raw pixels on the same images.
 
-    Raw pixels are those that enter the encoder, at 32 x 32 at most, less the bank's mean image: without
-    that, all cosines are close to 1 and the baseline would be unfairly weak.
+    Raw pixels are those that enter the encoder, at 32 x 32 at most, less the bank's mean image:
+    without that, all cosines are close to 1 and the baseline would be unfairly weak.
 
     Classes are matched by name where both parts have names, else by number.
 
@@ -80,12 +78,10 @@ def compare(
         NonegError: images without labels, or a probe cannot use them.
     """
     bank_labels, test_labels = _matched_labels(bank, test)
-    bank_chosen, test_chosen = (
-        _choose(len(bank_labels), most, seed),
-        _choose(len(test_labels), most, seed),
-    )
-    bank_labels, test_labels = bank_labels[bank_chosen], test_labels[test_chosen]
-    bank_pixels, test_pixels = bank.pixels[bank_chosen], test.pixels[test_chosen]
+    from_bank = _choose(len(bank_labels), most, seed)
+    from_test = _choose(len(test_labels), most, seed)
+    bank_labels, test_labels = bank_labels[from_bank], test_labels[from_test]
+    bank_pixels, test_pixels = bank.pixels[from_bank], test.pixels[from_test]
     scores = []
     with tqdm(total=6, desc="scoring", disable=not progress) as bar:
         for name in ("trained", "random", "pixels"):
@@ -110,10 +106,10 @@ def compare(
 
 
 def evaluate_features(
-    name: Literal["trained", "random", "pixels"],
-    bank: Features,
+    name: str,
+    bank: Float32[np.ndarray, "bank width"],
     bank_labels: Int[np.ndarray, " bank"],
-    test: Features,
+    test: Float32[np.ndarray, "test width"],
     test_labels: Int[np.ndarray, " test"],
     *,
     seed: int = 0,
@@ -142,7 +138,7 @@ def evaluate_features(
 
 
 def untrained(info: EncoderInfo, *, seed: int = 0) -> Encoder:
-    """The encoder that a training with this seed begins with; torch's random state stays as it is."""
+    """The encoder that a training with this seed begins with; torch's random state is kept."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = build_backbone(info.backbone, channels=info.channels, size=info.size)
@@ -167,8 +163,8 @@ def split_for_evaluation(
     """
     if images.labels is None or len(images.labels) < 5:
         raise NonegError(
-            f"The {images.description} needs labels and at least 5 images to be split into images to "
-            f"learn from and to test on; put the images into one subfolder a class."
+            f"The {images.description} needs labels and at least 5 images to be split into "
+            f"images to learn from and to test on; put the images into one subfolder a class."
         )
     in_test = every_fifth(images.labels, seed=seed)
     parts = []
@@ -196,7 +192,7 @@ def format_table(scores: Sequence[Score]) -> str:
 
 def scores_as_dict(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
     """{"trained": {"knn": 0.41, "linear": 0.52, "dimensions": 256}, "random": ...}."""
-    table = {score.features: asdict(score) for score in scores}
+    table: dict[str, dict[str, Any]] = {score.features: asdict(score) for score in scores}
     for row in table.values():
         del row["features"]
     return table
@@ -216,7 +212,8 @@ def save_scores(path: str | os.PathLike[str], scores: Sequence[Score]) -> None:
     except OSError as error:
         unfinished.unlink(missing_ok=True)
         raise NonegError(
-            f"{path} cannot be written ({error.strerror or error}): choose a place in an existing folder."
+            f"{path} cannot be written ({error.strerror or error}): choose a place in an "
+            f"existing folder."
         ) from error
 
 
@@ -238,8 +235,8 @@ def _matched_labels(
     if not number.keys() & set(test.classes):
         raise NonegError(
             f"The {test.description} has no class in common with the {bank.description} "
-            f"({test.classes[0]} and others against {bank.classes[0]} and others); name the subfolders "
-            f"alike."
+            f"({test.classes[0]} and others against {bank.classes[0]} and others); name the "
+            f"subfolders alike."
         )
     unseen = len(bank.classes)
     translation = np.array([number.get(name, unseen) for name in test.classes], dtype=np.int64)
@@ -266,12 +263,14 @@ def _selected(images: Images, chosen: Int64[np.ndarray, " chosen"]) -> Images:
     )
 
 
-def _flat(pixels: np.ndarray, side: int) -> Features:
+def _flat(
+    pixels: UInt8[np.ndarray, "images channels stored stored"], side: int
+) -> Float32[np.ndarray, "images width"]:
     """uint8 [N, C, S, S] -> float32 [N, C * side * side] in [0, 1]."""
     blocks = []
-    for block in torch.from_numpy(pixels).split(1_000):
-        images = block.float() / 255
-        if block.shape[-1] != side:
+    for start in range(0, len(pixels), 1_000):
+        images = torch.from_numpy(pixels[start : start + 1_000]).float() / 255
+        if images.shape[-1] != side:
             images = interpolate(images, size=(side, side), mode="bilinear", antialias=True)
         blocks.append(images.flatten(1))
     return torch.cat(blocks).numpy()

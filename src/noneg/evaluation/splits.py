@@ -7,8 +7,8 @@ from jaxtyping import Bool, Int
 def every_fifth(labels: Int[np.ndarray, " images"], *, seed: int) -> Bool[np.ndarray, " images"]:
     """Mark a random fifth of the images, stratified: of n images of a class, n / 5 up or down.
 
-    The images are shuffled, put in order of class, and every fifth is marked, which needs no exception
-    for classes of a few images.
+    The images are shuffled, put in order of class, and every fifth is marked, which needs no
+    exception for classes of a few images.
 
     Args:
         labels: classes [N].

@@ -56,7 +56,7 @@ def read_in_chunks(source: ImageSource, channels: int, size: int) -> Generator[C
         for _ in range(2 * threads):
             submit_next()
         while waiting:
-            chunk = waiting.pop().result()
+            chunk = waiting.popleft().result()
             submit_next()
             yield chunk
     finally:

@@ -187,7 +187,8 @@ def config_from_namespace(namespace: Namespace) -> TrainConfig:
     """The typed config of what `make_parser` parsed."""
     fields = {field.name for field in dataclasses.fields(TrainConfig)}
     settings = {name: value for name, value in vars(namespace).items() if name in fields}
-    settings["options"] = find_method(namespace.method).options(**vars(namespace.options))
+    options = vars(namespace.options) if "options" in namespace else {}
+    settings["options"] = find_method(namespace.method).options(**options)
     if not isinstance(settings["views"], str):
         settings["views"] = [
             view if isinstance(view, View) else View(**vars(view)) for view in settings["views"]

@@ -1,0 +1,220 @@
+"""The comparison with the baselines, on images whose answer is known."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from noneg.backbones import SMALL
+from noneg.encoder import Encoder, EncoderInfo
+from noneg.errors import NonegError
+from noneg.evaluation.command import evaluate_run
+from noneg.evaluation.scores import (
+    Score,
+    compare,
+    format_table,
+    save_scores,
+    split_for_evaluation,
+    untrained,
+)
+from noneg.images import Images
+
+
+class Corner(nn.Module):
+    """Sees the colours of the top left pixel and nothing else."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return images[:, :, 0, 0]
+
+
+class Blind(nn.Module):
+    """Collapsed: every image gets the same."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.ones(len(images), 3)
+
+
+def information(features: int = 3) -> EncoderInfo:
+    return EncoderInfo(
+        SMALL, 3, 8, 8, mean=(0.5,) * 3, std=(0.25,) * 3, features=features, method="test"
+    )
+
+
+def corner_images(images: int, seed: int, classes: tuple[str, ...] = ("red", "green")) -> Images:
+    """Noise, whose top left pixel alone tells the class: red or green."""
+    generator = np.random.default_rng(seed)
+    labels = np.arange(images) % len(classes)
+    pixels = generator.integers(0, 256, (images, 3, 8, 8), dtype=np.uint8)
+    names = ("red", "green", "blue")
+    for index, label in enumerate(labels):
+        pixels[index, :, 0, 0] = 0
+        pixels[index, names.index(classes[label]), 0, 0] = 255
+    return Images(
+        pixels,
+        tuple(f"{index}.png" for index in range(images)),
+        labels,
+        classes,
+        (),
+        "folder corners",
+        {"brightness": pixels.mean(axis=(1, 2, 3))},
+    )
+
+
+def test_an_encoder_that_sees_and_one_that_is_blind() -> None:
+    bank, test = corner_images(400, 1), corner_images(200, 2)
+    scores = compare(
+        Encoder(Corner(), information()),
+        Encoder(Blind(), information()),
+        bank,
+        test,
+        progress=False,
+    )
+    assert [score.features for score in scores] == ["trained", "random", "pixels"]
+    assert [score.dimensions for score in scores] == [3, 3, 192]
+    trained, random, pixels = scores
+    assert (trained.knn, trained.linear) == (1.0, 1.0)
+    assert (random.knn, random.linear) == (0.5, 0.5)
+    # One of 64 pixels: a plane finds it, a distance hardly.
+    assert 0.5 < pixels.knn < 0.75
+    assert pixels.linear > 0.9
+
+
+def test_raw_pixels_are_centred_by_the_bank() -> None:
+    # Bright images that differ in one value: the cosines of uncentred pixels are all but equal.
+    generator = np.random.default_rng(3)
+    labels = np.arange(200) % 2
+    pixels = np.full((200, 3, 8, 8), 200, dtype=np.uint8)
+    pixels += generator.integers(0, 3, pixels.shape, dtype=np.uint8)
+    pixels[:, :, 4:] += (5 * labels[:, None, None, None]).astype(np.uint8)
+    # A change of brightness, which scales the vector but does not turn it.
+    images = Images(pixels, ("",) * 200, labels, None, (), "array", None)
+    bank, test = split_for_evaluation(images)
+    encoder = Encoder(Blind(), information())
+    scores = compare(encoder, encoder, bank, test, progress=False)
+    assert scores[2].knn == 1.0
+
+
+def test_classes_are_matched_by_name() -> None:
+    bank = corner_images(90, 4, ("red", "green", "blue"))
+    # This folder has no red: its label 0 is green.
+    test = corner_images(40, 5, ("green", "blue"))
+    encoder = Encoder(Corner(), information())
+    assert compare(encoder, encoder, bank, test, progress=False)[0].knn == 1.0
+    # A class that the bank lacks can only be missed.
+    lacking = corner_images(60, 6, ("red", "green"))
+    partly = corner_images(40, 7, ("green", "blue"))
+    assert compare(encoder, encoder, lacking, partly, progress=False)[0].knn == 0.5
+    with pytest.raises(NonegError, match="no class in common"):
+        compare(encoder, encoder, bank, replace_classes(test, ("cat", "dog")), progress=False)
+
+
+def replace_classes(images: Images, classes: tuple[str, ...]) -> Images:
+    return Images(images.pixels, images.names, images.labels, classes, (), images.description, None)
+
+
+def test_a_part_of_sorted_images_has_all_classes() -> None:
+    images = corner_images(300, 8)
+    order = np.argsort(images.labels, kind="stable")
+    assert images.labels is not None
+    ordered = Images(
+        images.pixels[order], images.names, images.labels[order], images.classes, (), "sorted", None
+    )
+    encoder = Encoder(Corner(), information())
+    score = compare(encoder, encoder, ordered, ordered, most=50, progress=False)[0]
+    assert score.knn == 1.0
+    # Of 50 test images all accuracies are multiples of 0.02.
+    pixels = compare(encoder, encoder, ordered, images, most=50, progress=False)[2]
+    assert (50 * pixels.knn) == pytest.approx(round(50 * pixels.knn))
+
+
+def test_the_split_is_stratified_aligned_and_without_overlap() -> None:
+    images = corner_images(100, 9)
+    bank, test = split_for_evaluation(images, seed=1)
+    assert (len(bank.pixels), len(test.pixels)) == (80, 20)
+    assert set(bank.names) | set(test.names) == set(images.names)
+    assert not set(bank.names) & set(test.names)
+    assert images.labels is not None
+    for part in (bank, test):
+        assert part.labels is not None
+        assert part.factors is not None
+        assert part.labels.mean() == 0.5
+        for row, name in enumerate(part.names):
+            origin = images.names.index(name)
+            assert np.array_equal(part.pixels[row], images.pixels[origin])
+            assert part.labels[row] == images.labels[origin]
+        assert np.array_equal(part.factors["brightness"], part.pixels.mean(axis=(1, 2, 3)))
+    assert split_for_evaluation(images, seed=1)[1].names == test.names
+    assert split_for_evaluation(images, seed=2)[1].names != test.names
+    assert len(split_for_evaluation(images, most=7)[0].names) == 7
+
+
+def test_images_without_labels_are_named() -> None:
+    images = corner_images(40, 10)
+    unlabelled = Images(images.pixels, images.names, None, None, (), "folder plain", None)
+    encoder = Encoder(Corner(), information())
+    with pytest.raises(NonegError, match="folder plain has no labels"):
+        compare(encoder, encoder, images, unlabelled, progress=False)
+    with pytest.raises(NonegError, match="folder plain needs labels"):
+        split_for_evaluation(unlabelled)
+
+
+def test_the_untrained_encoder_depends_on_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    first = untrained(information(256), seed=5)
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    second, other = untrained(information(256), seed=5), untrained(information(256), seed=6)
+    images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    assert np.array_equal(first.embed(images), second.embed(images))
+    assert not np.allclose(first.embed(images), other.embed(images))
+
+
+SCORES = [Score("trained", 0.40567, 0.5, 256), Score("pixels", 1.0, 0.03449, 3072)]
+
+
+def test_the_table_is_aligned() -> None:
+    assert format_table(SCORES).splitlines() == [
+        "features     kNN  linear  dimensions",
+        "trained    40.6%   50.0%         256",
+        "pixels    100.0%    3.4%       3,072",
+    ]
+
+
+def test_scores_are_saved_as_json(tmp_path: Path) -> None:
+    save_scores(tmp_path / "scores.json", SCORES)
+    assert json.loads((tmp_path / "scores.json").read_text()) == {
+        "trained": {"knn": 0.40567, "linear": 0.5, "dimensions": 256},
+        "pixels": {"knn": 1.0, "linear": 0.03449, "dimensions": 3072},
+    }
+    assert len(list(tmp_path.iterdir())) == 1
+    with pytest.raises(NonegError, match="cannot be written"):
+        save_scores(tmp_path / "nowhere" / "scores.json", SCORES)
+
+
+def save_npz(path: Path, images: Images) -> str:
+    np.savez(path, images=images.pixels.transpose(0, 2, 3, 1), labels=images.labels)
+    return str(path)
+
+
+def test_a_saved_run_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / "run"
+    untrained(information(256), seed=3).save(run / "encoder")
+    (run / "config.yaml").write_text("seed: 3\ndata: gone\n")
+    data = save_npz(tmp_path / "test.npz", corner_images(100, 11))
+    bank = save_npz(tmp_path / "bank.npz", corner_images(150, 12))
+    scores = evaluate_run(run, data, bank=bank, out=tmp_path / "scores.json")
+    # The encoder was never trained, so it is its own baseline.
+    assert (scores[0].knn, scores[0].linear) == (scores[1].knn, scores[1].linear)
+    printed = capsys.readouterr().out
+    assert format_table(scores) in printed
+    assert json.loads((tmp_path / "scores.json").read_text())["pixels"]["knn"] == scores[2].knn
+    # Without a bank the data is split: of 20 test images.
+    alone = evaluate_run(run, data)
+    assert "four fifths" in capsys.readouterr().out
+    assert 20 * alone[2].knn == pytest.approx(round(20 * alone[2].knn))
+    with pytest.raises(NonegError, match="find itself"):
+        evaluate_run(run, data, bank=data)
