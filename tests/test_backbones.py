@@ -69,14 +69,14 @@ def test_the_small_resnet_halves_the_side_four_times() -> None:
     assert isinstance(backbone, ResNet)
     with torch.no_grad():
         assert backbone.eval().forward_features(torch.zeros(1, 3, 32, 32)).shape == (1, 256, 2, 2)
-    # One block a stage: nine convolutions of 3 x 3 and three of 1 x 1.
-    assert sum(isinstance(module, nn.Conv2d) for module in backbone.modules()) == 12
+    # One block a stage: nine convolutions of 3 x 3, and one of 1 x 1 on each shortcut.
+    assert sum(isinstance(module, nn.Conv2d) for module in backbone.modules()) == 13
 
 
 def test_the_replaced_stem_is_initialised_as_timm_does() -> None:
     torch.manual_seed(0)
     backbone = build_backbone("resnet18", channels=3, size=32)
-    weight = backbone.get_parameter("conv1.weight")
+    weight = backbone.get_parameter("conv1.weight").detach()
     # Kaiming, fan out: variance 2 / (3 * 3 * 64); torch's default would be 1 / (3 * 3 * 3 * 3).
     assert float(weight.std()) == pytest.approx((2 / (9 * 64)) ** 0.5, rel=0.06)
 

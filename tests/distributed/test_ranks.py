@@ -7,11 +7,10 @@ import pytest
 import torch
 import torch.distributed
 import torch.multiprocessing
+from test_contract import build, gradients, make_views
 
 from noneg.methods import list_methods
 from noneg.training.step import compute_gradient
-
-from test_contract import build, gradients, make_views
 
 RANKS = 2
 BATCH = 12

@@ -78,8 +78,9 @@ def test_constant_features_are_no_features() -> None:
     train, train_labels = gaussians(300, 12)
     test, test_labels = gaussians(300, 13)
     plain = linear_probe_accuracy(train, train_labels, test, test_labels)
-    constant = np.full((300, 3), 0.1, dtype=np.float32)
-    # A constant that is another one on the test images would otherwise be huge after division.
+    last_bits = np.random.default_rng(19).integers(-1, 2, (300, 3)) * 2.0**-23
+    constant = (0.1 * (1 + last_bits)).astype(np.float32)
+    # Divided by the spread of the last bits, another constant on the test images would be huge.
     probe = linear_probe_accuracy(
         np.hstack([train, constant]), train_labels, np.hstack([test, constant + 1]), test_labels
     )

@@ -4,10 +4,10 @@ import math
 
 import pytest
 import torch
-from conftest import TinyBackbone
 from test_contract import build, gradients, make_views, train_briefly
 from torch import nn
 
+from conftest import TinyBackbone
 from noneg.methods.byol import BYOL, Options
 from noneg.training.step import compute_gradient
 

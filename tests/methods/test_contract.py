@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TinyBackbone
 from torch import Tensor
 
+from conftest import TinyBackbone
 from noneg.diagnostics.meters import effective_rank, normalized_std
 from noneg.images.shapes import draw_shapes
 from noneg.methods import find_method, list_methods

@@ -85,7 +85,7 @@ def _standardised(
     mean = train.mean(axis=0, dtype=np.float64)
     std = train.std(axis=0, dtype=np.float64)
     # A constant feature has a std of rounding errors, and dividing by it would make them features.
-    std[std <= 1e-7 * np.abs(mean)] = np.inf
+    std[std <= 1e-6 * np.abs(mean)] = np.inf
     std[std == 0] = np.inf
     scale, shift = (1 / std).astype(np.float32), mean.astype(np.float32)
     return (

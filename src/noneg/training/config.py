@@ -119,7 +119,7 @@ class TrainConfig:
         return tuple(policy[number % len(policy)] for number in range(self.num_views))
 
 
-def settings_for(definition: Definition, recipe: str, data: object) -> dict[str, Any]:
+def settings_for(definition: Definition, recipe: str, data: str | None) -> dict[str, Any]:
     """The defaults of TrainConfig under a method's recipe."""
     settings = dict(vars(definition.recipe(recipe)))
     settings["batch_size"] = None
@@ -143,7 +143,8 @@ def make_config(data: object = "shapes", **settings: Any) -> TrainConfig:
         raise NonegError(f"unknown setting {unknown[0]!r}; there are: {', '.join(sorted(known))}")
     definition = find_method(settings.get("method", TrainConfig.method))
     recipe = settings.get("recipe", TrainConfig.recipe)
-    defaults = settings_for(definition, recipe, data)
+    described = str(data) if isinstance(data, str | Path) else f"<{type(data).__name__}>"
+    defaults = settings_for(definition, recipe, described)
     options = settings.pop("options", None) or {}
     if isinstance(options, dict):
         names = {field.name for field in dataclasses.fields(definition.options)}
@@ -152,15 +153,14 @@ def make_config(data: object = "shapes", **settings: Any) -> TrainConfig:
                 f"{definition.name} has no option {unknown[0]!r}; "
                 f"it has: {', '.join(sorted(names))}"
             )
-        options = dataclasses.replace(defaults["options"], **options)
-    described = str(data) if isinstance(data, str | Path) else f"<{type(data).__name__}>"
+        options = {**dataclasses.asdict(defaults["options"]), **options}
     # Through the parser, so that Python and the command line check values alike.
     fields = {**defaults, **settings, "options": options, "data": described}
     return config_from_dict(fields)
 
 
 def make_parser(
-    method: str = TrainConfig.method, recipe: str = TrainConfig.recipe, data: object = None
+    method: str = TrainConfig.method, recipe: str = TrainConfig.recipe, data: str | None = None
 ) -> ArgumentParser:
     """The parser of `noneg train` for one method: flags, YAML and help from the dataclasses."""
     definition = find_method(method)

@@ -1,7 +1,7 @@
 """The engine: one training step, from top to bottom, under Lightning's Trainer."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, final
 
 import torch
@@ -24,14 +24,6 @@ from noneg.views import draw_views
 _NETWORK = 0xD0
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """Mean and standard deviation of each channel, on pixels in [0, 1]."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-
 @final
 class Engine(LightningModule):
     """Trains a method on images that are already there as uint8 pixels."""
@@ -44,9 +36,10 @@ class Engine(LightningModule):
         *,
         batch_size: int,
         size: int,
-        normalisation: Normalisation,
+        mean: Sequence[float],
+        std: Sequence[float],
     ) -> None:
-        """Keep what a step needs; `config` gives the rest of the settings."""
+        """Keep what a step needs; mean and std are of each channel, on pixels in [0, 1]."""
         super().__init__()
         self.automatic_optimization = False
         self.method = method
@@ -55,7 +48,8 @@ class Engine(LightningModule):
         self.batch_size = batch_size
         self.size = size
         self.policy = config.policy(size)
-        self.normalisation = normalisation
+        self.mean = mean
+        self.std = std
         self.steps_per_epoch = len(pixels) // batch_size
         self.total_steps = config.epochs * self.steps_per_epoch
         self.latest: tuple[Step, Embeddings] | None = None
@@ -87,8 +81,8 @@ class Engine(LightningModule):
             size=self.size,
             seed=self.config.seed,
             epoch=self.global_step // self.steps_per_epoch,
-            mean=self.normalisation.mean,
-            std=self.normalisation.std,
+            mean=self.mean,
+            std=self.std,
         )
         return views, index
 
@@ -119,7 +113,9 @@ class Engine(LightningModule):
     def _stop_if_not_finite(self, step: Step, number: int) -> None:
         loss = float(step.loss.detach())
         if not math.isfinite(loss):
-            terms = ", ".join(f"{name} {float(value):.4g}" for name, value in step.terms.items())
+            terms = ", ".join(
+                f"{name} {float(value.detach()):.4g}" for name, value in step.terms.items()
+            )
             raise NonegError(
                 f"the loss is {loss} at step {number} ({terms}): lower --learning_rate "
                 f"(now {self.config.learning_rate:g}) or use --precision 32-true; "

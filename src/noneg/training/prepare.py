@@ -1,8 +1,7 @@
 """What a run needs before its first step: images, sizes, weights."""
 
-import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ from torch import nn
 
 from noneg.backbones import SMALL, build_backbone
 from noneg.errors import NonegError
+from noneg.evaluation.scores import split_for_evaluation
 from noneg.images import Images, ImageSource, find_source, load_images
+from noneg.images.named import NAMES, plain_name
 from noneg.methods import find_method
 from noneg.methods.base import Method
 from noneg.training.config import TrainConfig
-from noneg.training.engine import Normalisation
 
 # Crops are sharper when cut from images somewhat larger than the views: 256 for 224, as usual.
 _STORED_PER_VIEW = 8 / 7
@@ -89,62 +89,64 @@ def load_for_training(source: ImageSource, config: TrainConfig, directory: Path)
 
 def load_for_evaluation(
     config: TrainConfig, images: Images, eval_data: Any, eval_labels: Any
-) -> Images | None:
-    """The labelled test set: the one that was named, else the data set's own; None without one.
+) -> tuple[Images, Images] | None:
+    """Labelled images to learn from and to test on; None where there are no labels.
+
+    The test images are those that were named, else the named data set's own, else a fifth of the
+    training images. What the probes learn from are the training images where they have labels.
 
     Raises:
         NonegError: the images named for evaluation have no labels.
     """
-    from noneg.images.named import NAMES, plain_name
-
-    named = eval_data is not None
-    if not named:
-        if Path(config.data).exists() or plain_name(config.data) not in NAMES:
-            return None
-        eval_data = config.data
-    source = find_source(eval_data, labels=eval_labels, split="test")
-    assert config.channels is not None
-    test = load_images(source, channels=config.channels, size=images.pixels.shape[-1])
-    if test.labels is None and named:
-        raise NonegError(
-            f"{source.description} has no labels to score with: --eval_data wants one subfolder a "
-            "class, or a .npz with images and labels"
-        )
-    return test
+    test = None
+    is_named_set = not Path(config.data).exists() and plain_name(config.data) in NAMES
+    if eval_data is not None or is_named_set:
+        wanted = config.data if eval_data is None else eval_data
+        source = find_source(wanted, labels=eval_labels, split="test")
+        test = load_images(source, channels=images.pixels.shape[1], size=images.pixels.shape[-1])
+        if test.labels is None and eval_data is not None:
+            raise NonegError(
+                f"{source.description} has no labels to score with: --eval_data wants one "
+                "subfolder a class, or a .npz with images and labels"
+            )
+    labelled = [part for part in (images, test) if part is not None and part.labels is not None]
+    if len(labelled) == 2:
+        return labelled[0], labelled[1]
+    return split_for_evaluation(labelled[0], seed=config.seed) if labelled else None
 
 
 def measure_normalisation(
     pixels: UInt8[np.ndarray, "images channels height width"], most: int = 5_000
-) -> Normalisation:
-    """Mean and standard deviation of each channel, over at most `most` images spread evenly."""
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of each channel, on pixels in [0, 1], over at most `most` images."""
     chosen = pixels[:: max(1, -(-len(pixels) // most))].astype(np.float64) / 255
     mean = chosen.mean(axis=(0, 2, 3))
     # An image set of one colour has no spread to divide by.
     std = np.maximum(chosen.std(axis=(0, 2, 3)), 1 / 255)
-    return Normalisation(_rounded(mean), _rounded(std))
+    return _rounded(mean), _rounded(std)
 
 
 def _rounded(values: Sequence[float] | np.ndarray) -> tuple[float, ...]:
     return tuple(round(float(value), 6) for value in values)
 
 
-@dataclass(frozen=True)
-class Network:
-    """A method with fresh weights, and its backbone as it was at the start."""
+def build_method(config: TrainConfig) -> Method:
+    """A backbone and its heads, with weights that depend on the seed alone.
 
-    method: Method
-    initial_backbone: nn.Module
-    width: int
-
-
-def build_network(config: TrainConfig) -> Network:
-    """Weights that depend on the seed alone; the global random state is left as it was."""
+    The backbone is drawn first, so that `noneg.evaluation.scores.untrained` can draw it again. The
+    global random state is left as it was.
+    """
     assert config.channels is not None
     assert config.size is not None
     definition = find_method(config.method)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         backbone = build_backbone(config.backbone, channels=config.channels, size=config.size)
-        width = int(backbone.num_features)  # type: ignore[arg-type]
-        method = definition.build(backbone, width, config.options)
-    return Network(method, copy.deepcopy(backbone), width)
+        return definition.build(backbone, feature_width(backbone), config.options)
+
+
+def feature_width(backbone: nn.Module) -> int:
+    """D of the representations [B, D]."""
+    width = backbone.num_features
+    assert isinstance(width, int)
+    return width

@@ -94,12 +94,12 @@ class Reporting(Callback):
                 )
 
     @torch.no_grad()
-    def _row(self, engine: Engine, step: int) -> dict[str, float]:
+    def _row(self, engine: Engine, step: int) -> dict[str, int | float]:
         assert engine.latest is not None
         outcome, e = engine.latest
         now = time.perf_counter()
         images = (step - self.last_step) * engine.batch_size
-        row = {
+        row: dict[str, int | float] = {
             "step": step,
             "epoch": (step - 1) // engine.steps_per_epoch,
             "views": step * engine.batch_size * len(engine.policy),
@@ -116,7 +116,7 @@ class Reporting(Callback):
         self.last_time, self.last_step = now, step
         return row
 
-    def _write(self, row: dict[str, float]) -> None:
+    def _write(self, row: dict[str, int | float]) -> None:
         is_new = not self.path.exists()
         with self.path.open("a", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)

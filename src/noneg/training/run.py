@@ -12,23 +12,31 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from pytorch_lightning import Trainer
+from pytorch_lightning import Callback, Trainer
 from torch import nn
 from torch.utils.data import Dataset
 
-from noneg._version import __version__
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import NonegError
-from noneg.evaluation.scores import Score, compare, format_table, save_scores, split_for_evaluation
+from noneg.evaluation.scores import (
+    Score,
+    compare,
+    format_table,
+    save_scores,
+    scores_as_dict,
+    untrained,
+)
 from noneg.images import Images, find_source, write_skipped
+from noneg.methods.base import Method
 from noneg.training.checkpoints import Checkpoints, StopRequest
 from noneg.training.config import TrainConfig, load_config, make_config, save_config
-from noneg.training.engine import Engine, Normalisation
+from noneg.training.engine import Engine
 from noneg.training.hardware import Hardware, choose_hardware, has_convolutions
+from noneg.training.monitor import NeighbourMonitor
 from noneg.training.prepare import (
-    Network,
-    build_network,
+    build_method,
     complete,
+    feature_width,
     load_for_evaluation,
     load_for_training,
     measure_normalisation,
@@ -142,8 +150,10 @@ def _run(
     images = load_for_training(source, config, directory)
     write_skipped(directory / "skipped.csv", images.skipped)
     save_config(config, directory / "config.yaml")
-    normalisation = measure_normalisation(images.pixels)
-    network = build_network(config)
+    parts = load_for_evaluation(
+        config, images, config.eval_data if eval_data is None else eval_data, eval_labels
+    )
+    method = build_method(config)
     hardware = choose_hardware(config)
     _say(f"{config.method} on {images.description}: {_describe(images, config)}")
     if images.skipped:
@@ -152,26 +162,24 @@ def _run(
             f"skipped {len(images.skipped)} files, the first {first.name} ({first.reason}): "
             f"all of them in {directory / 'skipped.csv'}"
         )
-    _say(f"{config.backbone}, {network.width} features; {hardware.reason}")
+    info = describe_encoder(method.backbone, config, images)
+    _say(f"{config.backbone}, {info.features} features; {hardware.reason}")
 
-    fit(network, images, config, directory, normalisation, hardware)
+    fit(method, images, config, directory, info, hardware, parts)
 
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:
         # One writer: the others have done their part of the training.
         sys.exit(0)
-    encoder = make_encoder(network.method.backbone, config, images, normalisation)
+    encoder = Encoder(method.backbone, info)
     encoder.save(directory / "encoder")
     scores: list[Score] = []
-    if config.evaluate:
-        test = load_for_evaluation(
-            config, images, config.eval_data if eval_data is None else eval_data, eval_labels
-        )
-        scores = score(encoder, network, config, images, test, normalisation)
-    if scores:
+    if config.evaluate and parts is not None:
+        start = untrained(info, seed=config.seed)
+        scores = compare(encoder, start, *parts, most=config.evaluation_images, seed=config.seed)
         save_scores(directory / "scores.json", scores)
-        encoder = replace_scores(encoder, scores)
+        encoder = Encoder(encoder.module, replace(info, scores=scores_as_dict(scores)))
         encoder.save(directory / "encoder")
-        print(format_table(scores))
+        print(f"\n{format_table(scores)}")
     elif config.evaluate:
         _say("no labels, so no scores: std and rank in metrics.csv say whether it collapsed")
     print(f"\nrun      {directory}\nencoder  {directory / 'encoder'}")
@@ -180,14 +188,15 @@ def _run(
 
 
 def fit(
-    network: Network,
+    method: Method,
     images: Images,
     config: TrainConfig,
     directory: Path,
-    normalisation: Normalisation,
+    info: EncoderInfo,
     hardware: Hardware,
+    parts: tuple[Images, Images] | None = None,
 ) -> None:
-    """Train the network's weights in place, from the last checkpoint where there is one.
+    """Train the method's weights in place, from the last checkpoint where there is one.
 
     Raises:
         NonegError: the loss or the weights are not finite, or the checkpoint cannot be read.
@@ -195,7 +204,6 @@ def fit(
     """
     assert config.batch_size is not None
     assert config.size is not None
-    method = network.method
     if has_convolutions(method.backbone):
         method.to(memory_format=torch.channels_last)
     engine = Engine(
@@ -204,11 +212,18 @@ def fit(
         config,
         batch_size=config.batch_size,
         size=config.size,
-        normalisation=normalisation,
+        mean=info.mean,
+        std=info.std,
     )
     stop = StopRequest()
     checkpoint = directory / "checkpoints" / "last.ckpt"
     checkpoint.parent.mkdir(exist_ok=True)
+    callbacks: list[Callback] = [
+        Reporting(directory, engine.total_steps, config.log_every),
+        Checkpoints(checkpoint, config.checkpoint_every, engine.total_steps, stop),
+    ]
+    if config.knn_every and parts is not None:
+        callbacks.append(NeighbourMonitor(directory, config.knn_every, *parts, info))
     with stop.listening(), _quiet_lightning():
         trainer = Trainer(
             accelerator=hardware.accelerator,
@@ -218,10 +233,7 @@ def fit(
             precision=hardware.precision,  # type: ignore[arg-type]
             max_epochs=config.epochs,
             logger=_logger(directory),
-            callbacks=[
-                Reporting(directory, engine.total_steps, config.log_every),
-                Checkpoints(checkpoint, config.checkpoint_every, engine.total_steps, stop),
-            ],
+            callbacks=callbacks,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -254,60 +266,27 @@ def _fit(trainer: Trainer, engine: Engine, checkpoint: Path) -> None:
         ) from error
 
 
-def make_encoder(
-    backbone: nn.Module, config: TrainConfig, images: Images, normalisation: Normalisation
-) -> Encoder:
-    """The artefact: a backbone, and all that is needed to use it."""
+def describe_encoder(backbone: nn.Module, config: TrainConfig, images: Images) -> EncoderInfo:
+    """What it takes to use the backbone once it is trained."""
     assert config.channels is not None
     assert config.size is not None
-    return Encoder(
-        backbone,
-        EncoderInfo(
-            backbone=config.backbone,
-            channels=config.channels,
-            size=config.size,
-            stored_size=images.pixels.shape[-1],
-            mean=normalisation.mean,
-            std=normalisation.std,
-            features=int(backbone.num_features),  # type: ignore[arg-type]
-            method=config.method,
-            data={
-                "description": images.description,
-                "images": len(images.pixels),
-                "skipped": len(images.skipped),
-                "epochs": config.epochs,
-            },
-            noneg=__version__,
-        ),
+    mean, std = measure_normalisation(images.pixels)
+    return EncoderInfo(
+        backbone=config.backbone,
+        channels=config.channels,
+        size=config.size,
+        stored_size=images.pixels.shape[-1],
+        mean=mean,
+        std=std,
+        features=feature_width(backbone),
+        method=config.method,
+        data={
+            "description": images.description,
+            "images": len(images.pixels),
+            "skipped": len(images.skipped),
+            "epochs": config.epochs,
+        },
     )
-
-
-def replace_scores(encoder: Encoder, scores: Sequence[Score]) -> Encoder:
-    """The same encoder, with its scores on record."""
-    recorded = {score.features: {"knn": score.knn, "linear": score.linear} for score in scores}
-    return Encoder(encoder.module, replace(encoder.info, scores=recorded))
-
-
-def score(
-    encoder: Encoder,
-    network: Network,
-    config: TrainConfig,
-    images: Images,
-    test: Images | None,
-    normalisation: Normalisation,
-) -> list[Score]:
-    """The trained encoder beside its random start and raw pixels; nothing without labels."""
-    if images.labels is None and (test is None or test.labels is None):
-        return []
-    if images.labels is None:
-        assert test is not None
-        bank, test = split_for_evaluation(test, seed=config.seed)
-    elif test is None:
-        bank, test = split_for_evaluation(images, seed=config.seed)
-    else:
-        bank = images
-    start = make_encoder(network.initial_backbone, config, images, normalisation)
-    return compare(encoder, start, bank, test, most=config.evaluation_images, seed=config.seed)
 
 
 def _new_directory(config: TrainConfig) -> Path:
