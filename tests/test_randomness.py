@@ -43,7 +43,7 @@ def test_no_two_images_share_a_draw() -> None:
 def test_uniform() -> None:
     numbers = uniform(hash_key(7), torch.arange(50_000), 3)
     assert numbers.dtype == torch.float32
-    assert 0 <= float(numbers.min())
+    assert float(numbers.min()) >= 0
     assert float(numbers.max()) < 1
     for column in numbers.numpy().T:
         assert stats.kstest(column, "uniform").pvalue > 1e-4

@@ -8,7 +8,7 @@ import yaml
 from jsonargparse import ArgumentError
 
 from noneg.errors import NonegError
-from noneg.training.config import TrainConfig, config_from_namespace, make_parser
+from noneg.training.config import TrainConfig, config_from_namespace, explain, make_parser
 
 _SWITCHES = [field.name for field in dataclasses.fields(TrainConfig) if field.type is bool]
 
@@ -40,8 +40,7 @@ def parse_train(arguments: list[str]) -> TrainConfig:
     try:
         return config_from_namespace(parser.parse_args(flags))
     except (ArgumentError, argparse.ArgumentError) as error:
-        sentence = " ".join(str(error).split())
-        raise NonegError(f"{sentence}; noneg train --help lists the settings") from None
+        raise NonegError(f"{explain(error)}; noneg train --help lists the settings") from None
 
 
 def _normalise(arguments: list[str]) -> list[str]:
@@ -89,8 +88,7 @@ def _choice(flags: list[str]) -> tuple[str, str, str]:
             except OSError as error:
                 raise NonegError(f"--config {value}: {error.strerror}") from None
             except (yaml.YAMLError, UnicodeDecodeError) as error:
-                sentence = " ".join(str(error).split())
-                raise NonegError(f"--config {value} is not YAML: {sentence}") from None
+                raise NonegError(f"--config {value} is not YAML: {explain(error)}") from None
             if not isinstance(fields, dict):
                 raise NonegError(f"--config {value} must hold settings, one 'name: value' a line")
             chosen.update({name: str(fields[name]) for name in chosen if name in fields})

@@ -1,6 +1,7 @@
 """Everything that decides a run, typed; the command line's flags and YAML files come from it."""
 
 import dataclasses
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -223,7 +224,7 @@ def config_from_dict(fields: dict[str, Any]) -> TrainConfig:
     try:
         namespace = parser.parse_object(plain)
     except Exception as error:
-        raise NonegError(_one_sentence(error)) from error
+        raise NonegError(explain(error)) from error
     return config_from_namespace(namespace)
 
 
@@ -244,7 +245,7 @@ def load_config(path: Path) -> TrainConfig:
     except FileNotFoundError:
         raise NonegError(f"{path.parent} is not a run: it has no {path.name}") from None
     except yaml.YAMLError as error:
-        raise NonegError(f"{path} is not YAML: {_one_sentence(error)}") from None
+        raise NonegError(f"{path} is not YAML: {explain(error)}") from None
     if not isinstance(fields, dict):
         raise NonegError(f"{path} must hold settings, one 'name: value' a line")
     return config_from_dict(fields)
@@ -258,5 +259,13 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _one_sentence(error: Exception) -> str:
-    return " ".join(str(error).split())
+def explain(error: Exception) -> str:
+    """The parser's error as one sentence, in the words of the command line."""
+    sentence = " ".join(str(error).split())
+    wrong = re.fullmatch(r'Parser key "(.+?)": Expected an? (.+?)\. Got value: (.*)', sentence)
+    if wrong is None:
+        return sentence
+    name, wanted, value = wrong.groups()
+    wanted = re.sub(r"<class '(.+?)'>", r"\1", wanted)
+    wanted = re.sub(r"typing\.Literal\[(.+?)\]", r"one of \1", wanted)
+    return f"--{name} wants {wanted}, not {value}"

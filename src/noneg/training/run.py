@@ -195,6 +195,7 @@ def fit(
     info: EncoderInfo,
     hardware: Hardware,
     parts: tuple[Images, Images] | None = None,
+    extra_callbacks: Sequence[Callback] = (),
 ) -> None:
     """Train the method's weights in place, from the last checkpoint where there is one.
 
@@ -221,6 +222,7 @@ def fit(
     callbacks: list[Callback] = [
         Reporting(directory, engine.total_steps, config.log_every),
         Checkpoints(checkpoint, config.checkpoint_every, engine.total_steps, stop),
+        *extra_callbacks,
     ]
     if config.knn_every and parts is not None:
         callbacks.append(NeighbourMonitor(directory, config.knn_every, *parts, info))
