@@ -2,7 +2,8 @@
 
 The limit is the network's forward and backward pass with its loss, on views that are already
 there. Against it stands the same number of steps of a run: images fetched, views drawn, optimiser,
-target network, metrics, checkpoints, Lightning. The two sides alternate in one process; medians are quoted.
+target network, metrics, checkpoints, Lightning. The two sides alternate in one process; medians
+are quoted.
 
     python benchmarks/limit.py            about five minutes
     python benchmarks/limit.py --quick    under two minutes
