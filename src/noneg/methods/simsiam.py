@@ -48,7 +48,9 @@ RECIPES = {
         warmup_epochs=0.0,
         views="simsiam",
     ),
-    "small": Recipe(options=Options(projector=(1024, 1024), predictor_hidden=256)),
+    "small": Recipe(
+        options=Options(projector=(1024, 1024), predictor_hidden=256), learning_rate=3e-3
+    ),
 }
 
 

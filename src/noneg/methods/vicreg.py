@@ -44,7 +44,7 @@ RECIPES = {
         warmup_epochs=10.0,
         views="byol",
     ),
-    "small": Recipe(options=Options(projector=(1024, 1024))),
+    "small": Recipe(options=Options(projector=(1024, 1024)), learning_rate=3e-3),
 }
 
 
