@@ -84,8 +84,8 @@ def test_an_encoder_that_sees_and_one_that_is_blind() -> None:
 
 def test_raw_pixels_are_centred_by_the_bank() -> None:
     # Grey images with more or less of one pattern, and none of it on average. From the mean, a
-    # class is a direction. From black, the 5 faint images of class 0 lie nearer to class 1 than to the 20
-    # strong ones of their own class, and 20 neighbours vote.
+    # class is a direction. From black, the 5 faint images of class 0 lie nearer to class 1 than to
+    # the 20 strong ones of their own class, and 20 neighbours vote.
     strengths = np.repeat([10, 60, -10], [5, 20, 125])
     test_strengths = np.repeat([10, -10], 10)
     bank, test = (

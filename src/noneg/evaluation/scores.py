@@ -77,11 +77,9 @@ def compare(
     Raises:
         NonegError: images without labels, or a probe cannot use them.
     """
-    bank_labels, test_labels = _matched_labels(bank, test)
-    from_bank = _choose(len(bank_labels), most, seed)
-    from_test = _choose(len(test_labels), most, seed)
-    bank_labels, test_labels = bank_labels[from_bank], test_labels[from_test]
-    bank_pixels, test_pixels = bank.pixels[from_bank], test.pixels[from_test]
+    bank, test = sample_images(bank, most, seed=seed), sample_images(test, most, seed=seed)
+    bank_labels, test_labels = matched_labels(bank, test)
+    bank_pixels, test_pixels = bank.pixels, test.pixels
     scores = []
     with tqdm(total=6, desc="scoring", disable=not progress) as bar:
         for name in ("trained", "random", "pixels"):
@@ -173,6 +171,12 @@ def split_for_evaluation(
     return parts[0], parts[1]
 
 
+def sample_images(images: Images, most: int, *, seed: int = 0) -> Images:
+    """A random choice of at most `most` images, in order; all of them, uncopied, where they fit."""
+    count = len(images.pixels)
+    return images if count <= most else _selected(images, _choose(count, most, seed))
+
+
 def format_table(scores: Sequence[Score]) -> str:
     """A line for each score, accuracies in per cent, columns aligned."""
     rows = [("features", "kNN", "linear", "dimensions")]
@@ -217,9 +221,14 @@ def save_scores(path: str | os.PathLike[str], scores: Sequence[Score]) -> None:
         ) from error
 
 
-def _matched_labels(
+def matched_labels(
     bank: Images, test: Images
 ) -> tuple[Int64[np.ndarray, " bank"], Int64[np.ndarray, " test"]]:
+    """Labels [N] and [M], matched by class name where both have names, else as they are.
+
+    Raises:
+        NonegError: one of them has no labels, or no class is in both.
+    """
     for images in (bank, test):
         if images.labels is None:
             raise NonegError(

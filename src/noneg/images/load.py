@@ -24,7 +24,7 @@ class Images:
     """Decoded images; everything but `skipped` is aligned with `pixels`.
 
     Attributes:
-        pixels: uint8 [N, C, S, S], in memory or a read-only memory-mapped file.
+        pixels: uint8 [N, C, S, S], in memory or a memory-mapped file that is never written to.
         names: relative paths with forward slashes, or indices.
         labels: int64 [N], from 0, for evaluation alone; None unless every image has one.
         classes: the name of each label, where known.
@@ -192,7 +192,8 @@ def _fill_file(
                 file.write(np.ascontiguousarray(block).data)
                 filled += len(block)
         os.replace(unfinished, cache_file)
-        return np.memmap(cache_file, dtype=np.uint8, mode="r", shape=(filled, *shape[1:]))
+        # Copy-on-write, since torch warns of arrays that cannot be written to.
+        return np.memmap(cache_file, dtype=np.uint8, mode="c", shape=(filled, *shape[1:]))
     except OSError as error:
         raise NonegError(
             f"The cache file {printable(str(cache_file))} cannot be written "

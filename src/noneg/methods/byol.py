@@ -54,7 +54,11 @@ RECIPES = {
         warmup_epochs=10.0,
         views="byol",
     ),
-    "small": Recipe(options=Options(projector=(1024, 256), predictor_hidden=1024, tau=0.99)),
+    # Short runs need a target that follows sooner and a predictor that keeps up (appendix I).
+    "small": Recipe(
+        options=Options(projector=(1024, 256), predictor_hidden=1024, predictor_rate=5.0, tau=0.98),
+        learning_rate=3e-3,
+    ),
 }
 
 

@@ -4,12 +4,12 @@ import csv
 from pathlib import Path
 from typing import Any, final
 
-import numpy as np
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.evaluation.knn import knn_accuracy
+from noneg.evaluation.scores import matched_labels, sample_images
 from noneg.images import Images
 from noneg.training.engine import Engine
 
@@ -19,13 +19,19 @@ class NeighbourMonitor(Callback):
     """A row in knn.csv every so many epochs: step, epoch, views (seen so far), knn (in [0, 1])."""
 
     def __init__(
-        self, directory: Path, every: int, bank: Images, test: Images, info: EncoderInfo
+        self,
+        directory: Path,
+        every: int,
+        bank: Images,
+        test: Images,
+        info: EncoderInfo,
+        most: int,
     ) -> None:
-        """Classify `test` by `bank`; both have labels."""
+        """Classify `test` by `bank`, at most `most` images of each; both have labels."""
         self.path = directory / "knn.csv"
         self.every = every
-        self.bank = bank
-        self.test = test
+        self.bank = sample_images(bank, most)
+        self.test = sample_images(test, most)
         self.info = info
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -36,15 +42,11 @@ class NeighbourMonitor(Callback):
             return
         encoder = Encoder(pl_module.method.backbone, self.info)
         features = [
-            torch.from_numpy(encoder.embed(torch.from_numpy(np.asarray(images.pixels))))
+            torch.from_numpy(encoder.embed(torch.from_numpy(images.pixels)))
             for images in (self.bank, self.test)
         ]
         pl_module.method.to(pl_module.device).train()
-        labels = [
-            torch.from_numpy(images.labels)
-            for images in (self.bank, self.test)
-            if images.labels is not None
-        ]
+        labels = [torch.from_numpy(each) for each in matched_labels(self.bank, self.test)]
         knn = knn_accuracy(features[0], labels[0], features[1], labels[1])
         step = trainer.global_step
         views = step * pl_module.batch_size * len(pl_module.policy)

@@ -225,7 +225,9 @@ def fit(
         *extra_callbacks,
     ]
     if config.knn_every and parts is not None:
-        callbacks.append(NeighbourMonitor(directory, config.knn_every, *parts, info))
+        callbacks.append(
+            NeighbourMonitor(directory, config.knn_every, *parts, info, config.evaluation_images)
+        )
     with stop.listening(), _quiet_lightning():
         trainer = Trainer(
             accelerator=hardware.accelerator,
