@@ -183,6 +183,35 @@ class Encoder:
         for indices, block in self._stream(source, batch_size, device, progress, strict, []):
             yield [source.name(index) for index in indices], block
 
+    def embed_pixels(
+        self,
+        pixels: UInt8[np.ndarray, "images channels side side"],
+        *,
+        batch_size: int = 256,
+        device: str | torch.device = "auto",
+    ) -> Float32[np.ndarray, "images features"]:
+        """Like `embed`, for images that are decoded already.
+
+        Args:
+            pixels: uint8 [N, C, S, S], of any S.
+            batch_size: images at once.
+            device: "auto" takes a GPU where there is one.
+
+        Returns:
+            float32 [N, D].
+
+        Raises:
+            NonegError: the images have another number of channels.
+        """
+        target = find_device(device)
+        features = [
+            self.pixels_to_features(
+                torch.from_numpy(pixels[start : start + batch_size]).to(target)
+            ).cpu()
+            for start in range(0, len(pixels), batch_size)
+        ]
+        return torch.cat(features).numpy()
+
     def pixels_to_features(
         self, pixels: UInt8[Tensor, "batch channels side side"]
     ) -> Float32[Tensor, "batch features"]:
@@ -266,7 +295,7 @@ class Encoder:
         skipped: list[Skipped],
     ) -> Iterator[tuple[list[int], Float32[np.ndarray, "batch features"]]]:
         """Batches of (indices, features); fills `skipped` on the way."""
-        target = _device(device)
+        target = find_device(device)
         batches = stream_images(
             source,
             channels=self.info.channels,
@@ -466,7 +495,12 @@ def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
             unfinished.unlink()
 
 
-def _device(wanted: str | torch.device) -> torch.device:
+def find_device(wanted: str | torch.device) -> torch.device:
+    """The device of that name; for "auto" a GPU where there is one, else the CPU.
+
+    Raises:
+        NonegError: it is not there.
+    """
     if wanted == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

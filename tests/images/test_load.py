@@ -70,8 +70,11 @@ def test_file_equals_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(load_module, "available_memory", lambda: 4 * COUNT * 3 * 8 * 8 - 4)
     outside = load_images(source, channels=3, size=8, cache_file=cache_file)
     assert isinstance(outside.pixels, np.memmap)
-    assert not outside.pixels.flags.writeable
     assert np.array_equal(inside.pixels, outside.pixels)
+    before = cache_file.read_bytes()
+    outside.pixels[:] = 0
+    outside.pixels.flush()
+    assert cache_file.read_bytes() == before
     assert inside.names == outside.names
     assert cache_file.stat().st_size == inside.pixels.nbytes
     assert sorted(path.name for path in folder.parent.iterdir()) == ["data", "pixels.bin"]

@@ -91,8 +91,8 @@ def compare(
                 bank_features, test_features = bank_features - mean, test_features - mean
             else:
                 chosen = encoder if name == "trained" else random_encoder
-                bank_features = chosen.embed(torch.from_numpy(bank_pixels), device=device)
-                test_features = chosen.embed(torch.from_numpy(test_pixels), device=device)
+                bank_features = chosen.embed_pixels(bank_pixels, device=device)
+                test_features = chosen.embed_pixels(test_pixels, device=device)
             bar.update()
             scores.append(
                 evaluate_features(

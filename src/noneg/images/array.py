@@ -67,12 +67,12 @@ class ArraySource(ImageSource):
         check_channels(self.natural_channels(), channels, self.description)
         return array_to_pixels(_eight_bit(self._images[index]), channels, size)
 
-    def block(
-        self, start: int, stop: int, channels: int, size: int
-    ) -> UInt8[np.ndarray, "images {channels} {size} {size}"] | None:
-        """Images start to stop at once; None unless they have that size and those channels."""
-        if self._images.shape[1:] != (size, size, channels):
-            return None
+    def has_form(self, channels: int, size: int) -> bool:
+        """Whether the images have that size and those channels already."""
+        return bool(self._images.shape[1:] == (size, size, channels))
+
+    def block(self, start: int, stop: int) -> UInt8[np.ndarray, "images channels height width"]:
+        """Images start to stop at once, in the form they have."""
         # A copy in every case: the caller keeps it, and the array may be changed by its owner.
         return np.array(_eight_bit(self._images[start:stop]).transpose(0, 3, 1, 2), order="C")
 

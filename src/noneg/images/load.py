@@ -13,9 +13,8 @@ from jaxtyping import Int64, UInt8
 from tqdm import tqdm
 
 from noneg.errors import NonegError
-from noneg.images.array import ArraySource
 from noneg.images.memory import available_memory
-from noneg.images.parallel import Chunk, check_form, read_in_chunks
+from noneg.images.parallel import check_form, read_in_chunks
 from noneg.images.source import ImageSource, Skipped, printable
 
 
@@ -141,7 +140,7 @@ def _blocks(
             delay=1,
             disable=not progress,
         ) as bar,
-        closing(_chunks(source, channels, size)) as chunks,
+        closing(read_in_chunks(source, channels, size)) as chunks,
     ):
         for chunk in chunks:
             if strict and chunk.skipped:
@@ -152,20 +151,6 @@ def _blocks(
             bar.update(chunk.seen)
     if not kept:
         raise none_readable(source, skipped[0])
-
-
-def _chunks(source: ImageSource, channels: int, size: int) -> Generator[Chunk, None, None]:
-    """Like `read_in_chunks`, without a step for each image where an array has the right form."""
-    length = max(1, 2**26 // (channels * size * size))
-    for start in range(0, len(source), length):
-        stop = min(start + length, len(source))
-        block = (
-            source.block(start, stop, channels, size) if isinstance(source, ArraySource) else None
-        )
-        if block is None:
-            yield from read_in_chunks(source, channels, size)
-            return
-        yield Chunk(block, list(range(start, stop)), [])
 
 
 def _fill_memory(blocks: Iterator[np.ndarray], shape: tuple[int, int, int, int]) -> np.ndarray:

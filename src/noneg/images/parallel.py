@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from noneg.errors import NonegError
+from noneg.images.array import ArraySource
 from noneg.images.source import ImageSource, Skipped, Unreadable
 
 _MOST_IMAGES = 64
@@ -32,14 +33,20 @@ class Chunk:
 
 
 def read_in_chunks(source: ImageSource, channels: int, size: int) -> Generator[Chunk, None, None]:
-    """All images of the source, in order, read in parallel.
+    """All images of the source, in order: in threads, or at once where an array has the form.
 
     Close the iterator (`contextlib.closing`) to stop: each thread finishes the image it is at.
 
     Raises:
         NonegError: from `source.read`.
     """
-    length = max(1, min(_MOST_IMAGES, _MOST_BYTES // (channels * size * size)))
+    length = max(1, _MOST_BYTES // (channels * size * size))
+    if isinstance(source, ArraySource) and source.has_form(channels, size):
+        for start in range(0, len(source), length):
+            block = source.block(start, min(start + length, len(source)))
+            yield Chunk(block, list(range(start, start + len(block))), [])
+        return
+    length = min(_MOST_IMAGES, length)
     starts = iter(range(0, len(source), length))
     stop = threading.Event()
     threads = _processors()

@@ -31,8 +31,8 @@ class TrainConfig:
         options: the method's own settings.
         out: directory of the run; the next free one under runs/ by default.
         eval_data: labelled images to score the encoder on; never trained on.
-        backbone: a name from `noneg list backbones`; "auto" takes a small ResNet up to 64 px and
-            resnet18 above.
+        backbone: a name from `noneg list backbones`; "auto" takes small_resnet up to 64 px and on
+            CPUs, else resnet18.
         size: side of the views in pixels; from the images by default, 96 at most.
         channels: 1 or 3 (arrays: any number); from the images by default.
         strict: stop at the first unreadable image instead of skipping it.

@@ -42,7 +42,7 @@ class NeighbourMonitor(Callback):
             return
         encoder = Encoder(pl_module.method.backbone, self.info)
         features = [
-            torch.from_numpy(encoder.embed(torch.from_numpy(images.pixels)))
+            torch.from_numpy(encoder.embed_pixels(images.pixels, device=pl_module.device))
             for images in (self.bank, self.test)
         ]
         pl_module.method.to(pl_module.device).train()

@@ -18,6 +18,7 @@ from noneg.images.named import NAMES, plain_name
 from noneg.methods import find_method
 from noneg.methods.base import Method
 from noneg.training.config import TrainConfig
+from noneg.training.hardware import choose_hardware
 
 # Crops are sharper when cut from images somewhat larger than the views: 256 for 224, as usual.
 _STORED_PER_VIEW = 8 / 7
@@ -42,7 +43,8 @@ def complete(config: TrainConfig, source: ImageSource) -> TrainConfig:
     size = config.size or choose_size(source.natural_size())
     backbone = config.backbone
     if backbone == "auto":
-        backbone = SMALL if size <= 64 else "resnet18"
+        on_cpu = choose_hardware(config).accelerator == "cpu"
+        backbone = SMALL if size <= 64 or on_cpu else "resnet18"
     batch_size = config.batch_size
     if batch_size is None:
         recipe = find_method(config.method).recipe(config.recipe)
@@ -112,7 +114,9 @@ def load_for_evaluation(
     labelled = [part for part in (images, test) if part is not None and part.labels is not None]
     if len(labelled) == 2:
         return labelled[0], labelled[1]
-    return split_for_evaluation(labelled[0], seed=config.seed) if labelled else None
+    if not labelled:
+        return None
+    return split_for_evaluation(labelled[0], seed=config.seed, most=config.evaluation_images)
 
 
 def measure_normalisation(

@@ -44,6 +44,9 @@ from noneg.training.prepare import (
 from noneg.training.reporting import Reporting
 
 Data = str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any]
+# How the processes that Lightning starts for further devices learn of the first one's directory.
+_SHARED_DIRECTORY = "NONEG_RUN_DIRECTORY"
+
 Labels = np.ndarray | torch.Tensor | Sequence[int] | None
 
 
@@ -165,7 +168,11 @@ def _run(
     info = describe_encoder(method.backbone, config, images)
     _say(f"{config.backbone}, {info.features} features; {hardware.reason}")
 
-    fit(method, images, config, directory, info, hardware, parts)
+    os.environ[_SHARED_DIRECTORY] = str(directory.absolute())
+    try:
+        fit(method, images, config, directory, info, hardware, parts)
+    finally:
+        del os.environ[_SHARED_DIRECTORY]
 
     if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0"))) > 0:
         # One writer: the others have done their part of the training.
@@ -295,15 +302,16 @@ def describe_encoder(backbone: nn.Module, config: TrainConfig, images: Images) -
 
 def _new_directory(config: TrainConfig) -> Path:
     launched = "LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ
-    if config.out is not None:
-        directory = Path(config.out)
+    chosen = config.out or (os.environ.get(_SHARED_DIRECTORY) if launched else None)
+    if chosen is not None:
+        directory = Path(chosen)
         if (directory / "config.yaml").exists() and not launched:
             raise NonegError(
                 f"{directory} holds a run already: choose another --out, or go on with "
                 f"noneg train --resume {directory}"
             )
     elif launched:
-        raise NonegError("several processes need to agree on the run's directory: give --out")
+        raise NonegError("processes started side by side share a run's directory: give --out DIR")
     else:
         name = Path(config.data).stem if not config.data.startswith("<") else "memory"
         stem = f"{name}-{config.method.rpartition('.')[2]}"
