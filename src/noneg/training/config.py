@@ -33,7 +33,7 @@ class TrainConfig:
         eval_data: labelled images to score the encoder on; never trained on.
         backbone: a name from `noneg list backbones`; "auto" takes small_resnet up to 64 px and on
             CPUs, else resnet18.
-        size: side of the views in pixels; from the images by default, 96 at most.
+        size: side of the views in pixels; 32 or 64 by default, by the size of the images.
         channels: 1 or 3 (arrays: any number); from the images by default.
         strict: stop at the first unreadable image instead of skipping it.
         epochs: passes over the images.

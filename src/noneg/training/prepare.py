@@ -25,8 +25,8 @@ _STORED_PER_VIEW = 8 / 7
 
 
 def choose_size(natural: int) -> int:
-    """Side of the views for images whose short side is `natural` pixels: 32, 64 or 96."""
-    return 32 if natural <= 48 else 64 if natural < 96 else 96
+    """Side of the views for images whose short side is `natural` pixels."""
+    return 32 if natural <= 48 else 64
 
 
 def choose_batch_size(images: int, recipe_batch_size: int) -> int:
