@@ -189,6 +189,15 @@ def test_an_existing_run_is_never_overwritten(
     assert (run / "config.yaml").read_bytes() == before
 
 
+def test_a_run_that_cannot_begin_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("few.npy", np.zeros((5, 32, 32, 3), dtype=np.uint8))
+    failure(["train", "few.npy", "--batch-size", "64"], capsys)
+    failure(["train", "no_such_folder"], capsys)
+    assert not any((tmp_path / "runs").iterdir())
+
+
 def test_strict_stops_at_the_first_unreadable_file(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

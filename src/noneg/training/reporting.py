@@ -87,11 +87,19 @@ class Reporting(Callback):
             if trainer.logger is not None:
                 trainer.logger.log_metrics(row, step)
             if self.bar is not None:
-                self.bar.set_postfix_str(
-                    f"loss {row['loss']:.4g}, {row['images_per_second']:.0f} images/s, "
-                    f"std {row['std_z']:.2f}, rank {row['rank_z']:.0f}",
-                    refresh=False,
-                )
+                self.bar.set_postfix_str(self._summary(pl_module, row), refresh=False)
+
+    @staticmethod
+    def _summary(engine: Engine, row: dict[str, int | float]) -> str:
+        assert engine.latest is not None
+        terms = engine.latest[0].terms
+        parts = " + ".join(f"{name} {row[name]:.3g}" for name in terms)
+        # A single term is the loss itself.
+        loss = f"loss {row['loss']:.4g}" + (f" = {parts}" if len(terms) > 1 else "")
+        return (
+            f"{loss}, {row['images_per_second']:.0f} images/s, "
+            f"std {row['std_z']:.2f}, rank {row['rank_z']:.0f}"
+        )
 
     @torch.no_grad()
     def _row(self, engine: Engine, step: int) -> dict[str, int | float]:

@@ -5,6 +5,7 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,7 +119,13 @@ def start(
 ) -> Run:
     """Begin a run in a directory of its own."""
     directory = _new_directory(config)
-    return _run(config, directory, data, labels, eval_data, eval_labels)
+    try:
+        return _run(config, directory, data, labels, eval_data, eval_labels)
+    except NonegError:
+        # Nothing was made yet: leave no empty directory behind.
+        with suppress(OSError):
+            directory.rmdir()
+        raise
 
 
 def resume(
