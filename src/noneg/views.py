@@ -111,6 +111,12 @@ def gentle_policy(size: int) -> Policy:
     return (View(crop_scale=(0.3, 1.0), saturation=0.2, blur=_blur_for(size, 0.2)),) * 2
 
 
+def outline_policy(size: int) -> Policy:
+    """Hues turned all the way round, upside down or not: for images whose outlines matter alone."""
+    colours = View(crop_scale=(0.3, 1.0), jitter=1.0, saturation=0.8, hue=0.5, grey=0.3)
+    return (replace(colours, vertical_flip=0.5, blur=_blur_for(size, 0.2)),) * 2
+
+
 def weak_policy(_size: int) -> Policy:
     """Crop and flip alone: what no image set is harmed by."""
     return (View(jitter=0.0, grey=0.0),) * 2
@@ -120,6 +126,7 @@ POLICIES: dict[str, Callable[[int], Policy]] = {
     "byol": byol_policy,
     "simsiam": simsiam_policy,
     "gentle": gentle_policy,
+    "outline": outline_policy,
     "weak": weak_policy,
 }
 

@@ -107,7 +107,9 @@ def test_hardware_is_what_was_asked_for_and_says_why() -> None:
 def test_sizes_and_batches_fit_the_images() -> None:
     assert [choose_size(natural) for natural in (28, 32, 64, 96, 400)] == [32, 32, 64, 64, 64]
     assert choose_batch_size(50_000, 256) == 256
+    assert choose_batch_size(4_000, 256) == 128
     assert choose_batch_size(250, 256) == 64
+    assert choose_batch_size(100, 256) == 32
     assert choose_batch_size(5, 256) == 2
 
 

@@ -1,8 +1,10 @@
 """`shapes`: a labelled image set that noneg draws itself, so that every claim can be tried offline.
 
-Each image shows one of ten silhouettes. Everything else (place, size, rotation, colours, textures,
-clutter, light, noise) is drawn independently of the class, so only the outline tells the class:
-colour is never needed, and raw pixels hardly help. `FACTORS` lists what varies, with units.
+Each image shows four copies of one of ten silhouettes. Everything else (each copy's place, size and
+rotation; colours, textures, clutter, light, noise) is drawn independently of the class, so only the
+outline tells the class: colour is never needed, and raw pixels hardly help. Four copies, because
+then two crops of an image share their outlines while places, sizes and rotations differ, which is
+what a network without labels can find out. `FACTORS` lists what varies, with units.
 
 All randomness is Philox's raw 64-bit output, whose stream NumPy promises never to change. Image i
 depends on (seed, i, size) alone: a smaller set is the beginning of a larger one. Where a platform
@@ -37,11 +39,20 @@ class Factor(NamedTuple):
     whole: bool = False
 
 
-_SMALLEST: Final = 0.45
-# The slack lets a tip leave the image now and then, but never a telling part of the outline.
-_SLACK: Final = 0.05
-# Of the smallest silhouettes; at any other size it is (1 - size) / 2 + _SLACK.
-_LARGEST_SHIFT: Final = (1 - _SMALLEST) / 2 + _SLACK
+# The middles of the quarters of the image, a copy in each: right of and below the image's centre.
+_MIDDLES: Final = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
+# Copies may touch, and a tip may leave the image, but never a telling part of the outline.
+_LARGEST_SHIFT: Final = 0.1
+
+
+def _copy(number: int, x: float, y: float) -> dict[str, Factor]:
+    low, high = -_LARGEST_SHIFT, _LARGEST_SHIFT
+    return {
+        f"size_{number}": Factor(0.34, 0.5, "image sides; diameter of the circle around a copy"),
+        f"position_x_{number}": Factor(x + low, x + high, "image sides right of the centre"),
+        f"position_y_{number}": Factor(y + low, y + high, "image sides below the centre"),
+        f"rotation_{number}": Factor(0, 360, "degrees clockwise"),
+    }
 
 
 def _surface(name: str) -> dict[str, Factor]:
@@ -52,23 +63,23 @@ def _surface(name: str) -> dict[str, Factor]:
         f"{name}_period": Factor(0.2, 0.5, "image sides; stripes, checks, dots"),
         f"{name}_angle": Factor(0, 360, "degrees; the texture's direction"),
         f"{name}_phase": Factor(0, 1, "periods"),
-        f"{name}_depth": Factor(0.1, 0.4, "the texture's swing, of half the contrast"),
-        f"{name}_hue_shift": Factor(-60, 60, "degrees from the first colour to the second"),
+        f"{name}_depth": Factor(0, 0.2, "the texture's swing, of half the contrast"),
+        f"{name}_hue_shift": Factor(-30, 30, "degrees from the first colour to the second"),
     }
 
 
 FACTORS: Final[dict[str, Factor]] = {
-    "size": Factor(_SMALLEST, 0.85, "image sides; diameter of the circle around the silhouette"),
-    "position_x": Factor(-_LARGEST_SHIFT, _LARGEST_SHIFT, "image sides right of the centre"),
-    "position_y": Factor(-_LARGEST_SHIFT, _LARGEST_SHIFT, "image sides below the centre"),
-    "rotation": Factor(0, 360, "degrees clockwise"),
+    **_copy(1, *_MIDDLES[0]),
+    **_copy(2, *_MIDDLES[1]),
+    **_copy(3, *_MIDDLES[2]),
+    **_copy(4, *_MIDDLES[3]),
     "lighter": Factor(0, 1, "1 where the silhouette is lighter than what is behind it", whole=True),
     "luminance": Factor(0.45, 0.55, "midway between foreground and background; white is 1"),
     "contrast": Factor(0.4, 0.6, "luminance between foreground and background"),
     **_surface("foreground"),
     **_surface("background"),
-    "clutter_behind": Factor(0, 3, "strokes behind the silhouette", whole=True),
-    "clutter_over": Factor(0, 1, "strokes over the silhouette", whole=True),
+    "clutter_behind": Factor(0, 1, "strokes behind the silhouettes", whole=True),
+    "clutter_over": Factor(0, 1, "strokes over the silhouettes", whole=True),
     "light_direction": Factor(0, 360, "degrees; where the image gets lighter"),
     "light_strength": Factor(0, 0.35, "gain at the image's edge, less one"),
     "noise": Factor(0, 0.05, "standard deviation; white is 1"),
@@ -171,9 +182,18 @@ def _draw(
     behind = int(FACTORS["clutter_behind"].high)
     for index in range(behind):
         _paint_stroke(image, strokes[:, index], scene["clutter_behind"] > index)
-    silhouette = draw_silhouettes(
-        labels, scene["position_x"], scene["position_y"], scene["size"], scene["rotation"], size
-    )
+    copies = [
+        draw_silhouettes(
+            labels,
+            scene[f"position_x_{number}"],
+            scene[f"position_y_{number}"],
+            scene[f"size_{number}"],
+            scene[f"rotation_{number}"],
+            size,
+        )
+        for number in range(1, len(_MIDDLES) + 1)
+    ]
+    silhouette: Plane = np.maximum.reduce(copies)
     image += silhouette[:, None] * (_painted("foreground", scene, size) - image)
     for index in range(behind, _STROKES):
         _paint_stroke(image, strokes[:, index], scene["clutter_over"] > index - behind)
@@ -304,10 +324,7 @@ def _balanced_labels(count: int, seed: int) -> Int64[np.ndarray, " N"]:
 def _factors(draws: Float64[np.ndarray, "N factors"]) -> dict[str, Num[np.ndarray, " N"]]:
     factors: dict[str, Num[np.ndarray, " N"]] = {}
     for (name, factor), draw in zip(FACTORS.items(), draws.T, strict=True):
-        if name.startswith("position"):
-            # A large silhouette has less room to move before it leaves the image.
-            factors[name] = (2 * draw - 1) * ((1 - factors["size"]) / 2 + _SLACK)
-        elif factor.whole:
+        if factor.whole:
             levels = factor.high - factor.low + 1
             factors[name] = np.floor(factor.low + draw * levels).astype(np.int64)
         else:

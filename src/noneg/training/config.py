@@ -13,8 +13,9 @@ from noneg.errors import NonegError
 from noneg.methods import Definition, find_method
 from noneg.views import POLICIES, Policy, View
 
-# As many passes over the built-in images as two cores make in about two minutes.
-SHAPES_EPOCHS = 20
+# As many passes over the built-in images as two cores make in about two minutes, and views that fit
+# them: their colours say nothing of their class.
+_SHAPES = {"epochs": 24, "views": "outline"}
 
 # Not part of what a run is: a repeated run gets a directory of its own.
 _NOT_SAVED = ("out",)
@@ -37,13 +38,14 @@ class TrainConfig:
         channels: 1 or 3 (arrays: any number); from the images by default.
         strict: stop at the first unreadable image instead of skipping it.
         epochs: passes over the images.
-        batch_size: images a step, over all devices; the recipe's, or fewer for few images.
+        batch_size: images a step, over all devices; the recipe's at most, fewer for few images.
         optimizer: the update rule.
         learning_rate: for a batch of 256, scaled in proportion to the batch.
         weight_decay: on weights; never on biases and norms.
         bias_rate: learning rate of biases and norms, in multiples of the weights'.
         warmup_epochs: of linear warm-up, before the cosine.
-        views: a policy (byol, simsiam, gentle, weak), or a list of views with their settings.
+        views: a policy (byol, simsiam, gentle, outline, weak), or a list of views and their
+            settings.
         num_views: views of each image; a policy is repeated as needed.
         seed: of weights, order and views.
         accelerator: "auto", "cpu", "gpu" ... as Lightning names them.
@@ -125,7 +127,7 @@ def settings_for(definition: Definition, recipe: str, data: str | None) -> dict[
     settings = dict(vars(definition.recipe(recipe)))
     settings["batch_size"] = None
     if data == "shapes" and recipe == "small":
-        settings["epochs"] = SHAPES_EPOCHS
+        settings.update(_SHAPES)
     return settings
 
 

@@ -30,8 +30,15 @@ def choose_size(natural: int) -> int:
 
 
 def choose_batch_size(images: int, recipe_batch_size: int) -> int:
-    """The recipe's, or the largest power of two that makes two steps an epoch of few images."""
-    return min(recipe_batch_size, 1 << max(1, (images // 2).bit_length() - 1))
+    """About thirty steps an epoch, in powers of two: 64 images to the recipe's number.
+
+    Fewer than 64 only where two batches of 64 would not come together.
+    """
+
+    def power_of_two(number: int) -> int:
+        return 1 << max(1, number.bit_length() - 1)
+
+    return min(recipe_batch_size, max(64, power_of_two(images // 30)), power_of_two(images // 2))
 
 
 def complete(config: TrainConfig, source: ImageSource) -> TrainConfig:
