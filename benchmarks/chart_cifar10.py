@@ -48,9 +48,7 @@ def main() -> None:
         level = 100 * mean(float(row[f"{kind}_knn"]) for row in table)
         axes.axhline(level, color="#24292f", linestyle=style, linewidth=1)
         name = "raw pixels" if kind == "pixels" else "random start"
-        axes.text(
-            1, level, f" {name}", va="bottom", ha="right", transform=axes.get_yaxis_transform()
-        )
+        axes.text(1, level, f" {name}", va="top", ha="right", transform=axes.get_yaxis_transform())
     axes.set_xlabel("thousand views seen")
     axes.set_ylabel("kNN accuracy, %")
     axes.set_title("CIFAR-10 without labels, small_resnet, one CPU thread", loc="left")
