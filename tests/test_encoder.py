@@ -15,8 +15,9 @@ from safetensors.torch import load_file, save_file
 
 from noneg._version import __version__
 from noneg.backbones import SMALL, build_backbone
-from noneg.encoder import Encoder, EncoderInfo, load, write_parquet
+from noneg.encoder import Encoder, EncoderInfo, load
 from noneg.errors import NonegError
+from noneg.parquet import write_parquet
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
@@ -197,7 +198,9 @@ def test_unreadable_files_are_never_passed_over_in_silence(
     expected = encoder.embed(images)[[0, 1, 3, 5]]
     np.testing.assert_allclose(encoder.embed(folder, skip_unreadable=True), expected, atol=1e-5)
     out = tmp_path / "out.parquet"
-    assert write_parquet(out, encoder, folder) == 4
+    written = write_parquet(out, encoder, folder)
+    assert written.rows == 4
+    assert [image.name for image in written.skipped] == ["a/2.png", "a/4.png"]
     paths = pyarrow.parquet.read_table(out)["path"].to_pylist()
     assert paths == ["a/0.png", "deep/b/1.png", "deep/b/3.png", "deep/b/5.png"]
     out.unlink()
@@ -215,9 +218,9 @@ def test_parquet_holds_the_embeddings(
     rows_per_group: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("noneg.encoder._BYTES_PER_ROW_GROUP", rows_per_group * 4 * 256)
+    monkeypatch.setattr("noneg.parquet._BYTES_PER_ROW_GROUP", rows_per_group * 4 * 256)
     out = tmp_path / "out.parquet"
-    assert write_parquet(out, encoder, images, batch_size=3) == 23
+    assert write_parquet(out, encoder, images, batch_size=3).rows == 23
     table = pyarrow.parquet.read_table(out)
     assert table.schema.names == ["index", "embedding"]
     assert table.schema.field("index").type == pyarrow.int64()
@@ -228,7 +231,7 @@ def test_parquet_holds_the_embeddings(
     groups = {1: 8, 5: 4, 1000: 1}
     assert pyarrow.parquet.ParquetFile(out).num_row_groups == groups[rows_per_group]
     # A folder has paths, and replaces the file that is there.
-    assert write_parquet(out, encoder, folder) == 6
+    assert write_parquet(out, encoder, folder).rows == 6
     table = pyarrow.parquet.read_table(out)
     assert table.schema.field("path").type == pyarrow.string()
     values = np.stack(table["embedding"].to_pylist())

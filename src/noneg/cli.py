@@ -116,10 +116,11 @@ def embed(arguments: list[str]) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ... (default: auto)")
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")
     chosen = parser.parse_args(arguments)
-    from noneg.encoder import load, write_parquet
+    from noneg.encoder import load
+    from noneg.parquet import write_parquet
 
     encoder = load(chosen.run)
-    rows = write_parquet(
+    written = write_parquet(
         Path(chosen.out),
         encoder,
         chosen.data,
@@ -128,7 +129,9 @@ def embed(arguments: list[str]) -> None:
         strict=chosen.strict,
         progress=True,
     )
-    print(f"{rows} embeddings of {encoder.info.features} numbers written to {chosen.out}")
+    print(f"{written.rows} embeddings of {encoder.info.features} numbers written to {chosen.out}")
+    for image in written.skipped:
+        print(f"skipped {image.name}: {image.reason}", file=sys.stderr)
 
 
 def list_names(arguments: list[str]) -> None:

@@ -9,7 +9,6 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,8 +27,8 @@ from tqdm import tqdm
 from noneg._version import __version__
 from noneg.backbones import build_backbone
 from noneg.errors import NonegError
+from noneg.files import whole_or_not_at_all
 from noneg.images import ImageSource, Skipped, find_source, stream_images
-from noneg.images.folder import FolderSource
 from noneg.images.source import printable
 
 FORMAT = 1
@@ -39,8 +38,6 @@ WEIGHTS = "encoder.safetensors"
 INFO = "encoder.json"
 
 Data = str | os.PathLike[str] | np.ndarray | Tensor | Dataset[Any]
-
-_BYTES_PER_ROW_GROUP = 2**24
 
 
 def _today() -> str:
@@ -143,7 +140,7 @@ class Encoder:
         embeddings = np.empty((len(source), self.info.features), dtype=np.float32)
         skipped: list[Skipped] = []
         filled = 0
-        for _, block in self._stream(source, batch_size, device, progress, False, skipped):
+        for _, block in self.embed_source(source, batch_size, device, progress, False, skipped):
             embeddings[filled : filled + len(block)] = block
             filled += len(block)
         if skipped and not skip_unreadable:
@@ -180,7 +177,7 @@ class Encoder:
             NonegError: the data cannot be found, or no image can be read; strict, or one cannot.
         """
         source = find_source(data)
-        for indices, block in self._stream(source, batch_size, device, progress, strict, []):
+        for indices, block in self.embed_source(source, batch_size, device, progress, strict, []):
             yield [source.name(index) for index in indices], block
 
     def embed_pixels(
@@ -275,9 +272,9 @@ class Encoder:
             ) from error
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            with _whole_or_not_at_all(directory / WEIGHTS) as unfinished:
+            with whole_or_not_at_all(directory / WEIGHTS) as unfinished:
                 save_file(weights, unfinished, metadata={"format": "pt"})
-            with _whole_or_not_at_all(directory / INFO) as unfinished:
+            with whole_or_not_at_all(directory / INFO) as unfinished:
                 unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
         except (OSError, SafetensorError) as error:
             raise NonegError(
@@ -285,7 +282,7 @@ class Encoder:
                 f"another place or make room."
             ) from error
 
-    def _stream(
+    def embed_source(
         self,
         source: ImageSource,
         batch_size: int,
@@ -294,7 +291,22 @@ class Encoder:
         strict: bool,
         skipped: list[Skipped],
     ) -> Iterator[tuple[list[int], Float32[np.ndarray, "batch features"]]]:
-        """Batches of (indices, features); fills `skipped` on the way."""
+        """What `embed_stream` does, for a source that is found already.
+
+        Args:
+            source: from `noneg.images.find_source`.
+            batch_size: images at once.
+            device: "auto" takes a GPU where there is one.
+            progress: show a bar on stderr.
+            strict: whether an unreadable image is an error.
+            skipped: the images that are left out are added to it on the way.
+
+        Returns:
+            An iterator over (the B indices in the source, float32 [B, D]).
+
+        Raises:
+            NonegError: no image can be read; strict, or one cannot.
+        """
         target = find_device(device)
         batches = stream_images(
             source,
@@ -359,81 +371,6 @@ def load(path: str | os.PathLike[str]) -> Encoder:
     return Encoder(module, info)
 
 
-def write_parquet(
-    path: str | os.PathLike[str],
-    encoder: Encoder,
-    data: Data,
-    *,
-    batch_size: int = 256,
-    device: str | torch.device = "auto",
-    strict: bool = False,
-    progress: bool = False,
-) -> int:
-    """Embed images into a Parquet file, in memory that does not grow with their number.
-
-    Columns: `path` (string, within the folder, with forward slashes) for a folder, else `index`
-    (int64); and `embedding` (fixed-size list of D float32). The file appears when it is complete.
-
-    Args:
-        path: of the file; replaced if it is there.
-        encoder: that makes the embeddings.
-        data: as for `Encoder.embed`.
-        batch_size: images at once.
-        device: "auto" takes a GPU where there is one.
-        strict: whether an unreadable image is an error; otherwise it is left out.
-        progress: show a bar on stderr.
-
-    Returns:
-        The number of rows.
-
-    Raises:
-        NonegError: the data cannot be read, or the file cannot be written.
-    """
-    import pyarrow
-    import pyarrow.parquet
-
-    source = find_source(data)
-    by_path = isinstance(source, FolderSource)
-    width = encoder.info.features
-    schema = pyarrow.schema(
-        [
-            pyarrow.field("path", pyarrow.string(), nullable=False)
-            if by_path
-            else pyarrow.field("index", pyarrow.int64(), nullable=False),
-            pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), width), nullable=False),
-        ]
-    )
-    rows_per_group = max(1, _BYTES_PER_ROW_GROUP // (4 * width))
-    skipped: list[Skipped] = []
-    rows = 0
-    # Small batches would make small row groups, which are slow to read.
-    waiting: list[Any] = []
-    try:
-        with (
-            _whole_or_not_at_all(Path(path)) as unfinished,
-            pyarrow.parquet.ParquetWriter(unfinished, schema) as writer,
-        ):
-            for indices, block in encoder._stream(
-                source, batch_size, device, progress, strict, skipped
-            ):
-                keys = [printable(source.name(index)) for index in indices] if by_path else indices
-                values = pyarrow.array(np.ascontiguousarray(block).reshape(-1))
-                lists = pyarrow.FixedSizeListArray.from_arrays(values, width)
-                waiting.append(pyarrow.record_batch([keys, lists], schema=schema))
-                rows += len(indices)
-                if sum(batch.num_rows for batch in waiting) >= rows_per_group:
-                    writer.write_table(pyarrow.Table.from_batches(waiting))
-                    waiting.clear()
-            if waiting:
-                writer.write_table(pyarrow.Table.from_batches(waiting))
-    except OSError as error:
-        raise NonegError(
-            f"{printable(os.fspath(path))} cannot be written ({error.strerror or error}): choose a "
-            f"place in an existing folder with enough room."
-        ) from error
-    return rows
-
-
 def _read_info(path: Path) -> EncoderInfo:
     shown = printable(str(path))
     try:
@@ -481,18 +418,6 @@ _JSON_KINDS: dict[str, Any] = {
     "created": str,
     "scores": dict | None,
 }
-
-
-@contextmanager
-def _whole_or_not_at_all(path: Path) -> Iterator[Path]:
-    """A name to write to, which takes the place of `path` if nothing goes wrong."""
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-    try:
-        yield unfinished
-        os.replace(unfinished, path)
-    finally:
-        with suppress(OSError):
-            unfinished.unlink()
 
 
 def find_device(wanted: str | torch.device) -> torch.device:

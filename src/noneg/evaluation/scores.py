@@ -19,6 +19,7 @@ from noneg.errors import NonegError
 from noneg.evaluation.knn import knn_accuracy
 from noneg.evaluation.linear import linear_probe_accuracy
 from noneg.evaluation.splits import every_fifth
+from noneg.files import whole_or_not_at_all
 from noneg.images import Images
 
 LARGEST_PIXEL_SIDE = 32
@@ -208,13 +209,11 @@ def save_scores(path: str | os.PathLike[str], scores: Sequence[Score]) -> None:
     Raises:
         NonegError: it cannot be written.
     """
-    path = Path(path)
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     try:
-        unfinished.write_text(json.dumps(scores_as_dict(scores), indent=2) + "\n", encoding="utf-8")
-        os.replace(unfinished, path)
+        with whole_or_not_at_all(Path(path)) as unfinished:
+            text = json.dumps(scores_as_dict(scores), indent=2) + "\n"
+            unfinished.write_text(text, encoding="utf-8")
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
         raise NonegError(
             f"{path} cannot be written ({error.strerror or error}): choose a place in an "
             f"existing folder."

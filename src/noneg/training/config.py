@@ -169,7 +169,8 @@ def make_parser(
     definition = find_method(method)
     parser = ArgumentParser(
         prog="noneg train",
-        description="Train an encoder on unlabelled images and say how good it is.",
+        description="Train an encoder on unlabelled images and say how good it is. "
+        "A stopped run goes on with: noneg train --resume RUN",
         exit_on_error=False,
     )
     parser.add_argument(
