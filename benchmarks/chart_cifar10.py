@@ -54,7 +54,7 @@ def main() -> None:
     axes.set_title("CIFAR-10 without labels, small_resnet, one CPU thread", loc="left")
     axes.legend(frameon=False, ncols=3, loc="upper left")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.set_ylim(bottom=10)
+    axes.set_ylim(10, 60)
     figure.savefig(out, dpi=150)
 
 
