@@ -39,6 +39,7 @@ from noneg.training.step import compute_gradient
 from noneg.views import draw_views
 
 WARM_UP = 3
+IMAGES, BATCH = 2048, 256
 
 
 class Clock(Callback):
@@ -109,11 +110,17 @@ def main() -> None:
     methods = chosen.methods or (["vicreg"] if chosen.quick else ["vicreg", "byol"])
     rounds = chosen.rounds or (3 if chosen.quick else 7)
     steps = chosen.steps or (10 if chosen.quick else 20)
-    pixels = np.ascontiguousarray(draw_shapes(2048, seed=0).pixels.transpose(0, 2, 3, 1))
+    pixels = np.ascontiguousarray(draw_shapes(IMAGES, seed=0).pixels.transpose(0, 2, 3, 1))
     rows = []
     shares = {}
     for name in methods:
-        config = make_config(pixels, method=name, epochs=-(-(WARM_UP + steps) // 8), evaluate=False)
+        config = make_config(
+            pixels,
+            method=name,
+            batch_size=BATCH,
+            epochs=-(-(WARM_UP + steps) // (IMAGES // BATCH)),
+            evaluate=False,
+        )
         config = complete(config, find_source(pixels))
         ratios = []
         for number in range(rounds):
