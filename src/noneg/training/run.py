@@ -1,5 +1,6 @@
 """From images to a trained encoder with its scores, in one directory."""
 
+import csv
 import logging
 import os
 import sys
@@ -195,7 +196,12 @@ def _run(
         encoder.save(directory / "encoder")
         print(f"\n{format_table(scores)}")
     elif config.evaluate:
-        _say("no labels, so no scores: std and rank in metrics.csv say whether it collapsed")
+        with (directory / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            last = list(csv.DictReader(file))[-1]
+        _say(
+            f"no labels, so no scores; in the last batch the embedding's std is {last['std_h']} "
+            f"(1 healthy, 0 collapsed) and its effective rank {last['rank_h']}"
+        )
     print(f"\nrun      {directory}\nencoder  {directory / 'encoder'}")
     print(f'use it   noneg.load("{directory}").embed(images)')
     return Run(directory, config, encoder, tuple(scores))
