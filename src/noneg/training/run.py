@@ -5,8 +5,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -353,21 +353,19 @@ def _logger(directory: Path) -> Any:
     return TensorBoardLogger(directory, name="", version="tensorboard")
 
 
-class _quiet_lightning:  # noqa: N801
+@contextmanager
+def _quiet_lightning() -> Iterator[None]:
     """Lightning's own announcements repeat ours; its advice does not fit a loader like ours."""
-
-    def __enter__(self) -> None:
-        self.logger = logging.getLogger("pytorch_lightning")
-        self.level = self.logger.level
-        self.logger.setLevel(logging.WARNING)
-        self.warnings = warnings.catch_warnings()
-        self.warnings.__enter__()
-        warnings.filterwarnings("ignore", module="pytorch_lightning")
-        warnings.filterwarnings("ignore", module="lightning_fabric")
-
-    def __exit__(self, *exception: object) -> None:
-        self.warnings.__exit__(None, None, None)
-        self.logger.setLevel(self.level)
+    logger = logging.getLogger("pytorch_lightning")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="pytorch_lightning")
+            warnings.filterwarnings("ignore", module="lightning_fabric")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _describe(images: Images, config: TrainConfig) -> str:
