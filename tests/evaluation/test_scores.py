@@ -16,10 +16,11 @@ from noneg.evaluation.scores import (
     Score,
     compare,
     format_table,
-    save_scores,
+    scores_as_dict,
     split_for_evaluation,
     untrained,
 )
+from noneg.files import save_json
 from noneg.images import Images
 
 
@@ -190,14 +191,14 @@ def test_the_table_is_aligned() -> None:
 
 
 def test_scores_are_saved_as_json(tmp_path: Path) -> None:
-    save_scores(tmp_path / "scores.json", SCORES)
+    save_json(tmp_path / "scores.json", scores_as_dict(SCORES))
     assert json.loads((tmp_path / "scores.json").read_text()) == {
         "trained": {"knn": 0.40567, "linear": 0.5, "dimensions": 256},
         "pixels": {"knn": 1.0, "linear": 0.03449, "dimensions": 3072},
     }
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(NonegError, match="cannot be written"):
-        save_scores(tmp_path / "nowhere" / "scores.json", SCORES)
+        save_json(tmp_path / "nowhere" / "scores.json", {})
 
 
 def save_npz(path: Path, images: Images) -> str:

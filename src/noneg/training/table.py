@@ -1,0 +1,57 @@
+"""A CSV with a row for some of the steps, that a resumed run goes on with where its checkpoint is."""
+
+import csv
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import final
+
+from noneg.files import whole_or_not_at_all
+
+Row = Mapping[str, int | float | str]
+
+
+@final
+class StepTable:
+    """Rows in the order of their column "step". The first row decides the columns."""
+
+    def __init__(self, path: Path) -> None:
+        """Keep the rows in `path`, which need not exist yet."""
+        self.path = path
+        self.columns: list[str] = []
+
+    def read(self) -> list[dict[str, str]]:
+        """All rows as they were written; none where there is no file."""
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+
+    def forget_after(self, step: int) -> list[dict[str, str]]:
+        """Drop the rows that a killed run wrote after its last checkpoint; returns the others."""
+        rows = self.read()
+        kept = [row for row in rows if int(row["step"]) <= step]
+        if len(kept) < len(rows) or not kept:
+            self.path.unlink(missing_ok=True)
+        if kept:
+            self.columns = list(kept[0])
+        if kept and len(kept) < len(rows):
+            with whole_or_not_at_all(self.path) as unfinished:
+                self._write(unfinished, "w", kept)
+        return kept
+
+    def append(self, row: Row) -> None:
+        """Write one more row; columns that it lacks stay empty."""
+        self.columns = self.columns or list(row)
+        self._write(self.path, "a", [row])
+
+    def _write(self, path: Path, mode: str, rows: Iterable[Row]) -> None:
+        with path.open(mode, newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, self.columns, restval="")
+            if file.tell() == 0:
+                writer.writeheader()
+            for row in rows:
+                writer.writerow({name: _shown(value) for name, value in row.items()})
+
+
+def _shown(value: int | float | str) -> int | str:
+    return f"{value:.6g}" if isinstance(value, float) else value
