@@ -10,7 +10,7 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
-from noneg.diagnostics.meters import effective_rank, normalized_std
+from noneg.diagnostics import effective_rank, normalized_std
 from noneg.training.engine import Engine
 
 
