@@ -212,14 +212,14 @@ def test_a_saved_run_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[
     (run / "config.yaml").write_text("seed: 3\ndata: gone\n")
     data = save_npz(tmp_path / "test.npz", corner_images(100, 11))
     bank = save_npz(tmp_path / "bank.npz", corner_images(150, 12))
-    scores = evaluate_run(run, data, bank=bank, out=tmp_path / "scores.json")
+    scores = evaluate_run(run, data, bank=bank, out=tmp_path / "scores.json").scores
     # The encoder was never trained, so it is its own baseline.
     assert (scores[0].knn, scores[0].linear) == (scores[1].knn, scores[1].linear)
     printed = capsys.readouterr().out
     assert format_table(scores) in printed
     assert json.loads((tmp_path / "scores.json").read_text())["pixels"]["knn"] == scores[2].knn
     # Without a bank the data is split: of 20 test images.
-    alone = evaluate_run(run, data)
+    alone = evaluate_run(run, data).scores
     assert "four fifths" in capsys.readouterr().out
     assert 20 * alone[2].knn == pytest.approx(round(20 * alone[2].knn))
     with pytest.raises(NonegError, match="find itself"):

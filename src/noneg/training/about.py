@@ -10,7 +10,6 @@ from typing import Any, final
 
 from noneg._version import __version__
 from noneg.images import Images
-from noneg.training.config import TrainConfig
 from noneg.training.hardware import Hardware
 
 _LIBRARIES = ("torch", "torchvision", "timm", "pytorch-lightning", "numpy")
@@ -38,14 +37,12 @@ class About:
     data: dict[str, Any]
 
 
-def about_run(
-    config: TrainConfig, images: Images, hardware: Hardware, directory: Path, seconds: float = 0.0
-) -> About:
-    """Everything but the seconds is known before the first step."""
+def about_run(images: Images, hardware: Hardware, directory: Path) -> About:
+    """What is known before the first step."""
     return About(
         command=shlex.join(["noneg", "train", "--config", str(directory / "config.yaml")]),
         started=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds=round(seconds, 1),
+        seconds=0.0,
         hardware=f"{hardware.reason}; {platform.processor() or platform.machine()}, "
         f"{platform.system()}",
         versions={

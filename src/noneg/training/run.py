@@ -201,7 +201,7 @@ def _run(
             "is not quite the whole batch's: --norm group or --norm frozen makes it so"
         )
 
-    about = about_run(config, images, hardware, directory)
+    about = about_run(images, hardware, directory)
     if is_first_process():
         save_json(directory / "run.json", asdict(about))
     os.environ[_SHARED_DIRECTORY] = str(directory.absolute())
@@ -223,7 +223,7 @@ def _run(
         load_weights(method, directory / "checkpoints" / "last.ckpt")
     encoder = Encoder(method.backbone, info)
     encoder.save(directory / "encoder")
-    save_json(directory / "run.json", asdict(replace(about, seconds=watchdog.seconds)))
+    save_json(directory / "run.json", asdict(replace(about, seconds=round(watchdog.seconds, 1))))
     verdict = watchdog.final_verdict()
     scores: list[Score] = []
     if config.evaluate:

@@ -1,4 +1,4 @@
-"""A CSV with a row for some of the steps, that a resumed run goes on with where its checkpoint is."""
+"""A CSV with a row for some of the steps, which a resumed run goes on with."""
 
 import csv
 from collections.abc import Iterable, Mapping
