@@ -56,8 +56,9 @@ def lidar(
     if between.norm() * ((images - 1) / min(images, width)) ** 0.5 <= rounding:
         return 1.0
     within = _contrasts(z).reshape(-1, width) / (images * (count - 1)) ** 0.5
-    whitened = _whiten(between, within, delta)
-    gram = whitened @ whitened.T if images < width else whitened.T @ whitened
+    # Where the covariance is far above delta, as little as float64 can add to it.
+    delta = max(delta, 1e-14 * float(within.square().sum()))
+    gram = _discriminant_gram(between, within, delta)
     eigenvalues = torch.linalg.eigvalsh(gram).clamp(min=0)
     # float64's own rounding.
     eigenvalues = eigenvalues.where(eigenvalues > 1e-14 * eigenvalues[-1], 0)
@@ -74,25 +75,23 @@ def _contrasts(z: Float[Tensor, "views images width"]) -> Float[Tensor, "contras
     return torch.tensordot(helmert, z, dims=1)
 
 
-def _whiten(
+def _discriminant_gram(
     between: Float[Tensor, "images width"], within: Float[Tensor, "rows width"], delta: float
-) -> Float[Tensor, "images whitened"]:
-    """Rows b_i such that b_i . b_j is between_i (within^T within + delta I)^-1 between_j."""
+) -> Float[Tensor, "side side"]:
+    """A matrix with the eigenvalues, but for zeros, of W^-1/2 S_b W^-1/2."""
     rows, width = within.shape
-    if rows >= width:
-        return _solve(within.T @ within, between, delta)
-    # The covariance within is delta outside of the space of its rows: no width x width matrix.
-    basis, triangle = torch.linalg.qr(within.T)
-    inside = between @ basis
-    outside = between - inside @ basis.T
-    return torch.cat([_solve(triangle @ triangle.T, inside, delta), outside / delta**0.5], dim=1)
+    if rows < width:
+        # By the Woodbury identity, without a width x width matrix. Then the number of images is
+        # below the width as well.
+        factor = _factor(within @ within.T, delta)
+        explained = torch.linalg.solve_triangular(factor, within @ between.T, upper=False)
+        return (between @ between.T - explained.T @ explained) / delta
+    factor = _factor(within.T @ within, delta)
+    whitened = torch.linalg.solve_triangular(factor, between.T, upper=False)
+    return whitened.T @ whitened if len(between) < width else whitened @ whitened.T
 
 
-def _solve(
-    covariance: Float[Tensor, "width width"], rows: Float[Tensor, "images width"], delta: float
-) -> Float[Tensor, "images width"]:
-    # Far above delta, the diagonal needs as much as float64 resolves.
-    least = max(delta, 1e-14 * float(covariance.diagonal().sum()))
+def _factor(covariance: Float[Tensor, "side side"], delta: float) -> Float[Tensor, "side side"]:
     identity = torch.eye(len(covariance), dtype=covariance.dtype, device=covariance.device)
-    factor = torch.linalg.cholesky(covariance + least * identity)
-    return torch.linalg.solve_triangular(factor, rows.T, upper=False).T
+    factor: Tensor = torch.linalg.cholesky(covariance + delta * identity)
+    return factor

@@ -17,9 +17,9 @@ def two_nn_dimension(z: Float[Tensor, "images width"], *, resolution: float | No
     """The intrinsic dimension by TwoNN, from the distances to the two nearest neighbours.
 
     With m the ratio of the second distance to the first, P(m <= x) = 1 - x^-d on a surface of d
-    dimensions that is evenly filled at the scale of two neighbours. d is the slope through the origin of -log(1 - F(m)) against
-    log m, F the empirical distribution, by least squares over the lowest 90 % of the
-    ratios.
+    dimensions that is evenly filled at the scale of two neighbours. d is the slope through the
+    origin of -log(1 - F(m)) against log m, F the empirical distribution (i / N for the i-th
+    smallest), by least squares over the lowest 90 % of the ratios.
 
     Facco et al. 2017, "Estimating the intrinsic dimension of datasets by a minimal neighborhood
     information", the paper's own linear fit (not maximum likelihood). Duplicates are dropped first.

@@ -30,8 +30,8 @@ def covariance_eigenvalues(
     """The eigenvalues of the covariance (divisor N), largest first.
 
     They come from the smaller of the two Gram matrices in float64, N x N or D x D: several times
-    faster than a decomposition of z when one side is much the longer. Squaring loses singular values
-    below 1e-7 of the largest, which add less than 2e-6 each to an entropy.
+    faster than a decomposition of z when one side is much the longer. Squaring loses singular
+    values below 1e-7 of the largest, which add less than 2e-6 each to an entropy.
 
     What rounding alone makes is set to zero: with it, equal rows that differ in their last bit
     would have full rank.
@@ -99,9 +99,9 @@ def rankme(z: Float[Tensor, "images width"]) -> float:
     Garrido et al. 2023, arXiv 2210.02885, equation 1. The paper takes 25,600 images and compares
     runs of one method with it, no more. In [1, min(N, D)], or above by less than 2e-6 min(N, D).
 
-    Good: high among its like. Bad: near 1, the embeddings lie on a line through the origin. A mean that
-    all images share holds it down (those after a ReLU have one): it is then mostly a measure of the
-    mean. See `effective_rank` for the rest of what it cannot see.
+    Good: high among its like. Bad: near 1, the embeddings lie on a line through the origin. A mean
+    that all images share holds it down (those after a ReLU have one): it is then mostly a measure
+    of the mean. See `effective_rank` for the rest of what it cannot see.
     """
     return rankme_of(covariance_eigenvalues(z, centered=False))
 
@@ -121,8 +121,8 @@ def participation_ratio(
 
         (sum_k l_k)^2 / sum_k l_k^2  =  (tr C)^2 / |C|_F^2
 
-    Gao et al. 2017, "A theory of multineuronal dimensionality". In [1, min(N - 1, D)]. Good: a large part of
-    D. Bad: a few. k equal eigenvalues give k. Lower than the effective rank, because
+    Gao et al. 2017, "A theory of multineuronal dimensionality". In [1, min(N - 1, D)]. Good: a
+    large part of D. Bad: a few. k equal eigenvalues give k. Lower than the effective rank, because
     squares count the large eigenvalues more: it cannot see a tail of many small directions.
 
     It needs no decomposition: traces of the smaller Gram matrix will do.
@@ -161,9 +161,9 @@ def stable_rank_of(second_moment_eigenvalues: Spectrum) -> float:
 def top_share(z: Float[Tensor, "images width"]) -> float:
     """The share of the variance along the strongest direction: l_1 / sum_k l_k.
 
-    The first explained-variance ratio of a principal component analysis. In [1 / min(N - 1, D), 1]. Good: small.
-    Bad: near 1, the embeddings lie on a line. It sees one direction only: collapse to a plane
-    reads 1/2.
+    The first explained-variance ratio of a principal component analysis. In
+    [1 / min(N - 1, D), 1]. Good: small. Bad: near 1, the embeddings lie on a line. It sees one
+    direction only: collapse to a plane can read 1/2.
     """
     return top_share_of(covariance_eigenvalues(z))
 
@@ -199,9 +199,9 @@ def alpha_req(z: Float[Tensor, "images width"], *, first: int = 11, last: int = 
     preferred, as in white noise. No bounds; negative never, as the eigenvalues are sorted.
 
     Eigenvalues of zero have no logarithm: the range ends at the last one above zero. A spectrum of
-    low rank is so fitted on what is left of it and can look healthy; look at a rank as well. It does not see the first ten
-    directions, nor how well a power law fits. With fewer than five times `last` images, the finite sample
-    bends the end of the range down, and alpha up.
+    low rank is so fitted on what is left of it and can look healthy; look at a rank as well. It
+    does not see the first ten directions, nor how well a power law fits. With too few images the
+    finite sample bends the end of the range down, and alpha up.
 
     Returns:
         alpha; NaN where fewer than ten eigenvalues above zero are in the range.
@@ -224,7 +224,8 @@ def alpha_req_of(eigenvalues: Spectrum, *, first: int = 11, last: int = 100) -> 
 def explained_auc(z: Float[Tensor, "images width"]) -> float:
     """The area under the curve of cumulative explained variance.
 
-        1/d sum_k (sum_{i<=k} s_i / sum_i s_i),   s the singular values of the centred z, d = min(N, D)
+        1/d sum_k (sum_{i<=k} s_i / sum_i s_i),   d = min(N, D),
+        s the singular values of the centred z
 
     Li, Efros and Pathak 2022, "Understanding collapse in non-contrastive siamese representation
     learning", arXiv 2209.15007, equation 2. The paper speaks of variance and sums singular values;
@@ -244,7 +245,7 @@ def explained_auc_of(eigenvalues: Spectrum) -> float:
 def _smaller_gram(
     z: Float[Tensor, "images width"], centered: bool, resolution: float | None
 ) -> tuple[Float[Tensor, "side side"], Float[Tensor, ""]]:
-    """z z^T or z^T z in float64, and the singular value of z that rounding alone can make."""
+    """The smaller of z z^T and z^T z, and the singular value of z that rounding alone can make."""
     images, width = z.shape
     resolution = resolution_of(z) if resolution is None else resolution
     z = exact(z)

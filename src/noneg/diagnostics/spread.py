@@ -43,8 +43,8 @@ def mean_norm(z: Float[Tensor, "images width"]) -> float:
     """The mean length of the embeddings: mean_i |z_i|.
 
     At least 0. No length is good in itself. Bad is a run to 0 or without end: losses of
-    normalised vectors do not see the length, yet their gradient is inversely proportional to it. It says nothing of
-    directions.
+    normalised vectors do not see the length, yet their gradient falls as one over it. It says
+    nothing of directions.
     """
     return float(torch.linalg.vector_norm(exact(z), dim=1).mean())
 
@@ -54,8 +54,8 @@ def mean_cosine(z: Float[Tensor, "images width"]) -> float:
 
         (|sum_i u_i|^2 - N) / (N (N - 1)),   u_i = z_i / |z_i|
 
-    In [-1 / (N - 1), 1]. Good: near 0. Bad: near 1, all embeddings point one way. After a ReLU,
-    0.3 to 0.6 is usual. It cannot see dimensional collapse (random signs of one vector give 0).
+    In [-1 / (N - 1), 1]. Good: near 0. Bad: near 1, all embeddings point one way; those after a
+    ReLU are never below 0. It cannot see dimensional collapse: random signs of one vector give 0.
 
     Zero vectors have no direction and are left out; NaN where fewer than two are left.
     """
@@ -63,11 +63,14 @@ def mean_cosine(z: Float[Tensor, "images width"]) -> float:
     images = float(u.square().sum())
     if images < 1.5:
         return math.nan
-    return (float(u.sum(dim=0).square().sum()) - images) / (images * (images - 1))
+    mean = (float(u.sum(dim=0).square().sum()) - images) / (images * (images - 1))
+    return min(mean, 1.0)
 
 
 def alignment(views: Float[Tensor, "views images width"]) -> float:
-    """How far apart the views of one image are: the mean of |u - u'|^2 over images and pairs of views.
+    """How far apart the views of one image are: the mean squared distance of their directions.
+
+        mean over images, and pairs of views, of |u - u'|^2,   u = z / |z|
 
     Wang and Isola 2020, arXiv 2005.10242, section 4.1.2, with alpha = 2, of normalised embeddings.
 
@@ -87,8 +90,9 @@ def alignment(views: Float[Tensor, "views images width"]) -> float:
     if count < 2:
         return math.nan
     u = directions(views)
-    # The mean over pairs is twice the unbiased variance.
-    return float(u.var(dim=0, correction=1).sum(dim=1).mean() * 2)
+    # The mean over the pairs is twice the variance with divisor V - 1.
+    scatter = (u - u.mean(dim=0)).square().sum()
+    return float(scatter) * 2 / ((count - 1) * views.shape[1])
 
 
 def uniformity(z: Float[Tensor, "images width"], t: float = 2.0) -> float:
@@ -124,8 +128,8 @@ def self_clustering(z: Float[Tensor, "images width"]) -> float:
         (Q - E) / (N^2 - E),   Q = sum_ij (u_i . u_j)^2,   E = N + N (N - 1) / D
 
     Tsitsulin et al. 2023, arXiv 2305.16562, definition 3.5: E is what points drawn evenly on the
-    sphere are expected to have, N^2 what a single point has. The paper writes the norm of u u^T without the
-    square, but E and N^2 are those of the square, as in the authors' code.
+    sphere are expected to have, N^2 what a single point has. The paper writes the norm of u u^T
+    without the square, but E and N^2 are those of the square, as in the authors' code.
 
     Good: near 0; a little below where the embeddings are spread more evenly than by chance. Bad:
     near 1. k equal groups on orthogonal lines give about 1 / k. Squares make a vector and its
