@@ -8,11 +8,14 @@ import torch
 from noneg.diagnostics import Window, covariance_eigenvalues, measure, quick_measure
 from noneg.methods.base import Embeddings
 
-IMAGES = 512
-"""How many of the last images are measured. Their embeddings take 8 * IMAGES * (D + K) bytes."""
+IMAGES, QUICK_IMAGES = 512, 256
+"""How many of the last images are measured by all meters, and by those of every row.
 
-IMAGES_BETWEEN_SPECTRA = 5120
-"""All meters cost about a tenth of a second, which images in this number take many times over."""
+Their embeddings take 4 * V * IMAGES * (D + K) bytes.
+"""
+
+IMAGES_BETWEEN_SPECTRA = 20_480
+"""All meters cost about a third of a second on a CPU, and so many images a hundred times that."""
 
 LARGEST_SPECTRUM = 256
 
@@ -21,10 +24,9 @@ LARGEST_SPECTRUM = 256
 class Metering:
     """Sees every batch's embeddings, those of all processes, and measures when asked to."""
 
-    def __init__(self, batch_size: int) -> None:
-        """Keep the last `IMAGES` images, whole batches of them: one batch at least."""
-        most = max(batch_size, IMAGES // batch_size * batch_size)
-        self.windows = {"h": Window(min(most, 2 * IMAGES)), "z": Window(min(most, 2 * IMAGES))}
+    def __init__(self) -> None:
+        """Keep the last `IMAGES` images."""
+        self.windows = {"h": Window(IMAGES), "z": Window(IMAGES)}
 
     def see(self, e: Embeddings) -> None:
         """Keep copies of one step's representations and projections."""
@@ -33,11 +35,11 @@ class Metering:
 
     def quick(self) -> dict[str, float]:
         """The meters that cost next to nothing, as `std_h`, `std_z` ..."""
-        return self._all(quick_measure)
+        return self._all(quick_measure, QUICK_IMAGES)
 
     def full(self) -> dict[str, float]:
-        """All meters, as `std_h`, `std_z` ..."""
-        return self._all(measure)
+        """All meters; those of `quick` are the same numbers, so that curves have no jumps."""
+        return self._all(measure, IMAGES) | self.quick()
 
     def spectra(self) -> dict[str, list[float]]:
         """Eigenvalues of the covariance of "h" and "z", descending, the largest of them."""
@@ -48,10 +50,10 @@ class Metering:
             for name, window in self.windows.items()
         }
 
-    def _all(self, measure_one: Callable[..., dict[str, float]]) -> dict[str, float]:
+    def _all(self, measure_one: Callable[..., dict[str, float]], most: int) -> dict[str, float]:
         values: dict[str, float] = {}
         for name, window in self.windows.items():
-            meters = measure_one(window.views(), resolution=window.resolution)
+            meters = measure_one(window.views()[:, -most:], resolution=window.resolution)
             values |= {f"{meter}_{name}": value for meter, value in meters.items()}
         return values
 

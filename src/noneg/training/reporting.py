@@ -33,7 +33,7 @@ class Reporting(Callback):
         self.total_steps = total_steps
         self.every = every
         self.spectra_every = max(1, IMAGES_BETWEEN_SPECTRA // (batch_size * every)) * every
-        self.metering = Metering(batch_size)
+        self.metering = Metering()
         self.history: list[dict[str, float]] = []
         self.bar: tqdm[Any] | None = None
         self.seconds_before = 0.0
