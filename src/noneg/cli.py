@@ -1,4 +1,4 @@
-"""The command line: `noneg train | views | evaluate | embed | list`.
+"""The command line: `noneg train | views | evaluate | rank | embed | list`.
 
 What needs torch is imported inside the command that needs it, so that help comes at once.
 """
@@ -21,7 +21,8 @@ commands:
   train [DATA]                    train an encoder and say how good it is
   train --resume RUN              go on with a run that was stopped
   views DATA                      write a picture of the views a run would train on
-  evaluate RUN DATA               score a run's encoder on labelled images
+  evaluate RUN DATA               measure a run's encoder on images, and score it where labels are
+  rank RUN RUN ...                order runs without labels, and say how far to trust it
   embed RUN DATA --out FILE       write an embedding for every image, as Parquet
   list methods|backbones          what there is to choose from
 
@@ -111,10 +112,14 @@ def views(arguments: list[str]) -> None:
 
 def evaluate(arguments: list[str]) -> None:
     """`noneg evaluate RUN DATA`."""
-    parser = _Parser(prog="noneg evaluate", description="Score a run's encoder on DATA.")
+    parser = _Parser(
+        prog="noneg evaluate",
+        description="Measure a run's encoder on DATA without labels, and score it where there are "
+        "some.",
+    )
     parser.add_argument("run", metavar="RUN", help="a run's directory")
     parser.add_argument(
-        "data", metavar="DATA", help="labelled images: class folders, a .npz, a name"
+        "data", metavar="DATA", help="images: a folder (one subfolder a class), a .npz, a name"
     )
     parser.add_argument(
         "--bank",
@@ -136,6 +141,19 @@ def evaluate(arguments: list[str]) -> None:
         images=chosen.images,
         out=Path(chosen.out) if chosen.out else None,
     )
+
+
+def rank(arguments: list[str]) -> None:
+    """`noneg rank RUN RUN ...`."""
+    parser = _Parser(
+        prog="noneg rank",
+        description="Order runs, best first, by the label-free meter that predicted accuracy best.",
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="directories of finished runs")
+    chosen = parser.parse_args(arguments)
+    from noneg.evaluation.rank import format_ranking, rank_runs
+
+    print(format_ranking(rank_runs([Path(run) for run in chosen.runs])))
 
 
 def embed(arguments: list[str]) -> None:
@@ -190,6 +208,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
     "views": views,
     "evaluate": evaluate,
+    "rank": rank,
     "embed": embed,
     "list": list_names,
 }
