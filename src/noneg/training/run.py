@@ -34,6 +34,7 @@ from noneg.files import save_json
 from noneg.images import Images, PixelsOnDemand, Skipped, find_source, write_skipped
 from noneg.methods.base import Method
 from noneg.norms import batch_norms
+from noneg.report import write_report
 from noneg.training.about import about_run
 from noneg.training.causes import likely_causes
 from noneg.training.checkpoints import Checkpoints, StopRequest, load_weights
