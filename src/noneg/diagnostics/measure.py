@@ -169,9 +169,10 @@ def measure(
 def quick_measure(
     views: Float[Tensor, "views images width"], *, resolution: float | None = None
 ) -> dict[str, float]:
-    """The meters that cost no decomposition and no N x N work, for every step if need be.
+    """The meters that need no decomposition and no neighbours.
 
-    The keys are QUICK_METERS, each as in `measure`, NaN included. The participation ratio is (tr C)^2 / |C|_F^2, from the smaller Gram matrix.
+    The keys are QUICK_METERS, each as in `measure`, NaN included. The cost is that of the smaller
+    Gram matrix, for the participation ratio.
     """
     resolution = resolution_of(views) if resolution is None else resolution
     views = exact(views)
