@@ -1,7 +1,7 @@
 """Label-free meters: pure functions of embeddings."""
 
 from noneg.diagnostics.lidar import lidar
-from noneg.diagnostics.measure import METERS, Meter, measure, quick_measure
+from noneg.diagnostics.measure import METERS, QUICK_METERS, Meter, measure, quick_measure
 from noneg.diagnostics.neighbours import two_nn_dimension
 from noneg.diagnostics.spectrum import (
     alpha_req,
@@ -28,6 +28,7 @@ from noneg.diagnostics.window import Window
 
 __all__ = [
     "METERS",
+    "QUICK_METERS",
     "Meter",
     "State",
     "Verdict",

@@ -72,7 +72,8 @@ def _contrasts(z: Float[Tensor, "views images width"]) -> Float[Tensor, "contras
     order = torch.arange(1, count, dtype=z.dtype, device=z.device)
     helmert = helmert - torch.diag_embed(order, offset=1)[: count - 1]
     helmert = helmert / (order * (order + 1)).sqrt()[:, None]
-    return torch.tensordot(helmert, z, dims=1)
+    contrasts: Tensor = torch.tensordot(helmert, z, dims=1)
+    return contrasts
 
 
 def _discriminant_gram(
@@ -85,10 +86,12 @@ def _discriminant_gram(
         # below the width as well.
         factor = _factor(within @ within.T, delta)
         explained = torch.linalg.solve_triangular(factor, within @ between.T, upper=False)
-        return (between @ between.T - explained.T @ explained) / delta
+        gram: Tensor = (between @ between.T - explained.T @ explained) / delta
+        return gram
     factor = _factor(within.T @ within, delta)
     whitened = torch.linalg.solve_triangular(factor, between.T, upper=False)
-    return whitened.T @ whitened if len(between) < width else whitened @ whitened.T
+    gram = whitened.T @ whitened if len(between) < width else whitened @ whitened.T
+    return gram
 
 
 def _factor(covariance: Float[Tensor, "side side"], delta: float) -> Float[Tensor, "side side"]:

@@ -109,6 +109,9 @@ METERS: dict[str, Meter] = {
 }
 """The meters of `measure`, in its order."""
 
+QUICK_METERS = ("std", "norm", "mean_cosine", "alignment", "participation_ratio")
+"""The meters of `quick_measure`, in its order."""
+
 
 @torch.no_grad()
 def measure(
@@ -166,13 +169,15 @@ def measure(
 def quick_measure(
     views: Float[Tensor, "views images width"], *, resolution: float | None = None
 ) -> dict[str, float]:
-    """The meters that cost no decomposition and no N x N work, for every step if need be.
+    """The meters that need no decomposition and no neighbours.
 
-    Keys: "std", "norm", "mean_cosine", "alignment", "participation_ratio"; each as in `measure`.
-    The participation ratio is (tr C)^2 / |C|_F^2, from the smaller Gram matrix.
+    The keys are QUICK_METERS, each as in `measure`, NaN included. The cost is that of the smaller
+    Gram matrix, for the participation ratio.
     """
     resolution = resolution_of(views) if resolution is None else resolution
     views = exact(views)
+    if not bool(torch.isfinite(views).all()):
+        return dict.fromkeys(QUICK_METERS, math.nan)
     z = views[0]
     return {
         "std": normalized_std(z),

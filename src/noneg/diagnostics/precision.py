@@ -20,4 +20,5 @@ def directions(z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
     """Unit vectors along the last axis, in float64; zero vectors stay zero."""
     z = exact(z)
     norm = torch.linalg.vector_norm(z, dim=-1, keepdim=True)
-    return z / norm.where(norm != 0, 1)
+    u: Tensor = z / norm.where(norm != 0, 1)
+    return u

@@ -52,7 +52,8 @@ def covariance_eigenvalues(
     singular = torch.linalg.eigvalsh(gram).flip(0).clamp(min=0).sqrt()
     # The Gram matrix's own rounding, for float64 embeddings.
     rounding = torch.maximum(rounding, 1e-7 * singular[0])
-    return singular.where(singular > rounding, 0).square() / len(z)
+    eigenvalues: Tensor = singular.where(singular > rounding, 0).square() / len(z)
+    return eigenvalues
 
 
 def effective_rank(z: Float[Tensor, "images width"], *, centered: bool = True) -> float:
