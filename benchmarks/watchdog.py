@@ -28,7 +28,7 @@ from noneg.images.shapes import draw_shapes
 RESULTS = Path("benchmarks/results")
 RUNS, ROWS = RESULTS / "watchdog_runs.csv", RESULTS / "watchdog_rows.csv"
 DATA, PROBES = ("shapes", "cifar10"), ("knn", "linear")
-IMAGES, TEST_IMAGES, BATCH, EPOCHS = 4_000, 2_000, 64, 5
+IMAGES, TEST_IMAGES, BATCH, EPOCHS = 4_000, 2_000, 64, 4
 
 SOUND: dict[str, dict[str, Any]] = {
     name: {"method": name} for name in ("vicreg", "barlow_twins", "byol", "simsiam")
@@ -126,6 +126,7 @@ def run_one(data: str, variant: str, seed: int, images: tuple[np.ndarray, ...]) 
                 seed=seed,
                 batch_size=BATCH,
                 epochs=EPOCHS,
+                evaluation_images=2_000,
                 report=False,
                 **{**settings, "views": views},
             )

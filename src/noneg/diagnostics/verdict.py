@@ -5,8 +5,10 @@ curves, with thresholds that come from runs (docs/diagnostics.md has them, with 
 what they missed).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import median
 from typing import Literal, final
 
 State = Literal[
@@ -19,8 +21,32 @@ State = Literal[
     "too early to say",
 ]
 
-_ALARMS = ("complete collapse", "dimensional collapse", "exploding scale", "not learning")
-_ACTIONS = ("complete collapse", "dimensional collapse", "exploding scale")
+SAME_DIRECTION = 0.95
+"""Mean cosine between different images above which they count as alike."""
+
+FEW_DIRECTIONS = 2.0
+"""Participation ratio below which the variance lies in one direction or two."""
+
+EXPLODED = 100.0
+"""Mean norm, in multiples of the first row's, above which the scale has no hold."""
+
+LEAST_GAIN = 1.03
+"""How much better views must be told from other images than at the start, as a factor."""
+
+FIRST_ROWS, LAST_ROWS = 3, 3
+"""Rows before anything is said, and those whose median is looked at, as single rows are noisy."""
+
+TIME_TO_LEARN = 0.3
+"""Share of the run after which not having begun to learn is worth a word."""
+
+_ALARMS = (
+    "complete collapse",
+    "dimensional collapse",
+    "projector only",
+    "exploding scale",
+    "not learning",
+)
+_ACTIONS = ("complete collapse", "dimensional collapse", "projector only", "exploding scale")
 
 
 @final
@@ -50,4 +76,118 @@ class Verdict:
 
 
 def judge(rows: Sequence[Mapping[str, float]], total_steps: int) -> Verdict:
-    return Verdict("too early to say", "")
+    """What the rows so far say of a run.
+
+    Looks at the representation `h` and the projection `z`: whether different images still point in
+    different directions (mean cosine), in how many (participation ratio), at which scale (mean
+    norm), and whether views of an image are told from other images better than at the start.
+
+    Args:
+        rows: of metrics.csv, in order, the first of them of the network at its start; each with
+            `step`, and `mean_cosine`, `participation_ratio`, `norm` and `alignment` of both `_h`
+            and `_z`.
+        total_steps: of the whole run.
+
+    Returns:
+        The verdict on the run as it stands at the last row.
+    """
+    if len(rows) < FIRST_ROWS + 1:
+        return Verdict(
+            "too early to say", f"after {len(rows)} rows of metrics there is nothing to compare."
+        )
+    start, now = rows[0], _recent(rows)
+    numbers = {
+        f"{meter}_{embedding}": now[f"{meter}_{embedding}"]
+        for embedding in ("h", "z")
+        for meter in ("mean_cosine", "participation_ratio")
+    }
+    for embedding in ("h", "z"):
+        growth = now[f"norm_{embedding}"] / max(start[f"norm_{embedding}"], 1e-12)
+        numbers[f"norm_growth_{embedding}"] = growth
+    gain = separation(now) / separation(start)
+    numbers["separation_gain_h"] = gain
+    for verdict in (_scale(numbers), _collapse(numbers), _few_directions(numbers)):
+        if verdict is not None:
+            return verdict
+    return _learning(numbers, now["step"] / total_steps)
+
+
+def separation(row: Mapping[str, float], embedding: str = "h") -> float:
+    """Squared distance between different images, in multiples of that between views of one.
+
+    2 (1 - mean cosine) / alignment, of normalised embeddings: 1 where views of an image are as far
+    apart as different images. At least 0; infinite where views do not differ.
+    """
+    between = 2 * (1 - row[f"mean_cosine_{embedding}"])
+    within = row[f"alignment_{embedding}"]
+    return between / within if within > 0 else math.inf
+
+
+def _recent(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    last = rows[-LAST_ROWS:]
+    middle = {
+        name: median(row[name] for row in last) for name in last[-1] if all(name in r for r in last)
+    }
+    return middle | {"step": last[-1]["step"]}
+
+
+def _scale(numbers: dict[str, float]) -> Verdict | None:
+    for embedding, name in (("h", "representation"), ("z", "projection")):
+        growth = numbers[f"norm_growth_{embedding}"]
+        if not growth < EXPLODED:
+            return Verdict(
+                "exploding scale",
+                f"the {name} is {growth:.3g} times as long as at the start and nothing holds it.",
+                numbers,
+            )
+    return None
+
+
+def _collapse(numbers: dict[str, float]) -> Verdict | None:
+    cosine = {embedding: numbers[f"mean_cosine_{embedding}"] for embedding in ("h", "z")}
+    if cosine["h"] > SAME_DIRECTION:
+        return Verdict(
+            "complete collapse",
+            f"all images look alike to the encoder: the mean cosine between different ones is "
+            f"{cosine['h']:.3f} (1 is the same direction).",
+            numbers,
+        )
+    if cosine["z"] > SAME_DIRECTION:
+        return Verdict(
+            "projector only",
+            f"the projector gives all images nearly the same vector (mean cosine "
+            f"{cosine['z']:.3f}), so the loss has nothing left to teach; the encoder itself still "
+            f"tells them apart ({cosine['h']:.3f}).",
+            numbers,
+        )
+    return None
+
+
+def _few_directions(numbers: dict[str, float]) -> Verdict | None:
+    for embedding, name in (("h", "representation"), ("z", "projection")):
+        directions = numbers[f"participation_ratio_{embedding}"]
+        if directions < FEW_DIRECTIONS:
+            return Verdict(
+                "dimensional collapse",
+                f"the {name} varies along {directions:.1f} directions (participation ratio) and "
+                "not along its other ones.",
+                numbers,
+            )
+    return None
+
+
+def _learning(numbers: dict[str, float], progress: float) -> Verdict:
+    gain = numbers["separation_gain_h"]
+    told = (
+        f"different images are {gain:.2f} times as far apart, beside views of the same image, as "
+        "at the start"
+    )
+    if gain >= LEAST_GAIN:
+        return Verdict(
+            "healthy",
+            f"{told}, along {numbers['participation_ratio_h']:.0f} directions.",
+            numbers,
+        )
+    if progress < TIME_TO_LEARN:
+        return Verdict("too early to say", f"{told}, after {progress:.0%} of the run.", numbers)
+    return Verdict("not learning", f"{told}: no better than that.", numbers)
