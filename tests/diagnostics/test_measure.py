@@ -121,6 +121,12 @@ def test_resolution_reaches_the_meters_that_need_it() -> None:
     untold = measure(coarse.float())
     assert truth["effective_rank"] == truth["lidar"] == 1
     assert untold["effective_rank"] > 10
+    # Equal but for the last bit: no neighbours, and nothing to find an image by.
+    generator = torch.Generator().manual_seed(0)
+    last_bits = 1 + torch.randint(-1, 2, (40, 64), generator=generator) * 2.0**-23
+    numbers = measure((random(64) * last_bits).expand(2, 40, 64))
+    assert numbers["view_retrieval"] == pytest.approx(1 / 40)
+    assert math.isnan(numbers["two_nn_dimension"])
 
 
 def test_embeddings_stay_as_they_are() -> None:

@@ -28,8 +28,9 @@ def test_what_it_gives_is_not_overwritten_and_what_it_took_may_be() -> None:
         with torch.no_grad():
             batch.zero_()
         window.add(batch)
+        window.add(batch)
         assert torch.equal(held, torch.ones(2, images, 3))
-        assert float(window.views().sum()) == (12 if images == 2 else 0)
+        assert float(window.views().sum()) == 0
 
 
 def test_the_memory_is_taken_once() -> None:

@@ -86,12 +86,11 @@ def _discriminant_gram(
         # below the width as well.
         factor = _factor(within @ within.T, delta)
         explained = torch.linalg.solve_triangular(factor, within @ between.T, upper=False)
-        gram: Tensor = (between @ between.T - explained.T @ explained) / delta
-        return gram
+        unexplained: Tensor = between @ between.T - explained.T @ explained
+        return unexplained / delta
     factor = _factor(within.T @ within, delta)
-    whitened = torch.linalg.solve_triangular(factor, between.T, upper=False)
-    gram = whitened.T @ whitened if len(between) < width else whitened @ whitened.T
-    return gram
+    whitened: Tensor = torch.linalg.solve_triangular(factor, between.T, upper=False)
+    return whitened.T @ whitened if len(between) < width else whitened @ whitened.T
 
 
 def _factor(covariance: Float[Tensor, "side side"], delta: float) -> Float[Tensor, "side side"]:
