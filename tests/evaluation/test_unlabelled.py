@@ -48,9 +48,9 @@ FLIPS = (View(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), jitter=0.0, grey=0.0
 
 def measured(module: nn.Module, policy: tuple[View, ...] = FLIPS) -> dict[str, float]:
     settings = {"size": 16, "mean": (0.5,) * 3, "std": (0.1,) * 3}
-    return measure_embeddings(
-        module, embed_with_backbone(module), noise(300), policy, **settings
-    )["h"]
+    return measure_embeddings(module, embed_with_backbone(module), noise(300), policy, **settings)[
+        "h"
+    ]
 
 
 def test_what_no_view_moves_aligns_and_is_found_again() -> None:

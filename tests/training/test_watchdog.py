@@ -11,6 +11,7 @@ import torch
 import noneg
 from noneg.errors import NonegError
 from noneg.images.shapes import draw_shapes
+from noneg.training.engine import Engine
 
 # Nothing stops the gradient into the target: the projections become one vector in a few steps.
 COLLAPSING = {"stop_gradient": False, "projector": (32, 16), "predictor_hidden": 16}
@@ -63,9 +64,10 @@ def test_a_collapse_is_said_as_it_happens_with_its_cause(
     assert "--options.stop_gradient true" in written["causes"][0]
     assert written["causes"][0] in printed
     # It warned, and no more.
-    assert torch.load(run.directory / "checkpoints" / "last.ckpt", weights_only=True)[
-        "global_step"
-    ] == 80
+    assert (
+        torch.load(run.directory / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+        == 80
+    )
 
 
 def test_a_sound_run_is_left_alone(images: np.ndarray, tmp_path: Path) -> None:
@@ -97,7 +99,7 @@ def test_rollback_goes_back_to_healthy_weights_at_half_the_rate_and_gives_up_at_
 ) -> None:
     out = tmp_path / "run"
     with pytest.raises(NonegError, match="stopped early, as --on_collapse rollback asks"):
-        train(images, out, COLLAPSING, on_collapse="rollback", epochs=60)
+        train(images, out, COLLAPSING, on_collapse="rollback", epochs=40, learning_rate=0.2)
     printed = capfd.readouterr().out
     entries = verdict_of(out)["history"]
     back = [entry for entry in entries if entry["state"] == "rolled back"]
@@ -116,25 +118,26 @@ def test_rollback_goes_back_to_healthy_weights_at_half_the_rate_and_gives_up_at_
         assert after < before
 
 
-def test_a_resumed_run_knows_what_was_said(images: np.ndarray, tmp_path: Path) -> None:
+class StoppedError(Exception):
+    """As a kill between two steps."""
+
+
+def test_a_resumed_run_knows_what_was_said(
+    images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = train(images, tmp_path / "whole", COLLAPSING)
     out = tmp_path / "halved"
-
-    class Stop(Exception):
-        pass
-
-    from noneg.training.engine import Engine
-
     step = Engine.training_step
 
     def stopping(self: Engine, *arguments: Any) -> None:
         if self.global_step == 42:
-            raise Stop
+            raise StoppedError
         step(self, *arguments)
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Stop):
-        patch.setattr(Engine, "training_step", stopping)
+    monkeypatch.setattr(Engine, "training_step", stopping)
+    with pytest.raises(StoppedError):
         train(images, out, COLLAPSING)
+    monkeypatch.undo()
     resumed = noneg.train(images, resume_from=out)
     first, second = verdict_of(whole.directory), verdict_of(resumed.directory)
     assert first == second

@@ -27,6 +27,20 @@ class Metering:
     def __init__(self) -> None:
         """Keep the last `IMAGES` images."""
         self.windows = {"h": Window(IMAGES), "z": Window(IMAGES)}
+        self.resolution = 0.0
+
+    def forget(self) -> None:
+        """Begin anew: the weights are others."""
+        self.windows = {"h": Window(IMAGES), "z": Window(IMAGES)}
+
+    def set_precision(self, precision: str) -> None:
+        """Lightning's name of what the network computes in, coarser than what is seen of it.
+
+        Embeddings are widened before the loss, and bfloat16's rounding would pass for directions.
+        """
+        halves = {"bf16": torch.bfloat16, "16-": torch.float16}
+        found = [each for name, each in halves.items() if precision.startswith(name)]
+        self.resolution = torch.finfo(found[0]).eps if found else 0.0
 
     def see(self, e: Embeddings) -> None:
         """Keep copies of one step's representations and projections."""
@@ -44,18 +58,21 @@ class Metering:
     def spectra(self) -> dict[str, list[float]]:
         """Eigenvalues of the covariance of "h" and "z", descending, the largest of them."""
         return {
-            name: covariance_eigenvalues(window.views()[0], resolution=window.resolution)[
-                :LARGEST_SPECTRUM
-            ].tolist()
+            name: covariance_eigenvalues(
+                window.views()[0], resolution=self._resolution(window)
+            ).tolist()[:LARGEST_SPECTRUM]
             for name, window in self.windows.items()
         }
 
     def _all(self, measure_one: Callable[..., dict[str, float]], most: int) -> dict[str, float]:
         values: dict[str, float] = {}
         for name, window in self.windows.items():
-            meters = measure_one(window.views()[:, -most:], resolution=window.resolution)
+            meters = measure_one(window.views()[:, -most:], resolution=self._resolution(window))
             values |= {f"{meter}_{name}": value for meter, value in meters.items()}
         return values
+
+    def _resolution(self, window: Window) -> float:
+        return max(self.resolution, window.resolution)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """What a resumed run's meters go on from."""

@@ -45,6 +45,7 @@ class Reporting(Callback):
         """Drop the rows that a killed run wrote after its last checkpoint, and start the bar."""
         self.started = self.last_time = time.perf_counter()
         self.last_step = trainer.global_step
+        self.metering.set_precision(str(trainer.precision))
         if not trainer.is_global_zero:
             return
         rows = self.metrics.forget_after(trainer.global_step)
@@ -80,8 +81,8 @@ class Reporting(Callback):
             self.bar.update()
         if self.is_due(step):
             row = self._row(pl_module, step)
-            self.metrics.append(row)
-            self.history.append(numbers_of(row))
+            # As it reads back, so that a resumed run judges by the same numbers.
+            self.history.append(numbers_of(self.metrics.append(row)))
             if trainer.logger is not None:
                 trainer.logger.log_metrics(row, step)
             if self.bar is not None:
@@ -121,9 +122,10 @@ class Reporting(Callback):
         if step != 1 and step % self.spectra_every and step != self.total_steps:
             return row | self.metering.quick()
         for name, eigenvalues in self.metering.spectra().items():
-            numbers = {f"lambda_{i}": value for i, value in enumerate(eigenvalues, start=1)}
-            empty = {f"lambda_{i}": "" for i in range(1, LARGEST_SPECTRUM + 1)}
-            self.spectra.append({"step": step, "epoch": epoch, "embedding": name} | empty | numbers)
+            # Columns for the longest there can be, since the first row decides them.
+            padded = [*eigenvalues, *[""] * (LARGEST_SPECTRUM - len(eigenvalues))]
+            numbered = {f"lambda_{i}": value for i, value in enumerate(padded, start=1)}
+            self.spectra.append({"step": step, "epoch": epoch, "embedding": name} | numbered)
         return row | self.metering.full()
 
     def state_dict(self) -> dict[str, Any]:
@@ -150,6 +152,6 @@ class Reporting(Callback):
             self.bar = None
 
 
-def numbers_of(row: Mapping[str, int | float | str]) -> dict[str, float]:
+def numbers_of(row: Mapping[str, str]) -> dict[str, float]:
     """A row of metrics.csv without its empty cells."""
     return {name: float(value) for name, value in row.items() if value != ""}

@@ -7,8 +7,6 @@ from typing import final
 
 from noneg.files import whole_or_not_at_all
 
-Row = Mapping[str, int | float | str]
-
 
 @final
 class StepTable:
@@ -39,19 +37,22 @@ class StepTable:
                 self._write(unfinished, "w", kept)
         return kept
 
-    def append(self, row: Row) -> None:
-        """Write one more row; columns that it lacks stay empty."""
-        self.columns = self.columns or list(row)
-        self._write(self.path, "a", [row])
+    def append(self, row: Mapping[str, int | float | str]) -> dict[str, str]:
+        """Write one more row, to six digits, and return it as it reads back.
 
-    def _write(self, path: Path, mode: str, rows: Iterable[Row]) -> None:
+        Columns that it lacks stay empty.
+        """
+        self.columns = self.columns or list(row)
+        written = dict.fromkeys(self.columns, "") | {
+            name: f"{value:.6g}" if isinstance(value, float) else str(value)
+            for name, value in row.items()
+        }
+        self._write(self.path, "a", [written])
+        return written
+
+    def _write(self, path: Path, mode: str, rows: Iterable[dict[str, str]]) -> None:
         with path.open(mode, newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, self.columns, restval="")
+            writer = csv.DictWriter(file, self.columns)
             if file.tell() == 0:
                 writer.writeheader()
-            for row in rows:
-                writer.writerow({name: _shown(value) for name, value in row.items()})
-
-
-def _shown(value: int | float | str) -> int | str:
-    return f"{value:.6g}" if isinstance(value, float) else value
+            writer.writerows(rows)

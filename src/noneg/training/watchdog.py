@@ -19,6 +19,9 @@ from noneg.training.reporting import Reporting
 
 MOST_ROLLBACKS = 3
 
+PROBATION = 5
+"""Rows that weights must stay healthy for, since a collapse begins before it shows."""
+
 Action = Literal["nothing", "stop", "rollback"]
 
 
@@ -27,7 +30,7 @@ class Watchdog(Callback):
     """Judges every new row of metrics, and keeps verdict.json: what it says, and said before.
 
     It stands after `Reporting` and `Checkpoints` among the callbacks: it judges the one's rows, and
-    keeps the other's last checkpoint as checkpoints/healthy.ckpt while all is well.
+    keeps a checkpoint of the other's as checkpoints/healthy.ckpt where all stays well after it.
     """
 
     def __init__(self, directory: Path, config: TrainConfig, reporting: Reporting) -> None:
@@ -35,6 +38,8 @@ class Watchdog(Callback):
         self.path = directory / "verdict.json"
         self.last = directory / "checkpoints" / "last.ckpt"
         self.healthy = directory / "checkpoints" / "healthy.ckpt"
+        self.candidate = directory / "checkpoints" / "candidate.ckpt"
+        self.rows_on_probation: int | None = None
         self.config = config
         self.reporting = reporting
         self.verdict: Verdict | None = None
@@ -108,16 +113,25 @@ class Watchdog(Callback):
         return "rollback"
 
     def _keep_healthy(self, step: int) -> None:
-        assert self.verdict is not None
-        is_saved = step % self.config.checkpoint_every == 0
-        if self.config.on_collapse != "rollback" or not is_saved or self.verdict.state != "healthy":
+        if self.config.on_collapse != "rollback":
             return
-        with whole_or_not_at_all(self.healthy) as unfinished:
-            try:
-                # Checkpoints are replaced, never changed: a second name costs nothing.
-                os.link(self.last, unfinished)
-            except OSError:
-                shutil.copyfile(self.last, unfinished)
+        assert self.verdict is not None
+        if self.verdict.state != "healthy":
+            self.rows_on_probation = None
+            return
+        if self.rows_on_probation is not None:
+            self.rows_on_probation += 1
+            if self.rows_on_probation >= PROBATION:
+                os.replace(self.candidate, self.healthy)
+                self.rows_on_probation = None
+        if self.rows_on_probation is None and step % self.config.checkpoint_every == 0:
+            with whole_or_not_at_all(self.candidate) as unfinished:
+                try:
+                    # Checkpoints are replaced, never changed: a second name costs nothing.
+                    os.link(self.last, unfinished)
+                except OSError:
+                    shutil.copyfile(self.last, unfinished)
+            self.rows_on_probation = 0
 
     def _roll_back(self, trainer: Trainer, engine: Engine, step: int) -> None:
         state = torch.load(self.healthy, map_location="cpu", weights_only=True)
@@ -125,6 +139,8 @@ class Watchdog(Callback):
         optimizer = trainer.optimizers[0]
         optimizer.load_state_dict(state["optimizer_states"][0])
         engine.rate_factor /= 2
+        self.rows_on_probation = None
+        self.reporting.metering.forget()
         self.rollbacks.append(step)
         if trainer.is_global_zero:
             self._say(
