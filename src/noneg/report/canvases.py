@@ -8,7 +8,7 @@ import numpy as np
 from bokeh.core.json_encoder import serialize_json
 from bokeh.document import Document
 from bokeh.events import MouseLeave, MouseMove
-from bokeh.models import CrosshairTool, CustomJS, Span
+from bokeh.models import CrosshairTool, CustomJS, CustomJSTickFormatter, Span
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 
@@ -50,6 +50,7 @@ class Canvases:
         plot.xgrid.visible = False
         for axis in plot.axis:
             axis.update(
+                formatter=CustomJSTickFormatter(code="return window.noneg.format(tick)"),
                 axis_line_color=None,
                 major_tick_line_color=None,
                 minor_tick_line_color=None,

@@ -37,7 +37,7 @@ def training_section(run: RunFiles, canvases: Canvases) -> Section | None:
     terms = run.terms if len(run.terms) > 1 else []
     steps = run.metrics["step"]
     panels = [
-        panel(canvases, "Loss", [_line(run, "loss")], identity="loss", wide=True, height=210)
+        panel(canvases, "Loss", [_line(run, "loss")], identity="loss", kind="wide", height=210)
     ]
     panels += [panel(canvases, plain(name), [_line(run, name)], identity=name) for name in terms]
     for name, title in (("learning_rate", "Learning rate"), ("images_per_second", "Images/s")):
@@ -66,7 +66,7 @@ def meters_section(run: RunFiles, canvases: Canvases) -> Section | None:
         settings = {}
         if meter == "std" or (getattr(about, "low", None), getattr(about, "high", None)) == (0, 1):
             settings["y_range"] = (-0.03, 1.03)
-        panels.append(panel(canvases, title, lines, identity=meter, hint=hint, **settings))
+        panels.append(panel(canvases, title, lines, identity=meter, hint=hint, kind="meter", **settings))
         if about is not None:
             blind.append(f"<li><b>{escape(title)}.</b> {escape(about.blind)}</li>")
     notes = (
@@ -90,7 +90,7 @@ def panel(
     identity: str,
     over: str = "step",
     hint: str = "",
-    wide: bool = False,
+    kind: str = "",
     height: int = 110,
     **settings: Any,
 ) -> str:
@@ -114,7 +114,7 @@ def panel(
     plot = canvases.lines(over, drawn, height=height, **settings)
     small = f'<small class="hint">{escape(hint)}</small>' if hint else ""
     return (
-        f'<figure class="panel{" wide" if wide else ""}"><figcaption><span class="title">'
+        f'<figure class="panel {kind}"><figcaption><span class="title">'
         f"{escape(title)}{small}</span><span>{''.join(readings)}</span></figcaption>"
         f"{canvases.place(plot, label)}</figure>"
     )

@@ -46,6 +46,8 @@ def map_section(
         active_drag="box_select",
         match_aspect=True,
     )
+    # As high as its place, which is lower on a phone.
+    plot.sizing_mode = "stretch_both"
     plot.toolbar_location = "above"
     plot.toolbar.logo = None
     plot.axis.visible = False

@@ -137,7 +137,7 @@
     one(".map .canvas").title = map.notes[name];
   };
 
-  window.noneg = { read, hover, select, ready: false };
+  window.noneg = { format, read, hover, select, ready: false };
   const start = async () => {
     const text = document.getElementById("drawing")?.textContent;
     if (!text) return;

@@ -169,7 +169,7 @@ def document(
     css = (here / "page.css").read_text(encoding="utf-8")
     script = (here / "page.js").read_text(encoding="utf-8")
     css += "".join(atlas.css() for atlas in atlases)
-    links = "".join(f'<a href="#{each.identity}">{each.title}</a>' for each in sections)
+    links = "".join(f'<a href="#{each.identity}">{each.identity.capitalize()}</a>' for each in sections)
     body = "".join(each.html() for each in sections)
     dark = data_script("in-the-dark", json.dumps(IN_THE_DARK))
     return (

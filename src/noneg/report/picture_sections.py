@@ -24,7 +24,7 @@ from noneg.sheet import views_of
 from noneg.training.config import TrainConfig
 
 _QUERIES = 6
-_SHOWN = 8
+_SHOWN = 10
 _MOST_PAIRS = 12
 _MOST_OUTLIERS = 16
 _VIEWED = 6
@@ -51,8 +51,8 @@ def neighbours_section(
         shares = np.bincount(sample.labels[sample.labels >= 0]) / len(sample.labels)
         agreement = (
             f" Of the {neighbours.index.shape[1]} nearest, {percent(float(same.mean()))} have the "
-            f"image's own label ({percent(float(np.square(shares).sum()))} by chance); those that "
-            "do not are dimmed."
+            f"image's own label ({percent(float(np.square(shares).sum()))} by chance); these are "
+            "ringed."
         )
     introduction = (
         "The image on the left, then its nearest by cosine of embeddings less their mean." + agreement
@@ -65,9 +65,9 @@ def _row(query: int, sample: Sample, neighbours: Neighbours, atlas: Atlas) -> st
     for other, cosine in zip(
         neighbours.index[query, :_SHOWN], neighbours.cosine[query, :_SHOWN], strict=True
     ):
-        differs = sample.labels is not None and sample.labels[other] != sample.labels[query]
+        alike = sample.labels is not None and sample.labels[other] == sample.labels[query]
         cells.append(
-            f'<div class="cell{" differs" if differs else ""}">'
+            f'<div class="cell{" same" if alike else ""}">'
             f"{atlas.picture(int(other), sample.names[other])}<small>{cosine:.2f}</small></div>"
         )
     name = sample.names[query]

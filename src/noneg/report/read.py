@@ -1,5 +1,6 @@
 """What a run's directory holds, every file optional: an old or unfinished run has a page too."""
 
+import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -158,51 +159,46 @@ def _scores(table: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def _read_metrics(path: Path, damaged: dict[str, str]) -> dict[str, Series]:
-    table = _read_table(path, {}, damaged)
-    if table is None or "step" not in table.column_names:
-        return {}
-    return {name: _numbers(table.column(name)) for name in table.column_names}
-
-
-def _read_spectra(path: Path, damaged: dict[str, str]) -> tuple[Spectrum, ...]:
-    table = _read_table(path, {"embedding": pyarrow.string()}, damaged)
-    if table is None or not {"step", "embedding"} <= set(table.column_names):
-        return ()
-    names = [name for name in table.column_names if name.startswith("lambda_")]
-    if not names:
-        return ()
-    values = np.stack([_numbers(table.column(name)) for name in names], axis=1)
-    steps = _numbers(table.column("step"))
-    return tuple(
-        Spectrum(int(step), str(embedding), row[np.isfinite(row)])
-        for step, embedding, row in zip(
-            steps, table.column("embedding").to_pylist(), values, strict=True
-        )
-        if np.isfinite(step) and np.isfinite(row).any()
-    )
-
-
-def _read_table(path: Path, types: dict[str, Any], damaged: dict[str, str]) -> Any:
-    """A CSV whose columns are numbers but for `types`; a torn last line is left out."""
+    """Columns of numbers; a torn last line is left out."""
     if not path.exists():
-        return None
+        return {}
     try:
-        with path.open("rb") as file:
-            names = file.readline().decode("utf-8").strip().split(",")
+        with path.open(encoding="utf-8") as file:
+            names = next(csv.reader(file), [])
         table = pyarrow.csv.read_csv(
             path,
             parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=lambda row: "skip"),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types={name: types.get(name, pyarrow.float64()) for name in names}
+                column_types=dict.fromkeys(names, pyarrow.float64())
             ),
         )
-    except (OSError, UnicodeDecodeError, pyarrow.ArrowException):
+    except (OSError, ValueError, pyarrow.ArrowException):
         damaged[path.name] = "; it cannot be read"
-        return None
-    return table if table.num_rows else None
+        return {}
+    if "step" not in table.column_names or not table.num_rows:
+        return {}
+    return {
+        name: table.column(name).to_numpy(zero_copy_only=False).astype(np.float64)
+        for name in table.column_names
+    }
 
 
-def _numbers(column: Any) -> Series:
-    """float64, NaN where a cell is empty."""
-    numbers: Series = column.to_numpy(zero_copy_only=False).astype(np.float64)
-    return numbers
+def _read_spectra(path: Path, damaged: dict[str, str]) -> tuple[Spectrum, ...]:
+    """Rows of any length: h and z need not be equally wide."""
+    if not path.exists():
+        return ()
+    found = []
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = csv.reader(file)
+            columns = {name: number for number, name in enumerate(next(rows, []))}
+            step, embedding, first = (columns[name] for name in ("step", "embedding", "lambda_1"))
+            for row in rows:
+                values = np.array([float(cell) for cell in row[first:] if cell])
+                if (values := values[np.isfinite(values)]).size:
+                    found.append(Spectrum(int(row[step]), row[embedding], values))
+    except (OSError, KeyError, IndexError, ValueError):
+        # What a killed run left of its last row does not spoil the others.
+        if not found:
+            damaged[path.name] = "; it cannot be read"
+    return tuple(found)

@@ -25,7 +25,7 @@ def verdict_html(run: RunFiles) -> str:
     listed = "".join(f"<li>{escape(str(cause))}</li>" for cause in causes or ())
     return (
         f'<div class="verdict {kind}"><p class="badge"><span aria-hidden="true">{sign}</span> '
-        f'{escape(state)}</p><p class="sentence">{escape(sentence)}</p>'
+        f'{escape(_capitalised(state))}</p><p class="sentence">{escape(sentence)}</p>'
         + (f'<ul class="causes">{listed}</ul>' if listed else "")
         + _history(run)
         + "</div>"
@@ -37,8 +37,13 @@ def badge(run: RunFiles) -> str:
     state = str(run.verdict.get("state", "")) or "no verdict"
     kind, sign = STATES.get(state, ("open", "\N{EN DASH}"))
     return (
-        f'<span class="badge {kind}"><span aria-hidden="true">{sign}</span> {escape(state)}</span>'
+        f'<span class="badge {kind}"><span aria-hidden="true">{sign}</span> '
+        f"{escape(_capitalised(state))}</span>"
     )
+
+
+def _capitalised(state: str) -> str:
+    return state[:1].upper() + state[1:]
 
 
 def _history(run: RunFiles) -> str:
@@ -111,10 +116,10 @@ def facts_html(run: RunFiles, images: int | None) -> str:
     if (loss := run.last("loss")) is not None:
         facts.append(("last loss", number(loss)))
     if (std := run.last("std_h")) is not None:
-        facts.append(("std of h (0: collapsed)", number(std)))
+        facts.append(("std of h", number(std)))
     rank = next((c for c in ("effective_rank_h", "rank_h") if run.last(c) is not None), None)
     if rank is not None and (value := run.last(rank)) is not None:
-        facts.append(("effective rank of h", number(value)))
+        facts.append(("effective rank of&nbsp;h", number(value)))
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
     return f'<dl class="facts">{items}</dl>' if items else ""
 
