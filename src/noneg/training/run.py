@@ -34,7 +34,6 @@ from noneg.files import save_json
 from noneg.images import Images, PixelsOnDemand, Skipped, find_source, write_skipped
 from noneg.methods.base import Method
 from noneg.norms import batch_norms
-from noneg.report import write_report
 from noneg.training.about import about_run
 from noneg.training.causes import likely_causes
 from noneg.training.checkpoints import Checkpoints, StopRequest, load_weights
@@ -243,6 +242,9 @@ def _run(
         print(f"         likely: {cause}")
     print(f"run      {directory}\nencoder  {directory / 'encoder'}")
     if config.report:
+        # Bokeh and scikit-learn take a second to import.
+        from noneg.report import write_report
+
         print(f"report   {write_report([directory], images=images, most=REPORTED_IMAGES)}")
     print(f'use it   noneg.load("{directory}").embed(images)')
     if watchdog.stopped:
