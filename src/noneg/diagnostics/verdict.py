@@ -93,7 +93,7 @@ def judge(rows: Sequence[Mapping[str, float]], total_steps: int) -> Verdict:
     """
     if len(rows) < FIRST_ROWS + 1:
         return Verdict(
-            "too early to say", f"after {len(rows)} rows of metrics there is nothing to compare."
+            "too early to say", f"After {len(rows)} rows of metrics there is nothing to compare."
         )
     start, now = rows[0], _recent(rows)
     numbers = {
@@ -132,12 +132,12 @@ def _recent(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _scale(numbers: dict[str, float]) -> Verdict | None:
-    for embedding, name in (("h", "representation"), ("z", "projection")):
+    for embedding, name in (("h", "The representation"), ("z", "The projection")):
         growth = numbers[f"norm_growth_{embedding}"]
         if not growth < EXPLODED:
             return Verdict(
                 "exploding scale",
-                f"the {name} is {growth:.3g} times as long as at the start and nothing holds it.",
+                f"{name} is {growth:.3g} times as long as at the start and nothing holds it.",
                 numbers,
             )
     return None
@@ -148,14 +148,14 @@ def _collapse(numbers: dict[str, float]) -> Verdict | None:
     if cosine["h"] > SAME_DIRECTION:
         return Verdict(
             "complete collapse",
-            f"all images look alike to the encoder: the mean cosine between different ones is "
+            f"All images look alike to the encoder: the mean cosine between different ones is "
             f"{cosine['h']:.3f} (1 is the same direction).",
             numbers,
         )
     if cosine["z"] > SAME_DIRECTION:
         return Verdict(
             "projector only",
-            f"the projector gives all images nearly the same vector (mean cosine "
+            f"The projector gives all images nearly the same vector (mean cosine "
             f"{cosine['z']:.3f}), so the loss has nothing left to teach; the encoder itself still "
             f"tells them apart ({cosine['h']:.3f}).",
             numbers,
@@ -164,12 +164,12 @@ def _collapse(numbers: dict[str, float]) -> Verdict | None:
 
 
 def _few_directions(numbers: dict[str, float]) -> Verdict | None:
-    for embedding, name in (("h", "representation"), ("z", "projection")):
+    for embedding, name in (("h", "The representation"), ("z", "The projection")):
         directions = numbers[f"participation_ratio_{embedding}"]
         if directions < FEW_DIRECTIONS:
             return Verdict(
                 "dimensional collapse",
-                f"the {name} varies along {directions:.1f} directions (participation ratio) and "
+                f"{name} varies along {directions:.1f} directions (participation ratio) and "
                 "not along its other ones.",
                 numbers,
             )
@@ -179,7 +179,7 @@ def _few_directions(numbers: dict[str, float]) -> Verdict | None:
 def _learning(numbers: dict[str, float], progress: float) -> Verdict:
     gain = numbers["separation_gain_h"]
     told = (
-        f"different images are {gain:.2f} times as far apart, beside views of the same image, as "
+        f"Different images are {gain:.2f} times as far apart, beside views of the same image, as "
         "at the start"
     )
     if gain >= LEAST_GAIN:
