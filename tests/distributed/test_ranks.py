@@ -215,6 +215,8 @@ def test_ranks_stay_alike_to_the_last_bit(
         ("vicreg", "group norm"),
         ("barlow_twins", "group norm"),
         ("simclr", "group norm"),
+        ("contrastive", "group norm"),
+        ("triplet", "group norm"),
         ("running_centre", "group norm"),
         # Its loss is a mean over the images, but its network is not.
         ("byol", "batch norm"),
