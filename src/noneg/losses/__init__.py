@@ -6,6 +6,7 @@ They import torch, and of noneg the errors alone.
 from noneg.losses.agreement import mean_squared_error, negative_cosine
 from noneg.losses.barlow_twins import barlow_twins
 from noneg.losses.coding_rate import coding_rate
+from noneg.losses.contrastive import contrastive
 from noneg.losses.conventions import (
     BarlowTwinsWeights,
     VICRegWeights,
@@ -13,8 +14,10 @@ from noneg.losses.conventions import (
     byol_weight,
     vicreg_weights,
 )
+from noneg.losses.info_nce import info_nce
 from noneg.losses.nt_xent import nt_xent
 from noneg.losses.spectral_contrastive import spectral_contrastive
+from noneg.losses.triplet import triplet
 from noneg.losses.vicreg import vicreg
 from noneg.losses.whitening import w_mse, whiten
 
@@ -25,10 +28,13 @@ __all__ = [
     "barlow_twins_weights",
     "byol_weight",
     "coding_rate",
+    "contrastive",
+    "info_nce",
     "mean_squared_error",
     "negative_cosine",
     "nt_xent",
     "spectral_contrastive",
+    "triplet",
     "vicreg",
     "vicreg_weights",
     "w_mse",

@@ -1,0 +1,69 @@
+"""Contrastive pairs: Learning an Invariant Mapping (Hadsell, Chopra and LeCun, CVPR 2006).
+
+What keeps it from collapsing: negatives. Views of different images that are nearer than a margin
+push each other away; a constant embedding costs its square. Contrastive: here to compare with.
+What it costs: distances of every view to every other, and a batch in which some of the other images
+are near: those beyond the margin teach nothing.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from noneg.heads import mlp
+from noneg.losses import contrastive
+from noneg.methods.base import Embeddings, Method, Recipe, Step
+
+
+@dataclass(frozen=True)
+class Options:
+    """Paper, section 2.1. The projector, and the recipe, are SimCLR's: the paper's data had labels.
+
+    Args:
+        margin: how far apart different images shall be.
+        projector: widths of the projector's layers after the backbone.
+    """
+
+    margin: float = 1.0
+    projector: tuple[int, ...] = (2048, 128)
+
+
+RECIPES = {
+    "paper": Recipe(
+        options=Options(),
+        epochs=100,
+        batch_size=4096,
+        optimizer="lars",
+        learning_rate=0.3,
+        weight_decay=1e-6,
+        warmup_epochs=10.0,
+        views="simclr",
+    ),
+    "small": Recipe(options=Options(projector=(1024, 128)), learning_rate=3e-3),
+}
+
+
+@final
+class Contrastive(Method):
+    """Two views near, two images apart."""
+
+    def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
+        """Build the projector on a backbone of `width` features."""
+        super().__init__(backbone)
+        self.options = options
+        self.projector = mlp((width, *options.projector), bias=False)
+
+    def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
+        """Representation and projection of each view."""
+        h = torch.stack([self.backbone(view) for view in views])
+        return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
+
+    def objective(self, e: Embeddings) -> Step:
+        """All pairs of the whole batch (paper, equation 4)."""
+        terms = contrastive(e.z, margin=self.options.margin)
+        return Step(torch.stack(list(terms.values())).sum(), terms)
+
+    def after_step(self, progress: float) -> None:
+        """Nothing moves."""

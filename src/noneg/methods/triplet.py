@@ -1,0 +1,91 @@
+"""Triplets: FaceNet, A Unified Embedding for Face Recognition (Schroff et al., arXiv 1503.03832).
+
+What keeps it from collapsing: negatives. An image's other view must be nearer than another image by
+a margin, which a constant embedding costs in full. Contrastive: here to compare with.
+What it costs: negatives neither so easy that they teach nothing, nor so hard that the loss settles
+at the margin, collapsed (paper, section 3.2). Large batches hold better ones.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, final
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+
+from noneg.heads import mlp
+from noneg.losses import triplet
+from noneg.methods.base import Embeddings, Method, Recipe, Step
+from noneg.randomness import hash_index
+
+
+@dataclass(frozen=True)
+class Options:
+    """Paper, section 3. The projector, and the recipe, are SimCLR's: the paper's data had labels.
+
+    Args:
+        margin: how much further than the positive the negative shall be, in squared distance.
+        negatives: "random"; "semi_hard", the nearest beyond the positive; or "hardest", the nearest
+            (Hermans et al., 1703.07737). From the whole batch.
+        projector: widths of the projector's layers after the backbone.
+    """
+
+    margin: float = 0.2
+    negatives: Literal["random", "semi_hard", "hardest"] = "semi_hard"
+    projector: tuple[int, ...] = (2048, 128)
+
+
+RECIPES = {
+    "paper": Recipe(
+        options=Options(),
+        epochs=100,
+        batch_size=4096,
+        optimizer="lars",
+        learning_rate=0.3,
+        weight_decay=1e-6,
+        warmup_epochs=10.0,
+        views="simclr",
+    ),
+    "small": Recipe(options=Options(projector=(1024, 128)), learning_rate=3e-3),
+}
+
+
+@final
+class Triplet(Method):
+    """The other view nearer than another image."""
+
+    def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
+        """Build the projector on a backbone of `width` features."""
+        super().__init__(backbone)
+        self.options = options
+        self.projector = mlp((width, *options.projector), bias=False)
+
+    def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
+        """Representation and projection of each view."""
+        h = torch.stack([self.backbone(view) for view in views])
+        return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
+
+    def objective(self, e: Embeddings) -> Step:
+        """Each view with its image's other views and a negative of the whole batch."""
+        options = self.options
+        negatives = _next_in_circle(e) if options.negatives == "random" else options.negatives
+        terms = triplet(e.z, margin=options.margin, negatives=negatives)
+        return Step(terms["triplet"], terms)
+
+    def after_step(self, progress: float) -> None:
+        """Nothing moves."""
+
+
+def _next_in_circle(e: Embeddings) -> Int[Tensor, "batch"]:
+    """For each image the next in a random circle, which images form whatever their order.
+
+    The circle is another at every step, and the same on every process: so is torch's generator.
+    """
+    key = int(torch.randint(2**62, ()))
+    batch = e.z.shape[1]
+    index = np.arange(batch) if e.index is None else e.index.cpu().numpy()
+    circle = torch.from_numpy(np.argsort(hash_index(key, index, 1)[:, 0]))
+    following = torch.empty_like(circle)
+    following[circle] = circle.roll(-1)
+    return following.to(e.z.device)
