@@ -50,7 +50,7 @@ class Canvases:
         plot.xgrid.visible = False
         for axis in plot.axis:
             axis.update(
-                formatter=CustomJSTickFormatter(code="return window.noneg.format(tick)"),
+                formatter=CustomJSTickFormatter(code="return window.noneg.tick(tick)"),
                 axis_line_color=None,
                 major_tick_line_color=None,
                 minor_tick_line_color=None,

@@ -35,9 +35,7 @@ from noneg.training.config import load_config
 Made = TypeVar("Made")
 
 
-def one_run(
-    directory: Path, *, images: Images | None, most: int, seed: int, progress: bool
-) -> str:
+def one_run(directory: Path, *, images: Images | None, most: int, seed: int, progress: bool) -> str:
     """The page of a run, as HTML; parts that cannot be made are left out, and it says why.
 
     Raises:
@@ -169,7 +167,9 @@ def document(
     css = (here / "page.css").read_text(encoding="utf-8")
     script = (here / "page.js").read_text(encoding="utf-8")
     css += "".join(atlas.css() for atlas in atlases)
-    links = "".join(f'<a href="#{each.identity}">{each.identity.capitalize()}</a>' for each in sections)
+    links = "".join(
+        f'<a href="#{each.identity}">{each.identity.capitalize()}</a>' for each in sections
+    )
     body = "".join(each.html() for each in sections)
     dark = data_script("in-the-dark", json.dumps(IN_THE_DARK))
     return (

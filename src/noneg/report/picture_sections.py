@@ -55,7 +55,8 @@ def neighbours_section(
             "ringed."
         )
     introduction = (
-        "The image on the left, then its nearest by cosine of embeddings less their mean." + agreement
+        "The image on the left, then its nearest by cosine of embeddings less their mean."
+        + agreement
     )
     return Section("neighbours", "Nearest neighbours", introduction, "".join(blocks))
 

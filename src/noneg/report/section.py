@@ -23,7 +23,9 @@ class Section:
 
     def html(self) -> str:
         """The whole section."""
-        introduction = f'<p class="introduction">{self.introduction}</p>' if self.introduction else ""
+        introduction = (
+            f'<p class="introduction">{self.introduction}</p>' if self.introduction else ""
+        )
         return (
             f'<section id="{self.identity}" aria-labelledby="{self.identity}-title">'
             f'<h2 id="{self.identity}-title">{self.title}<span class="at" aria-hidden="true"></span></h2>{introduction}{self.body}</section>'
