@@ -5,10 +5,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-
 from noneg.report.about import flat
 from noneg.report.canvases import Canvases
-from noneg.report.colours import CATEGORIES
+from noneg.report.colours import CATEGORIES, css_colour
 from noneg.report.curves import Line, known_meters, panel, plain
 from noneg.report.numbers import count, duration, number, percent
 from noneg.report.page import document
@@ -79,8 +78,9 @@ def _table(runs: Sequence[RunFiles], names: Sequence[str]) -> str:
             best = is_score and value is not None and len(known) > 1 and value == max(known)
             shown = "\N{EN DASH}" if value is None else form(value)
             cells.append(f'<td class="number{" best" if best else ""}">{shown}</td>')
+        colour = css_colour(_colour(position))
         rows.append(
-            f'<tr><th scope="row"><span class="swatch" style="background:{_colour(position)}">'
+            f'<tr><th scope="row"><span class="swatch" style="background:{colour}">'
             f"</span>{escape(name)}</th><td>{badge(run)}</td>"
             f"<td>{escape(str(run.settings.get('method', '')))}</td>{''.join(cells)}</tr>"
         )

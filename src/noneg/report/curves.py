@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 
 from noneg.report.canvases import Canvases
-from noneg.report.colours import H, NEUTRAL, Z
+from noneg.report.colours import NEUTRAL, H, Z, css_colour
 from noneg.report.numbers import number
 from noneg.report.read import RunFiles, Series
 from noneg.report.section import Section
@@ -71,7 +71,7 @@ def meters_section(run: RunFiles, canvases: Canvases) -> Section | None:
         better = getattr(about, "better", "neither")
         hint = {"higher": "higher is better", "lower": "lower is better"}.get(better, "")
         lines = [_line(run, column, embedding) for embedding, column in sorted(columns.items())]
-        settings = {}
+        settings: dict[str, Any] = {}
         if meter == "std" or (getattr(about, "low", None), getattr(about, "high", None)) == (0, 1):
             settings["y_range"] = (-0.03, 1.03)
         panels.append(
@@ -113,7 +113,7 @@ def panel(
         last = number(float(line.y[finite[-1]])) if finite.size else "no number"
         shown = f'<b data-line="{escape(name)}">{last}</b>'
         if line.kind == "run":
-            key = f'<i class="swatch" style="background:{line.colour}"></i>'
+            key = f'<i class="swatch" style="background:{css_colour(line.colour)}"></i>'
         else:
             key = f"<i>{escape(line.legend)}</i> " if line.legend else ""
         readings.append(

@@ -46,6 +46,7 @@ def map_section(
         active_drag="box_select",
         # A page that scrolls past the map should not zoom it.
         active_scroll=None,
+        name="map-figure",
         match_aspect=True,
     )
     # As high as its place, which is lower on a phone.

@@ -171,7 +171,7 @@ def _read_metrics(path: Path, damaged: dict[str, str]) -> dict[str, Series]:
             names = next(csv.reader(file), [])
         table = pyarrow.csv.read_csv(
             path,
-            parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=lambda row: "skip"),
+            parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=lambda _: "skip"),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pyarrow.float64())
             ),
