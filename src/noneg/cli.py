@@ -1,4 +1,4 @@
-"""The command line: `noneg train | views | evaluate | rank | embed | list`.
+"""The command line: `noneg train | report | views | evaluate | rank | embed | list`.
 
 What needs torch is imported inside the command that needs it, so that help comes at once.
 """
@@ -20,6 +20,7 @@ Train an image encoder on your own unlabelled images, without negative pairs.
 commands:
   train [DATA]                    train an encoder and say how good it is
   train --resume RUN              go on with a run that was stopped
+  report RUN [RUN ...]            write a page about a run, or one that compares several
   views DATA                      write a picture of the views a run would train on
   evaluate RUN DATA               measure a run's encoder on images, and score it where labels are
   rank RUN RUN ...                order runs without labels, and say how far to trust it
@@ -77,6 +78,35 @@ def train(arguments: list[str]) -> None:
     from noneg.training.run import start
 
     start(config)
+
+
+def report(arguments: list[str]) -> None:
+    """`noneg report RUN [RUN ...] [--out FILE]`."""
+    parser = _Parser(
+        prog="noneg report",
+        description="Write a page about a run that opens in a browser, without a network. Of "
+        "several runs, a page that compares them.",
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="a run's directory")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="the HTML file (default: report.html in the run; comparison.html for several)",
+    )
+    parser.add_argument(
+        "--images", type=int, default=5_000, help="show at most so many (default: 5000)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of their choice (default: 0)")
+    chosen = parser.parse_args(arguments)
+    from noneg.report import write_report
+
+    written = write_report(
+        [Path(run) for run in chosen.runs],
+        Path(chosen.out) if chosen.out else None,
+        most=chosen.images,
+        seed=chosen.seed,
+    )
+    print(f"report   {written}")
 
 
 def views(arguments: list[str]) -> None:
@@ -206,6 +236,7 @@ def list_names(arguments: list[str]) -> None:
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
+    "report": report,
     "views": views,
     "evaluate": evaluate,
     "rank": rank,

@@ -8,7 +8,8 @@ import numpy as np
 from bokeh.core.json_encoder import serialize_json
 from bokeh.document import Document
 from bokeh.events import MouseLeave, MouseMove
-from bokeh.models import CrosshairTool, CustomJS, CustomJSTickFormatter, Span
+from bokeh.models import CrosshairTool, CustomJS, CustomJSTickFormatter
+from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 
@@ -50,7 +51,7 @@ class Canvases:
         plot.xgrid.visible = False
         for axis in plot.axis:
             axis.update(
-                formatter=CustomJSTickFormatter(code="return window.noneg.format(tick)"),
+                formatter=CustomJSTickFormatter(code="return window.noneg.tick(tick)"),
                 axis_line_color=None,
                 major_tick_line_color=None,
                 minor_tick_line_color=None,
@@ -118,7 +119,8 @@ class Canvases:
 
 def data_script(identity: str, json: str) -> str:
     """JSON inside HTML. Without "<" in it, nothing can end the script or begin another."""
-    return f'<script type="application/json" id="{identity}">{json.replace("<", chr(92) + "u003c")}</script>'
+    harmless = json.replace("<", "\\u003c")
+    return f'<script type="application/json" id="{identity}">{harmless}</script>'
 
 
 def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

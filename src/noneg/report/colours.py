@@ -4,6 +4,8 @@ Categories have Petroff's ten (2021, "Accessible Color Sequences for Data Visual
 2107.02270), which were searched for so that people with any colour vision tell them apart.
 """
 
+from collections.abc import Iterable
+
 H = "#2a78c8"
 """Whatever is of the representation h."""
 
@@ -54,3 +56,19 @@ STATES = {
     "too early to say": ("open", "\N{HORIZONTAL ELLIPSIS}"),
 }
 """A verdict's state -> class of its badge, and a sign that needs no colour."""
+
+
+def css_colour(colour: str) -> str:
+    """One of `CATEGORIES` as CSS, in light and in dark."""
+    return f"var(--category-{CATEGORIES.index(colour)})"
+
+
+def category_css() -> str:
+    """The variables that `css_colour` names."""
+
+    def variables(colours: Iterable[str]) -> str:
+        named = (f"--category-{number}:{colour}" for number, colour in enumerate(colours))
+        return f":root{{{';'.join(named)}}}"
+
+    dark = variables(IN_THE_DARK.get(colour, colour) for colour in CATEGORIES)
+    return f"{variables(CATEGORIES)}@media (prefers-color-scheme: dark){{{dark}}}"

@@ -5,10 +5,9 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-
 from noneg.report.about import flat
 from noneg.report.canvases import Canvases
-from noneg.report.colours import CATEGORIES
+from noneg.report.colours import CATEGORIES, css_colour
 from noneg.report.curves import Line, known_meters, panel, plain
 from noneg.report.numbers import count, duration, number, percent
 from noneg.report.page import document
@@ -79,8 +78,9 @@ def _table(runs: Sequence[RunFiles], names: Sequence[str]) -> str:
             best = is_score and value is not None and len(known) > 1 and value == max(known)
             shown = "\N{EN DASH}" if value is None else form(value)
             cells.append(f'<td class="number{" best" if best else ""}">{shown}</td>')
+        colour = css_colour(_colour(position))
         rows.append(
-            f'<tr><th scope="row"><span class="swatch" style="background:{_colour(position)}">'
+            f'<tr><th scope="row"><span class="swatch" style="background:{colour}">'
             f"</span>{escape(name)}</th><td>{badge(run)}</td>"
             f"<td>{escape(str(run.settings.get('method', '')))}</td>{''.join(cells)}</tr>"
         )
@@ -101,26 +101,36 @@ def _rank(run: RunFiles) -> float | None:
 
 
 def _curves(runs: Sequence[RunFiles], names: Sequence[str], canvases: Canvases) -> Section | None:
-    """Meters of h of all runs, and each loss: losses of different methods do not compare."""
-    columns: dict[str, str] = {"loss": "Loss"}
+    """Each method's loss, as those of different methods do not compare, and all meters of h."""
+    wanted: dict[str, dict[int, str]] = {}
     known = known_meters()
-    for run in runs:
-        for meter, embeddings in run.meters.items():
-            if "h" in embeddings:
-                title = getattr(known.get(meter), "title", None) or plain(meter)
-                columns.setdefault(embeddings["h"], f"{title} of h")
+    for position, run in enumerate(runs):
+        if "loss" in run.metrics:
+            title = f"Loss of {run.settings.get('method', 'an unknown method')}"
+            wanted.setdefault(title, {})[position] = "loss"
+    for position, run in enumerate(runs):
+        for meter, columns in run.meters.items():
+            if "h" in columns:
+                title = f"{getattr(known.get(meter), 'title', None) or plain(meter)} of h"
+                wanted.setdefault(title, {})[position] = columns["h"]
     panels = []
-    for column, title in columns.items():
+    for title, found in wanted.items():
         lines = [
-            Line(name, "run", _colour(position), run.metrics["step"], run.metrics[column])
-            for position, (run, name) in enumerate(zip(runs, names, strict=True))
-            if column in run.metrics
+            Line(
+                names[each],
+                "run",
+                _colour(each),
+                runs[each].metrics["step"],
+                runs[each].metrics[column],
+            )
+            for each, column in found.items()
         ]
-        if lines:
-            panels.append(panel(canvases, title, lines, identity=column, height=180))
+        panels.append(panel(canvases, title, lines, identity=title, height=180))
     if not panels:
         return None
-    introduction = "Over the steps. Losses compare between runs of one method alone."
+    introduction = (
+        "Over the steps; the colours are those of the table. Point anywhere to read all curves."
+    )
     body = f'<div class="halves">{"".join(panels)}</div>'
     return Section("curves", "Curves", introduction, body)
 
@@ -150,5 +160,3 @@ def _differences(runs: Sequence[RunFiles], names: Sequence[str]) -> Section:
 
 def _shown(settings: dict[str, Any], key: str) -> str:
     return escape(str(settings[key])) if key in settings else "\N{EN DASH}"
-
-

@@ -8,19 +8,27 @@ from typing import Any, final
 import numpy as np
 
 from noneg.report.canvases import Canvases
-from noneg.report.colours import H, NEUTRAL, Z
+from noneg.report.colours import NEUTRAL, H, Z, css_colour
 from noneg.report.numbers import number
 from noneg.report.read import RunFiles, Series
 from noneg.report.section import Section
 
-_PLAIN = {"std": "Normalised std", "rank": "Effective rank", "loss": "Loss"}
+_PLAIN = {"std": "Normalised std"}
 _COLOURS = {"h": ("h", H), "z": ("z", Z), "": ("plain", NEUTRAL)}
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Line:
-    """One line of a panel: what it is called in the legend, its colour and its class in CSS."""
+    """One line of a panel.
+
+    Attributes:
+        legend: what it is called.
+        kind: its class in CSS: "h", "z", "plain", or "run" where each line is another run's.
+        colour: of the line.
+        x: steps.
+        y: NaN where nothing was measured.
+    """
 
     legend: str
     kind: str
@@ -63,10 +71,12 @@ def meters_section(run: RunFiles, canvases: Canvases) -> Section | None:
         better = getattr(about, "better", "neither")
         hint = {"higher": "higher is better", "lower": "lower is better"}.get(better, "")
         lines = [_line(run, column, embedding) for embedding, column in sorted(columns.items())]
-        settings = {}
+        settings: dict[str, Any] = {}
         if meter == "std" or (getattr(about, "low", None), getattr(about, "high", None)) == (0, 1):
             settings["y_range"] = (-0.03, 1.03)
-        panels.append(panel(canvases, title, lines, identity=meter, hint=hint, kind="meter", **settings))
+        panels.append(
+            panel(canvases, title, lines, identity=meter, hint=hint, kind="meter", **settings)
+        )
         if about is not None:
             blind.append(f"<li><b>{escape(title)}.</b> {escape(about.blind)}</li>")
     notes = (
@@ -101,11 +111,13 @@ def panel(
         drawn.append((name, line.colour, line.x, line.y))
         finite = np.flatnonzero(np.isfinite(line.y))
         last = number(float(line.y[finite[-1]])) if finite.size else "no number"
-        key = f"<i>{escape(line.legend)}</i> " if line.legend else ""
-        style = "" if line.kind in ("h", "z", "plain") else f' style="color:{line.colour}"'
+        shown = f'<b data-line="{escape(name)}">{last}</b>'
+        if line.kind == "run":
+            key = f'<i class="swatch" style="background:{css_colour(line.colour)}"></i>'
+        else:
+            key = f"<i>{escape(line.legend)}</i> " if line.legend else ""
         readings.append(
-            f'<span class="reading {line.kind}"{style}>{key}'
-            f'<b data-line="{escape(name)}">{last}</b></span>'
+            f'<span class="reading {line.kind}" title="{escape(line.legend)}">{key}{shown}</span>'
         )
         if finite.size:
             first = number(float(line.y[finite[0]]))

@@ -51,8 +51,8 @@ def read_factors(
 ) -> list[Readout]:
     """Read every factor from both; those that come in numbered copies are averaged over these.
 
-    Ridge regression, its strength chosen by leave-one-out error, reads numbers as they are, circular
-    factors by their sine and cosine, and classes by one column each, of which the largest counts.
+    Ridge regression, its strength chosen by leave-one-out error, reads numbers as they are, angles
+    by their sine and cosine, and classes by one column each, of which the largest counts.
     It learns from four fifths of the images and is tested on the fifth.
 
     Args:
@@ -146,7 +146,10 @@ def _scores(
 
 def _targets(name: str, kind: str, values: np.ndarray) -> Float64[np.ndarray, "n columns"]:
     if kind == "class":
-        return (values[:, None] == np.unique(values)).astype(np.float64)
+        classes: Float64[np.ndarray, "n classes"] = (values[:, None] == np.unique(values)).astype(
+            np.float64
+        )
+        return classes
     if kind == "number":
         column: Float64[np.ndarray, "n 1"] = values.astype(np.float64)[:, None]
         return column

@@ -12,7 +12,7 @@ _SEEN = 0.02
 
 
 def factors_section(readouts: Sequence[Readout]) -> Section:
-    """A row for each factor, from chance to all of it; those at chance throughout are folded away."""
+    """A row for each factor, from chance to all of it; those at chance are folded away."""
     ordered = best_first(list(readouts))
     lost = [
         each
@@ -36,9 +36,9 @@ def factors_section(readouts: Sequence[Readout]) -> Section:
             if unseen
             else ""
         )
-        + '<p class="note">A linear readout (ridge), tested on the fifth of the images that it did '
-        "not learn from: accuracy of classes, R\N{SUPERSCRIPT TWO} of numbers; angles by their sine "
-        "and cosine, those of textures doubled, as stripes look alike after half a turn. "
+        + '<p class="note">A linear readout (ridge), tested on the fifth of the images that it '
+        "did not learn from: accuracy of classes, R\N{SUPERSCRIPT TWO} of numbers; angles by their "
+        "sine and cosine, those of textures doubled, as stripes look alike after half a turn. "
         "R\N{SUPERSCRIPT TWO} below 0 is worse than the mean. Kept is a tenth of the way from "
         "chance to all of it, or more; thrown away is less than half of what the random start "
         "gives.</p>"

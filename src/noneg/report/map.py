@@ -22,7 +22,7 @@ CLUSTERS = 10
 @final
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """One way to colour the map: the names of the groups, largest first, and whose each image is."""
+    """One way to colour the map: the groups' names, largest first, and each image's group."""
 
     title: str
     names: tuple[str, ...]

@@ -44,6 +44,9 @@ def map_section(
         HEIGHT,
         tools="pan,wheel_zoom,box_select,lasso_select,tap,reset",
         active_drag="box_select",
+        # A page that scrolls past the map should not zoom it.
+        active_scroll=None,
+        name="map-figure",
         match_aspect=True,
     )
     # As high as its place, which is lower on a phone.

@@ -5,7 +5,7 @@ import math
 _MINUS = "\N{MINUS SIGN}"
 
 
-def number(value: float) -> str:
+def number(value: int | float) -> str:
     """Three significant digits; whole above 1,000; powers of ten beyond 0.001 and a million."""
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else f"{_MINUS if value < 0 else ''}infinite"
@@ -22,12 +22,12 @@ def number(value: float) -> str:
     return f"{_MINUS if value < 0 else ''}{text}"
 
 
-def percent(share: float) -> str:
+def percent(share: int | float) -> str:
     """A share in [0, 1] in per cent, with one digit after the point."""
     return f"{100 * share:.1f}%"
 
 
-def duration(seconds: float) -> str:
+def duration(seconds: int | float) -> str:
     """The two largest of hours, minutes and seconds."""
     whole = round(seconds)
     if whole < 60:

@@ -37,6 +37,9 @@
     return minus + size.toFixed(Math.max(0, 2 - Math.floor(Math.log10(size))));
   };
 
+  // Ticks are round: 0.50 is 0.5.
+  const tick = (value) => format(Number(value.toPrecision(3))).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
+
   // Every line's number at the x that is pointed at; at the last one where nothing is.
   let lines = [];
   const read = (x) => {
@@ -137,7 +140,7 @@
     one(".map .canvas").title = map.notes[name];
   };
 
-  window.noneg = { format, read, hover, select, ready: false };
+  window.noneg = { tick, read, hover, select, ready: false };
   const start = async () => {
     const text = document.getElementById("drawing")?.textContent;
     if (!text) return;

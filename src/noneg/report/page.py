@@ -15,7 +15,7 @@ from noneg.evaluation.scores import untrained
 from noneg.images import Images
 from noneg.report.about import about_section
 from noneg.report.canvases import Canvases, data_script
-from noneg.report.colours import IN_THE_DARK
+from noneg.report.colours import IN_THE_DARK, category_css
 from noneg.report.curves import meters_section, training_section
 from noneg.report.factors import read_factors
 from noneg.report.factors_section import factors_section
@@ -31,13 +31,10 @@ from noneg.report.spectrum import spectrum_section
 from noneg.report.verdict import facts_html, scores_html, verdict_html
 from noneg.training.config import load_config
 
-
 Made = TypeVar("Made")
 
 
-def one_run(
-    directory: Path, *, images: Images | None, most: int, seed: int, progress: bool
-) -> str:
+def one_run(directory: Path, *, images: Images | None, most: int, seed: int, progress: bool) -> str:
     """The page of a run, as HTML; parts that cannot be made are left out, and it says why.
 
     Raises:
@@ -168,8 +165,10 @@ def document(
     here = files("noneg.report")
     css = (here / "page.css").read_text(encoding="utf-8")
     script = (here / "page.js").read_text(encoding="utf-8")
-    css += "".join(atlas.css() for atlas in atlases)
-    links = "".join(f'<a href="#{each.identity}">{each.identity.capitalize()}</a>' for each in sections)
+    css += category_css() + "".join(atlas.css() for atlas in atlases)
+    links = "".join(
+        f'<a href="#{each.identity}">{each.identity.capitalize()}</a>' for each in sections
+    )
     body = "".join(each.html() for each in sections)
     dark = data_script("in-the-dark", json.dumps(IN_THE_DARK))
     return (
@@ -178,7 +177,7 @@ def document(
         '<meta name="color-scheme" content="light dark">'
         # Nothing from outside, whatever a name may try. Bokeh's callbacks are built from text.
         '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data: '
-        "blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'; font-src data:\">"
+        "blob:; style-src 'unsafe-inline'; script-src 'unsafe-inline' 'unsafe-eval'\">"
         f'<title>{escape(title)} \N{MIDDLE DOT} noneg</title><link rel="icon" href="data:,">'
         f"<style>{css}</style></head><body>"
         f'<main>{top}<nav aria-label="Sections">{links}</nav>{body}</main>'

@@ -55,7 +55,8 @@ def neighbours_section(
             "ringed."
         )
     introduction = (
-        "The image on the left, then its nearest by cosine of embeddings less their mean." + agreement
+        "The image on the left, then its nearest by cosine of embeddings less their mean."
+        + agreement
     )
     return Section("neighbours", "Nearest neighbours", introduction, "".join(blocks))
 
@@ -88,7 +89,8 @@ def duplicates_section(
         f"{f', and {_MOST_PAIRS} are shown' if len(pairs) > _MOST_PAIRS else ''}.</p>"
     )
     if pairs:
-        body += f'<div class="pairs">{"".join(_pair(sample, each, atlas) for each in pairs[:_MOST_PAIRS])}</div>'
+        shown = "".join(_pair(sample, each, atlas) for each in pairs[:_MOST_PAIRS])
+        body += f'<div class="pairs">{shown}</div>'
     else:
         body += '<p class="nothing">None.</p>'
     median = float(np.median(neighbours.strangeness))

@@ -75,16 +75,17 @@ def make_atlas(
     Of images with neither one nor three channels the first is shown, in grey.
     """
     count, _, side, _ = pixels.shape
-    tile = min(side, _LARGEST if count <= 2_000 else 48)
-    kind, data = "webp", b""
-    for tile in [tile, *(smaller for smaller in (40, 32, 24, 16) if smaller < tile)]:
+    largest = min(side, _LARGEST if count <= 2_000 else 48)
+    sides = [largest, *(each for each in (40, 32, 24, 16) if each < largest)]
+    for tile in sides:
         sheet = _sheet(pixels, tile)
         for quality in (80, 60, 35):
             kind, data = _encoded(sheet, quality)
             if len(data) <= most_bytes:
                 break
-        if len(data) <= most_bytes:
-            break
+        else:
+            continue
+        break
     shown = tile * max(1, round(64 / tile))
     return Atlas(name, data, kind, tile, shown, sheet.width // tile, count)
 

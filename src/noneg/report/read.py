@@ -16,6 +16,9 @@ from jaxtyping import Float64
 from noneg.errors import NonegError
 from noneg.images.source import printable
 
+# What runs of earlier versions call a meter.
+_OLDER_NAMES = {"rank": "effective_rank"}
+
 Series = Float64[np.ndarray, " rows"]
 
 FILES = {
@@ -79,12 +82,13 @@ class RunFiles:
 
     @property
     def meters(self) -> dict[str, dict[str, str]]:
-        """{"std": {"h": "std_h", "z": "std_z"}}, of the columns that hold any number."""
+        """{"std": {"h": "std_h", "z": "std_z"}}: the columns that hold any number, by meter."""
         names = list(self.metrics)
         first = names.index("learning_rate") if "learning_rate" in names else 0
         found: dict[str, dict[str, str]] = {}
         for column in names[first:]:
             meter, _, embedding = column.rpartition("_")
+            meter = _OLDER_NAMES.get(meter, meter)
             if meter and embedding in ("h", "z") and np.isfinite(self.metrics[column]).any():
                 found.setdefault(meter, {})[embedding] = column
         return found
@@ -167,7 +171,7 @@ def _read_metrics(path: Path, damaged: dict[str, str]) -> dict[str, Series]:
             names = next(csv.reader(file), [])
         table = pyarrow.csv.read_csv(
             path,
-            parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=lambda row: "skip"),
+            parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=lambda _: "skip"),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types=dict.fromkeys(names, pyarrow.float64())
             ),

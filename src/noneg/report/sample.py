@@ -42,7 +42,7 @@ class Sample:
     directions: Float32[np.ndarray, "n width"]
 
     def __len__(self) -> int:
-        """n."""
+        """The number of images, n."""
         return len(self.pixels)
 
     @property

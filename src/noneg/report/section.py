@@ -23,8 +23,10 @@ class Section:
 
     def html(self) -> str:
         """The whole section."""
-        introduction = f'<p class="introduction">{self.introduction}</p>' if self.introduction else ""
+        introduction = f'<p class="introduction">{self.introduction}</p>'
         return (
             f'<section id="{self.identity}" aria-labelledby="{self.identity}-title">'
-            f'<h2 id="{self.identity}-title">{self.title}<span class="at" aria-hidden="true"></span></h2>{introduction}{self.body}</section>'
+            f'<h2 id="{self.identity}-title">{self.title}'
+            '<span class="at" aria-hidden="true"></span></h2>'
+            f"{introduction if self.introduction else ''}{self.body}</section>"
         )

@@ -17,9 +17,7 @@ _MEANINGS = {"h": ("representation", H), "z": ("projection", Z)}
 def spectrum_section(run: RunFiles, sample: Sample | None, canvases: Canvases) -> Section | None:
     """A figure for each embedding; without spectra.csv, h's own as it is now."""
     figures = []
-    spectra = {
-        name: [each for each in run.spectra if each.embedding == name] for name in _MEANINGS
-    }
+    spectra = {name: [each for each in run.spectra if each.embedding == name] for name in _MEANINGS}
     note = ""
     if not run.spectra and sample is not None:
         spectra["h"] = [Spectrum(int(run.last("step") or 0), "h", eigenvalues(sample.embeddings))]
