@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -47,21 +47,21 @@ def write_spectra(path: Path) -> None:
 def make_run(tmp_path: Path) -> MakeRun:
     """A function that writes a run on `data`, which is a folder, a file or a name."""
 
-    def make(name: str, data: str, *, classes: int | None = None, **settings: Any) -> Path:
+    def make(name: str, data: str, *, size: int = 32, stored: int = 32, **settings: Any) -> Path:
         run = tmp_path / "runs" / name
         run.mkdir(parents=True)
         source = find_source(data)
-        config = complete(make_config(data, size=32, **settings), source)
+        config = complete(make_config(data, size=size, **settings), source)
         save_config(config, run / "config.yaml")
         assert config.channels is not None
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
-            backbone = build_backbone(config.backbone, channels=config.channels, size=32)
+            backbone = build_backbone(config.backbone, channels=config.channels, size=size)
         info = EncoderInfo(
             backbone=config.backbone,
             channels=config.channels,
-            size=32,
-            stored_size=32,
+            size=size,
+            stored_size=stored,
             mean=(0.5,) * config.channels,
             std=(0.25,) * config.channels,
             features=int(backbone.num_features),
@@ -104,7 +104,6 @@ def write_images(tmp_path: Path) -> Callable[[dict[str, int]], Path]:
 
 
 @pytest.fixture(autouse=True)
-def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is written into the repository."""
     monkeypatch.chdir(tmp_path)
-    yield

@@ -40,7 +40,11 @@ def test_numbers_have_three_digits(value: float, shown: str) -> None:
 
 
 def test_durations_have_two_units() -> None:
-    assert [duration(seconds) for seconds in (9.6, 61, 7260)] == ["10 s", "1 min 1 s", "2 h 1 min"]
+    assert [duration(seconds) for seconds in (9.6, 61.0, 7260.0)] == [
+        "10 s",
+        "1 min 1 s",
+        "2 h 1 min",
+    ]
 
 
 def test_metrics_keep_gaps_and_lose_a_torn_row(tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def _table(runs: Sequence[RunFiles], names: Sequence[str]) -> str:
 
 
 def _whole(value: float) -> str:
-    return number(round(value))
+    return number(float(round(value)))
 
 
 def _rank(run: RunFiles) -> float | None:

@@ -81,9 +81,10 @@ def make_atlas(
         sheet = _sheet(pixels, tile)
         for quality in (80, 60, 35):
             kind, data = _encoded(sheet, quality)
-            if len(data) <= most_bytes:
+            # Far too large: no quality will do.
+            if len(data) <= most_bytes or len(data) > 1.6 * most_bytes:
                 break
-        else:
+        if len(data) > most_bytes:
             continue
         break
     shown = tile * max(1, round(64 / tile))

@@ -4,7 +4,6 @@ import numpy as np
 
 from noneg.report.canvases import Canvases
 from noneg.report.colours import H, Z
-from noneg.report.numbers import number
 from noneg.report.read import RunFiles, Spectrum
 from noneg.report.sample import Sample
 from noneg.report.section import Section
@@ -81,11 +80,9 @@ def _figure(name: str, found: list[Spectrum], canvases: Canvases) -> str:
         f"Spectrum of {name} at the last step: {half} of {width} directions hold half of the "
         f"variance, {most} hold nine tenths"
     )
-    steps = (
-        f"from step {number(found[0].step)} (faint) to {number(found[-1].step)} (strong)"
-        if len(found) > 1
-        else f"step {number(found[0].step)}"
-    )
+    steps = f"step {found[0].step:,}"
+    if len(found) > 1:
+        steps = f"from {steps} (faint) to {found[-1].step:,} (strong)"
     return (
         f'<figure class="panel"><figcaption><span class="title"><b class="{name}">{name}</b>, the '
         f"{meaning}<small class=hint>{steps}</small></span><span class=reading>"

@@ -112,7 +112,7 @@ def facts_html(run: RunFiles, images: int | None) -> str:
     if run.seconds is not None:
         facts.append(("training", duration(run.seconds)))
     if (speed := median_speed(run)) is not None:
-        facts.append(("images/s", number(round(speed))))
+        facts.append(("images/s", number(float(round(speed)))))
     if (loss := run.last("loss")) is not None:
         facts.append(("last loss", number(loss)))
     if (std := run.last("std_h")) is not None:
