@@ -80,6 +80,7 @@ def evaluate_run(
     start = untrained(encoder.info, seed=seed)
     trained, random = _measure(run, encoder, start, test)
     print(format_meters(trained, random))
+    meters = meters_as_dict(trained, random, len(test.pixels))
     scores: list[Score] = []
     if test.labels is not None:
         learn, test = _parts(settings, data, bank, test, encoder.info, images, seed)
@@ -91,10 +92,7 @@ def evaluate_run(
             "its images into one subfolder a class, or leave --bank out"
         )
     if out is not None:
-        fields = scores_as_dict(scores) | {
-            "meters": meters_as_dict(trained, random, len(test.pixels))
-        }
-        save_json(out, fields)
+        save_json(out, scores_as_dict(scores) | {"meters": meters})
     return Evaluation(tuple(scores), trained, random)
 
 
