@@ -79,7 +79,7 @@ def crop_taps(
     weight = _filter(distance, interpolation).mul_(position <= last)
     weight /= weight.sum(dim=0)
     index = torch.minimum(position, last, out=position).permute(1, 2, 0)
-    return Taps(index.to(torch.int32, memory_format=torch.contiguous_format), weight.permute(1, 2, 0))
+    return Taps(index.contiguous().to(torch.int32), weight.permute(1, 2, 0))
 
 
 def _filter(
@@ -103,10 +103,8 @@ def blur_taps(sigma: Float[Tensor, "batch"], size: int, largest_sigma: float) ->
     return Taps(position.expand(len(sigma), -1, -1), weight[:, None].expand(-1, size, -1))
 
 
-def taps_of_rows(
-    taps: Taps, channels: int, inputs: int, places: Int[Tensor, "batch"]
-) -> RowTaps:
-    """Number the rows of all planes of a table one after the other; images are at `places` in it."""
+def taps_of_rows(taps: Taps, channels: int, inputs: int, places: Int[Tensor, "batch"]) -> RowTaps:
+    """Number the rows of all planes of a table, in which the images are at `places`."""
     batch, outputs, count = taps.weight.shape
     first = (places * (channels * inputs))[:, None] + inputs * torch.arange(
         channels, device=places.device
