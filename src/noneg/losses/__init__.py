@@ -13,6 +13,7 @@ from noneg.losses.conventions import (
     byol_weight,
     vicreg_weights,
 )
+from noneg.losses.hsic import hsic
 from noneg.losses.nt_xent import nt_xent
 from noneg.losses.spectral_contrastive import spectral_contrastive
 from noneg.losses.vicreg import vicreg
@@ -25,6 +26,7 @@ __all__ = [
     "barlow_twins_weights",
     "byol_weight",
     "coding_rate",
+    "hsic",
     "mean_squared_error",
     "negative_cosine",
     "nt_xent",
