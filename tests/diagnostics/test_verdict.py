@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from noneg.diagnostics import judge
+from noneg.diagnostics import judge, judge_end
 from noneg.diagnostics.verdict import EXPLODED, FEW_DIRECTIONS, SAME_DIRECTION, separation
 
 SOUND = {
@@ -24,7 +24,7 @@ def history(steps: int = 100, **ends: float) -> list[dict[str, float]]:
     """Eleven rows, from sound numbers to the given ones by the fifth; views agree by and by."""
     rows = []
     for number in range(11):
-        share = min(1.0, number / 5)
+        share = min(1.0, max(0, number - 1) / 4)
         end = {**SOUND, "alignment_h": 0.5, **ends}
         row = {name: SOUND[name] + share * (end[name] - SOUND[name]) for name in SOUND}
         rows.append({"step": float(max(1, number * steps // 10)), **row})
@@ -112,6 +112,32 @@ def test_the_numbers_are_those_of_the_sentence() -> None:
     assert "1.2" in verdict.sentence
     gain: Any = judge(history(), 100).numbers["separation_gain_h"]
     assert gain == pytest.approx(2)
+
+
+def test_what_was_so_from_the_start_is_no_collapse() -> None:
+    """Networks without BatchNorm begin with embeddings that nearly share a direction."""
+    alike = {"mean_cosine_h": 0.97, "participation_ratio_h": 1.5}
+    rows = [row | alike for row in history()]
+    assert judge(rows, 100).state == "healthy"
+    for row in rows[5:]:
+        row["mean_cosine_h"] = 0.99
+    assert judge(rows, 100).state == "complete collapse"
+
+
+def test_the_end_is_judged_beside_the_start() -> None:
+    sound, standing = judge(history(), 100), judge(history(alignment_h=1.0), 100)
+    collapsed = judge(history(mean_cosine_h=0.99), 100)
+    at_start, found = {"view_retrieval": 0.02}, {"view_retrieval": 0.04}
+    same = {"view_retrieval": 0.021}
+    assert judge_end(sound, found, at_start).state == "healthy"
+    assert judge_end(standing, found, at_start).state == "healthy"
+    assert judge_end(sound, same, at_start).state == "not learning"
+    # Odds, so that there is room at the top: 0.5 is 1, and 0.6 is 1.5.
+    assert judge_end(sound, {"view_retrieval": 0.6}, {"view_retrieval": 0.5}).state == "healthy"
+    # What collapsed may find itself all the same.
+    assert judge_end(collapsed, found, at_start) == collapsed
+    assert judge_end(sound, found, {"view_retrieval": 0.0}).state == "healthy"
+    assert judge_end(sound, at_start | {"view_retrieval": 0.0}, at_start).state == "not learning"
 
 
 def test_separation_is_one_where_views_are_as_far_apart_as_images() -> None:

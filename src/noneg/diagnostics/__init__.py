@@ -23,7 +23,7 @@ from noneg.diagnostics.spread import (
     uniformity,
     view_retrieval,
 )
-from noneg.diagnostics.verdict import State, Verdict, judge
+from noneg.diagnostics.verdict import State, Verdict, judge, judge_end
 from noneg.diagnostics.window import Window
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "effective_rank",
     "explained_auc",
     "judge",
+    "judge_end",
     "lidar",
     "mean_cosine",
     "mean_norm",

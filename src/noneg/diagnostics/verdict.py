@@ -24,14 +24,20 @@ State = Literal[
 SAME_DIRECTION = 0.95
 """Mean cosine between different images above which they count as alike."""
 
-FEW_DIRECTIONS = 2.0
-"""Participation ratio below which the variance lies in one direction or two."""
+FEW_DIRECTIONS = 1.8
+"""Participation ratio below which the variance lies in hardly more than one direction."""
+
+OF_THE_START = 0.7
+"""Both must also have fallen to this share of the start's, which some networks begin low with."""
 
 EXPLODED = 100.0
 """Mean norm, in multiples of the first row's, above which the scale has no hold."""
 
-LEAST_GAIN = 1.03
-"""How much better views must be told from other images than at the start, as a factor."""
+LEAST_GAIN = 1.05
+"""How much better views must be told from other images than early in the run, as a factor."""
+
+LEAST_RETRIEVAL_GAIN = 1.35
+"""How much higher the odds of finding an image's other view must be than at the start."""
 
 FIRST_ROWS, LAST_ROWS = 3, 3
 """Rows before anything is said, and those whose median is looked at, as single rows are noisy."""
@@ -96,20 +102,58 @@ def judge(rows: Sequence[Mapping[str, float]], total_steps: int) -> Verdict:
             "too early to say", f"After {len(rows)} rows of metrics there is nothing to compare."
         )
     start, now = rows[0], _recent(rows)
-    numbers = {
-        f"{meter}_{embedding}": now[f"{meter}_{embedding}"]
-        for embedding in ("h", "z")
-        for meter in ("mean_cosine", "participation_ratio")
-    }
+    numbers: dict[str, float] = {}
     for embedding in ("h", "z"):
+        for meter in ("mean_cosine", "participation_ratio"):
+            numbers[f"{meter}_{embedding}"] = now[f"{meter}_{embedding}"]
         growth = now[f"norm_{embedding}"] / max(start[f"norm_{embedding}"], 1e-12)
         numbers[f"norm_growth_{embedding}"] = growth
-    gain = separation(now) / separation(start)
-    numbers["separation_gain_h"] = gain
-    for verdict in (_scale(numbers), _collapse(numbers), _few_directions(numbers)):
+    # The first row is of a single batch, too few images to compare these by.
+    numbers["separation_gain_h"] = separation(now) / separation(rows[1])
+    for verdict in (_scale(numbers), _collapse(numbers, start), _few_directions(numbers, start)):
         if verdict is not None:
             return verdict
     return _learning(numbers, now["step"] / total_steps)
+
+
+def judge_end(
+    verdict: Verdict, trained: Mapping[str, float], random: Mapping[str, float]
+) -> Verdict:
+    """The last word on a run, once its encoder can be measured beside its start.
+
+    A run that did not collapse has learnt if another view of an image is found among other images
+    more often than by the encoder at initialisation (`view_retrieval`, compared by odds).
+
+    Args:
+        verdict: on the rows of the run.
+        trained: meters of `h` of the trained encoder, as `measure` gives them.
+        random: of the encoder at initialisation, on the same views of the same images.
+    """
+    if verdict.needs_action:
+        return verdict
+    found, at_start = trained["view_retrieval"], random["view_retrieval"]
+    gain = _odds(found) / max(_odds(at_start), 1e-12)
+    numbers = verdict.numbers | {
+        "view_retrieval_h": found,
+        "view_retrieval_h_start": at_start,
+        "retrieval_gain_h": gain,
+    }
+    told = (
+        f"another view of an image is the nearest of all images' in {found:.1%} of cases "
+        f"({at_start:.1%} before training)"
+    )
+    if not gain >= LEAST_RETRIEVAL_GAIN:
+        return Verdict("not learning", f"{_capital(told)}: hardly more.", numbers)
+    sentence = verdict.sentence if verdict.state == "healthy" else "It did not collapse."
+    return Verdict("healthy", f"{sentence.rstrip('.')}; {told}.", numbers)
+
+
+def _odds(share: float) -> float:
+    return share / max(1 - share, 1e-12)
+
+
+def _capital(sentence: str) -> str:
+    return sentence[0].upper() + sentence[1:]
 
 
 def separation(row: Mapping[str, float], embedding: str = "h") -> float:
@@ -143,16 +187,21 @@ def _scale(numbers: dict[str, float]) -> Verdict | None:
     return None
 
 
-def _collapse(numbers: dict[str, float]) -> Verdict | None:
+def _collapse(numbers: dict[str, float], start: Mapping[str, float]) -> Verdict | None:
     cosine = {embedding: numbers[f"mean_cosine_{embedding}"] for embedding in ("h", "z")}
-    if cosine["h"] > SAME_DIRECTION:
+    alike = {
+        embedding: now > SAME_DIRECTION
+        and 1 - now < OF_THE_START * (1 - start[f"mean_cosine_{embedding}"])
+        for embedding, now in cosine.items()
+    }
+    if alike["h"]:
         return Verdict(
             "complete collapse",
             f"All images look alike to the encoder: the mean cosine between different ones is "
             f"{cosine['h']:.3f} (1 is the same direction).",
             numbers,
         )
-    if cosine["z"] > SAME_DIRECTION:
+    if alike["z"]:
         return Verdict(
             "projector only",
             f"The projector gives all images nearly the same vector (mean cosine "
@@ -163,10 +212,11 @@ def _collapse(numbers: dict[str, float]) -> Verdict | None:
     return None
 
 
-def _few_directions(numbers: dict[str, float]) -> Verdict | None:
+def _few_directions(numbers: dict[str, float], start: Mapping[str, float]) -> Verdict | None:
     for embedding, name in (("h", "The representation"), ("z", "The projection")):
         directions = numbers[f"participation_ratio_{embedding}"]
-        if directions < FEW_DIRECTIONS:
+        at_start = start[f"participation_ratio_{embedding}"]
+        if directions < FEW_DIRECTIONS and directions < OF_THE_START * at_start:
             return Verdict(
                 "dimensional collapse",
                 f"{name} varies along {directions:.1f} directions (participation ratio) and "
@@ -179,8 +229,8 @@ def _few_directions(numbers: dict[str, float]) -> Verdict | None:
 def _learning(numbers: dict[str, float], progress: float) -> Verdict:
     gain = numbers["separation_gain_h"]
     told = (
-        f"Different images are {gain:.2f} times as far apart, beside views of the same image, as "
-        "at the start"
+        f"Beside views of the same image, different images are {gain:.2f} times as far apart as "
+        "when the run began"
     )
     if gain >= LEAST_GAIN:
         return Verdict(

@@ -23,6 +23,7 @@ from noneg.evaluation.unlabelled import (
     embed_with,
     embed_with_backbone,
     format_meters,
+    images_to_measure,
     measure_embeddings,
     meters_as_dict,
 )
@@ -80,7 +81,8 @@ def evaluate_run(
     start = untrained(encoder.info, seed=seed)
     trained, random = _measure(run, encoder, start, test)
     print(format_meters(trained, random))
-    meters = meters_as_dict(trained, random, len(test.pixels))
+    measured = images_to_measure(len(test.pixels), encoder.info.size)
+    meters = meters_as_dict(trained, random, measured)
     scores: list[Score] = []
     if test.labels is not None:
         learn, test = _parts(settings, data, bank, test, encoder.info, images, seed)

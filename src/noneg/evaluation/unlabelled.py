@@ -16,7 +16,9 @@ from noneg.views import Policy, draw_views
 Meters = dict[str, dict[str, float]]
 """{"h": {"std": 0.7, ...}, "z": {...}}"""
 
-IMAGES, VIEWS = 1_000, 4
+IMAGES, FEWEST_IMAGES, VIEWS = 1_000, 200, 4
+# Above this side fewer images are measured, as each costs more.
+_SIDE = 64
 _CHUNK = 250
 # Not an epoch that a training reaches: views that the network was not trained on.
 _EPOCH = 2**40
@@ -50,7 +52,7 @@ def measure_embeddings(
     mean: Sequence[float],
     std: Sequence[float],
     seed: int = 0,
-    most: int = IMAGES,
+    most: int | None = None,
     num_views: int = VIEWS,
 ) -> Meters:
     """All meters of what a network makes of views of images; labels are not looked at.
@@ -61,18 +63,19 @@ def measure_embeddings(
     Args:
         module: the network, on any device; its mode is left as it was.
         embed: views -> {"h": [V, B, D], ...}.
-        images: a random choice of `most` of them is measured.
+        images: a random choice of them is measured.
         policy: of the views, repeated until there are `num_views`.
         size: side of the views in pixels.
         mean: of each channel, on pixels in [0, 1].
         std: likewise.
         seed: of the views and of the choice.
-        most: images.
+        most: images; by default `images_to_measure`.
         num_views: of each image; LiDAR wants more than two.
 
     Returns:
         The meters by embedding and name.
     """
+    most = images_to_measure(len(images.pixels), size) if most is None else most
     chosen = sample_images(images, most, seed=seed)
     # Views of one size can be compared; those of multi-crop's small ones are not embedded by users.
     alike = [view for view in policy if view.size in (None, size)] or list(policy[:1])
@@ -126,6 +129,12 @@ def _shown(value: float) -> str:
     return "-" if math.isnan(value) else f"{value:.3g}"
 
 
+def images_to_measure(count: int, size: int) -> int:
+    """How many of `count` images are measured by default, at views of `size` pixels."""
+    affordable = round(IMAGES * min(1.0, (_SIDE / size) ** 2))
+    return min(count, max(FEWEST_IMAGES, affordable))
+
+
 def meters_as_dict(trained: Meters, random: Meters, images: int) -> dict[str, object]:
     """Plain values, as meters.json has them; a meter that means nothing here is None."""
 
@@ -138,7 +147,7 @@ def meters_as_dict(trained: Meters, random: Meters, images: int) -> dict[str, ob
         }
 
     return {
-        "images": min(images, IMAGES),
+        "images": images,
         "views": VIEWS,
         "trained": plain(trained),
         "random": plain(random),

@@ -88,6 +88,10 @@ class Reporting(Callback):
             if self.bar is not None:
                 self.bar.set_postfix_str(self._summary(pl_module, row), refresh=False)
 
+    def rows(self) -> list[dict[str, float]]:
+        """All rows so far; where a finished run is resumed and takes no step, those of its file."""
+        return self.history or [numbers_of(row) for row in self.metrics.read()]
+
     def is_due(self, step: int) -> bool:
         """Whether this step has a row."""
         return step == 1 or step % self.every == 0 or step == self.total_steps

@@ -29,7 +29,13 @@ from noneg.evaluation.scores import (
     scores_as_dict,
     untrained,
 )
-from noneg.evaluation.unlabelled import embed_with, measure_embeddings, meters_as_dict
+from noneg.evaluation.unlabelled import (
+    Meters,
+    embed_with,
+    images_to_measure,
+    measure_embeddings,
+    meters_as_dict,
+)
 from noneg.files import save_json
 from noneg.images import Images, PixelsOnDemand, Skipped, find_source, write_skipped
 from noneg.methods.base import Method
@@ -223,11 +229,12 @@ def _run(
         load_weights(method, directory / "checkpoints" / "last.ckpt")
     encoder = Encoder(method.backbone, info)
     encoder.save(directory / "encoder")
-    save_json(directory / "run.json", asdict(replace(about, seconds=round(watchdog.seconds, 1))))
-    verdict = watchdog.final_verdict()
+    seconds = round(watchdog.reporting.rows()[-1]["seconds"], 1)
+    save_json(directory / "run.json", asdict(replace(about, seconds=seconds)))
+    verdict = watchdog.conclude(
+        _measure(method, images, config, info, directory) if config.evaluate else None
+    )
     scores: list[Score] = []
-    if config.evaluate:
-        _measure(method, images, config, info, directory)
     if config.evaluate and parts is not None:
         start = untrained(info, seed=config.seed)
         scores = compare(encoder, start, *parts, most=config.evaluation_images, seed=config.seed)
@@ -257,7 +264,7 @@ def _run(
 
 def _measure(
     method: Method, images: Images, config: TrainConfig, info: EncoderInfo, directory: Path
-) -> None:
+) -> tuple[Meters, Meters]:
     """All meters, in evaluation mode, of the trained network and of its start."""
     assert config.size is not None
     start = build_method(config)
@@ -276,7 +283,9 @@ def _measure(
         )
         for each in (method, start)
     )
-    save_json(directory / "meters.json", meters_as_dict(trained, random, len(images.pixels)))
+    measured = images_to_measure(len(images.pixels), config.size)
+    save_json(directory / "meters.json", meters_as_dict(trained, random, measured))
+    return trained, random
 
 
 def fit(

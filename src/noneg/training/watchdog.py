@@ -10,7 +10,8 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
-from noneg.diagnostics import Verdict, judge
+from noneg.diagnostics import Verdict, judge, judge_end
+from noneg.evaluation.unlabelled import Meters
 from noneg.files import save_json, whole_or_not_at_all
 from noneg.training.causes import likely_causes
 from noneg.training.config import TrainConfig
@@ -47,17 +48,17 @@ class Watchdog(Callback):
         self.rollbacks: list[int] = []
         self.stopped = False
 
-    @property
-    def seconds(self) -> float:
-        """Of training, over all sessions of the run, as far as is known."""
-        return self.reporting.history[-1]["seconds"] if self.reporting.history else 0.0
-
-    def final_verdict(self) -> Verdict:
-        """The verdict on the whole run, also where it was resumed at its end."""
-        if self.verdict is None:
-            self._judge(int(self.reporting.history[-1]["step"]))
-        assert self.verdict is not None
-        return self.verdict
+    def conclude(self, meters: tuple[Meters, Meters] | None) -> Verdict:
+        """The verdict on the whole run, with the meters of its end and its start where measured."""
+        rows = self.reporting.rows()
+        verdict = judge(self._considered(rows), total_steps=self.reporting.total_steps)
+        if meters is not None:
+            verdict = judge_end(verdict, *(each["h"] for each in meters))
+        self.verdict = verdict
+        if not self.history or self.history[-1]["state"] != verdict.state:
+            self._note(int(rows[-1]["step"]), verdict)
+        self.write()
+        return verdict
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Keep the weights at the start, where a rollback may have to go back as far."""
@@ -91,16 +92,11 @@ class Watchdog(Callback):
             self.stopped = True
 
     def _judge(self, step: int) -> Action:
-        rows = self.reporting.history
-        since = self.rollbacks[-1] if self.rollbacks else 0
-        # The first row is the encoder at initialisation, whatever came later.
-        considered = rows[:1] + [row for row in rows[1:] if row["step"] > since]
-        verdict = judge(considered, total_steps=self.reporting.total_steps)
+        rows = self._considered(self.reporting.history)
+        verdict = judge(rows, total_steps=self.reporting.total_steps)
         self.verdict = verdict
         if not self.history or self.history[-1]["state"] != verdict.state:
-            self.history.append(
-                {"step": step, "state": verdict.state, "sentence": verdict.sentence}
-            )
+            self._note(step, verdict)
             if verdict.is_alarm:
                 self._say(f"step {step}: {verdict.state}. {verdict.sentence}")
                 for cause in likely_causes(verdict.state, self.config):
@@ -111,6 +107,14 @@ class Watchdog(Callback):
         if self.config.on_collapse == "stop" or len(self.rollbacks) == MOST_ROLLBACKS:
             return "stop"
         return "rollback"
+
+    def _considered(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
+        """Those since the last rollback; and the first, which is of the network at its start."""
+        since = self.rollbacks[-1] if self.rollbacks else 0
+        return rows[:1] + [row for row in rows[1:] if row["step"] > since]
+
+    def _note(self, step: int, verdict: Verdict) -> None:
+        self.history.append({"step": step, "state": verdict.state, "sentence": verdict.sentence})
 
     def _keep_healthy(self, step: int) -> None:
         if self.config.on_collapse != "rollback":
