@@ -21,6 +21,8 @@ def verdict_html(run: RunFiles) -> str:
         sentence = "This run recorded no verdict; its meters below have to speak for themselves."
     else:
         kind, sign = STATES.get(state, ("open", "\N{EN DASH}"))
+        if not sentence and state == "too early to say":
+            sentence = "There were too few steps to judge."
     causes = run.verdict.get("causes")
     listed = "".join(f"<li>{escape(str(cause))}</li>" for cause in causes or ())
     return (
