@@ -18,6 +18,8 @@ def number(value: int | float) -> str:
     elif size >= 999.5:
         text = f"{size:,.0f}"
     else:
+        # Rounded first: 9.996 is 10.0, not 10.00.
+        size = float(f"{size:.2e}")
         text = f"{size:.{max(0, 2 - math.floor(math.log10(size)))}f}"
     return f"{_MINUS if value < 0 else ''}{text}"
 

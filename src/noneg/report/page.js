@@ -34,7 +34,8 @@
     if (Number.isInteger(value) && size < 1e6) return minus + size.toLocaleString("en");
     if (size < 1e-3 || size >= 1e6) return minus + size.toExponential(2).replace(/\.?0*e\+?/, "e");
     if (size >= 999.5) return minus + Math.round(size).toLocaleString("en");
-    return minus + size.toFixed(Math.max(0, 2 - Math.floor(Math.log10(size))));
+    const rounded = Number(size.toPrecision(3));
+    return minus + rounded.toFixed(Math.max(0, 2 - Math.floor(Math.log10(rounded))));
   };
 
   // Ticks are round: 0.50 is 0.5.

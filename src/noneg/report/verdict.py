@@ -6,7 +6,7 @@ from html import escape
 import numpy as np
 
 from noneg.report.colours import STATES
-from noneg.report.numbers import count, duration, number, percent
+from noneg.report.numbers import duration, number, percent
 from noneg.report.read import RunFiles
 
 _FEATURES = {"trained": "this encoder", "random": "random start", "pixels": "raw pixels"}
@@ -21,6 +21,8 @@ def verdict_html(run: RunFiles) -> str:
         sentence = "This run recorded no verdict; its meters below have to speak for themselves."
     else:
         kind, sign = STATES.get(state, ("open", "\N{EN DASH}"))
+        if not sentence and state == "too early to say":
+            sentence = "There were too few steps to judge."
     causes = run.verdict.get("causes")
     listed = "".join(f"<li>{escape(str(cause))}</li>" for cause in causes or ())
     return (
@@ -47,8 +49,17 @@ def _capitalised(state: str) -> str:
 
 
 def _history(run: RunFiles) -> str:
+    """What it rests on, and what it said before."""
     history = run.verdict.get("history")
-    if not isinstance(history, list) or len(history) < 2:
+    history = history if isinstance(history, list) else []
+    numbers = run.verdict.get("numbers")
+    numbers = numbers if isinstance(numbers, Mapping) else {}
+    shown = ", ".join(
+        f"{escape(str(name).replace('_', ' '))} {number(float(value))}"
+        for name, value in numbers.items()
+        if isinstance(value, int | float)
+    )
+    if len(history) < 2 and not shown:
         return ""
     rows = []
     for entry in history:
@@ -60,8 +71,8 @@ def _history(run: RunFiles) -> str:
                 f"{escape(str(entry.get('sentence', '')))}</li>"
             )
     return (
-        f"<details><summary>How the verdict came about ({count(len(rows), 'entry', 'entries')})"
-        f'</summary><ol class="history">{"".join(rows)}</ol></details>'
+        f'<details><summary>How the verdict came about</summary><p class="note">{shown}</p>'
+        f'<ol class="history">{"".join(rows)}</ol></details>'
     )
 
 
