@@ -114,7 +114,7 @@ def norm_of(variant: str) -> str:
 
 def measure_starts(images: dict[str, tuple[np.ndarray, ...]]) -> None:
     """The meters of the encoders that runs begin with: the same for all methods."""
-    known = {(row["data"], row["norm"], row["seed"]) for row in read(STARTS)}
+    known = {(row["data"], row["layers"], row["seed"]) for row in read(STARTS)}
     for data, variant, seed in plan():
         key = (data, norm_of(variant), str(seed))
         if key in known:
@@ -140,7 +140,7 @@ def measure_starts(images: dict[str, tuple[np.ndarray, ...]]) -> None:
             std=std,
             seed=seed,
         )["h"]
-        row = dict(zip(("data", "norm", "seed"), key, strict=True))
+        row = dict(zip(("data", "layers", "seed"), key, strict=True))
         row |= {name: f"{value:.6g}" for name, value in meters.items()}
         append(STARTS, [row], list(row))
 
@@ -255,7 +255,7 @@ def judge_all() -> list[dict[str, Any]]:
     table = []
     rows_of = histories()
     starts = {
-        (row["data"], row["norm"], row["seed"]): float(row["view_retrieval"])
+        (row["data"], row["layers"], row["seed"]): float(row["view_retrieval"])
         for row in read(STARTS)
     }
     for run in read(RUNS):
