@@ -271,6 +271,11 @@ def judge_all() -> list[dict[str, Any]]:
             for row, verdict in zip(rows, verdicts, strict=True)
             if verdict.is_alarm
         ]
+        acts = [
+            int(row["step"])
+            for row, verdict in zip(rows, verdicts, strict=True)
+            if verdict.needs_action
+        ]
         began = min(
             (
                 step
@@ -292,6 +297,8 @@ def judge_all() -> list[dict[str, Any]]:
                 "verdict": verdicts[-1].state,
                 "first_alarm": alarms[0][0] if alarms else "",
                 "first_state": alarms[0][1] if alarms else "",
+                "first_action": acts[0] if acts else "",
+                "ends_badly": verdicts[-1].needs_action or verdicts[-1].state == "not learning",
                 "onset": "" if began is None else began,
                 "steps": int(rows[-1]["step"]),
             }
@@ -367,15 +374,19 @@ def report() -> None:
         print(", ".join(f"{value}" for value in row.values()))
     failed = [row for row in table if row["labels"] in ("failed", "stopped itself")]
     worked = [row for row in table if row["labels"] in ("worked",)]
-    caught = [row for row in failed if row["verdict"] not in ("healthy", "too early to say")]
-    wrong = [row for row in worked if row["first_alarm"] != ""]
+    caught = [row for row in failed if row["ends_badly"]]
+    wrong = [row for row in worked if row["ends_badly"] or row["first_action"] != ""]
     delays = [
         row["first_alarm"] - row["onset"]
         for row in caught
-        if row["onset"] != "" and row["first_alarm"] != ""
+        if row["onset"] != "" and row["first_alarm"] not in ("", row["steps"])
     ]
-    print(f"{len(table)} runs: {len(failed)} failed, {len(caught)} of them noticed;")
-    print(f"{len(worked)} worked, {len(wrong)} of them had an alarm: ", end="")
+    print(
+        f"{len(table)} runs: {len(failed)} failed, {len(caught)} of them noticed; missed: ", end=""
+    )
+    missed = [row for row in failed if not row["ends_badly"]]
+    print("missed:", "; ".join(f"{row['variant']} ({row['verdict']})" for row in missed))
+    print(f"{len(worked)} worked, {len(wrong)} of them would have been acted upon: ", end="")
     print("; ".join(f"{row['data']} {row['variant']} ({row['first_state']})" for row in wrong))
     if delays:
         print(f"steps from onset to alarm: median {np.median(delays):.0f}, {sorted(delays)}")

@@ -7,7 +7,7 @@ what they missed).
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Literal, final
 
@@ -24,17 +24,23 @@ State = Literal[
 SAME_DIRECTION = 0.95
 """Mean cosine between different images above which they count as alike."""
 
+DISTANCE_LEFT = 0.1
+"""Share of the squared distance between different images at the start below which it is gone."""
+
 FEW_DIRECTIONS = 1.8
 """Participation ratio below which the variance lies in hardly more than one direction."""
 
-OF_THE_START = 0.7
-"""Both must also have fallen to this share of the start's, which some networks begin low with."""
+OF_THE_START = 0.8
+"""Directions (1 - mean cosine, participation ratio) must also have fallen to this share.
+
+Some networks begin low with them; and a loss of normalised vectors lets the scale go where it will.
+"""
 
 EXPLODED = 100.0
 """Mean norm, in multiples of the first row's, above which the scale has no hold."""
 
 LEAST_GAIN = 1.05
-"""How much better views must be told from other images than early in the run, as a factor."""
+"""How much better views must be told from other images than when the run began, as a factor."""
 
 LEAST_RETRIEVAL_GAIN = 1.35
 """How much higher the odds of finding an image's other view must be than at the start."""
@@ -42,17 +48,11 @@ LEAST_RETRIEVAL_GAIN = 1.35
 FIRST_ROWS, LAST_ROWS = 3, 3
 """Rows before anything is said, and those whose median is looked at, as single rows are noisy."""
 
-TIME_TO_LEARN = 0.3
+TIME_TO_LEARN = 2 / 3
 """Share of the run after which not having begun to learn is worth a word."""
 
-_ALARMS = (
-    "complete collapse",
-    "dimensional collapse",
-    "projector only",
-    "exploding scale",
-    "not learning",
-)
-_ACTIONS = ("complete collapse", "dimensional collapse", "projector only", "exploding scale")
+
+_NAMES = {"h": "representation", "z": "projection"}
 
 
 @final
@@ -64,21 +64,19 @@ class Verdict:
         state: in a word or two.
         sentence: what it means, with the numbers that say so.
         numbers: these numbers by name.
+        needs_action: whether going on is pointless. A projector that uses few directions is not
+            good, yet may teach; and what does not learn may still begin to.
     """
 
     state: State
     sentence: str
     numbers: dict[str, float] = field(default_factory=dict)
+    needs_action: bool = False
 
     @property
     def is_alarm(self) -> bool:
         """Whether the user wants to know at once."""
-        return self.state in _ALARMS
-
-    @property
-    def needs_action(self) -> bool:
-        """Whether going on is pointless: a run that does not learn yet may still begin to."""
-        return self.state in _ACTIONS
+        return self.state not in ("healthy", "too early to say")
 
 
 def judge(rows: Sequence[Mapping[str, float]], total_steps: int) -> Verdict:
@@ -108,6 +106,8 @@ def judge(rows: Sequence[Mapping[str, float]], total_steps: int) -> Verdict:
             numbers[f"{meter}_{embedding}"] = now[f"{meter}_{embedding}"]
         growth = now[f"norm_{embedding}"] / max(start[f"norm_{embedding}"], 1e-12)
         numbers[f"norm_growth_{embedding}"] = growth
+        left = _distance(now, embedding) / max(_distance(start, embedding), 1e-12)
+        numbers[f"distance_left_{embedding}"] = left
     # The first row is of a single batch, too few images to compare these by.
     numbers["separation_gain_h"] = separation(now) / separation(rows[1])
     for verdict in (_scale(numbers), _collapse(numbers, start), _few_directions(numbers, start)):
@@ -129,7 +129,7 @@ def judge_end(
         trained: meters of `h` of the trained encoder, as `measure` gives them.
         random: of the encoder at initialisation, on the same views of the same images.
     """
-    if verdict.needs_action:
+    if verdict.state in ("complete collapse", "dimensional collapse", "exploding scale"):
         return verdict
     found, at_start = trained["view_retrieval"], random["view_retrieval"]
     gain = _odds(found) / max(_odds(at_start), 1e-12)
@@ -139,21 +139,31 @@ def judge_end(
         "retrieval_gain_h": gain,
     }
     told = (
-        f"another view of an image is the nearest of all images' in {found:.1%} of cases "
+        f"Another view of an image is the nearest of all images' in {found:.1%} of cases "
         f"({at_start:.1%} before training)"
     )
-    if not gain >= LEAST_RETRIEVAL_GAIN:
-        return Verdict("not learning", f"{_capital(told)}: hardly more.", numbers)
-    sentence = verdict.sentence if verdict.state == "healthy" else "It did not collapse."
-    return Verdict("healthy", f"{sentence.rstrip('.')}; {told}.", numbers)
+    has_learnt = gain >= LEAST_RETRIEVAL_GAIN
+    if verdict.state == "projector only":
+        worth = "the encoder is better than at its start" if has_learnt else "hardly more"
+        return replace(
+            verdict,
+            sentence=f"{verdict.sentence} {told}: {worth}.",
+            numbers=numbers,
+            needs_action=not has_learnt,
+        )
+    if not has_learnt:
+        return Verdict("not learning", f"{told}: hardly more.", numbers)
+    directions = verdict.numbers.get("participation_ratio_h")
+    along = "" if directions is None else f", and images differ along {directions:.0f} directions"
+    return Verdict("healthy", f"{told}{along}.", numbers)
+
+
+def _distance(row: Mapping[str, float], embedding: str) -> float:
+    return 2 * row[f"norm_{embedding}"] ** 2 * (1 - row[f"mean_cosine_{embedding}"])
 
 
 def _odds(share: float) -> float:
     return share / max(1 - share, 1e-12)
-
-
-def _capital(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]
 
 
 def separation(row: Mapping[str, float], embedding: str = "h") -> float:
@@ -176,53 +186,52 @@ def _recent(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def _scale(numbers: dict[str, float]) -> Verdict | None:
-    for embedding, name in (("h", "The representation"), ("z", "The projection")):
+    for embedding, name in _NAMES.items():
         growth = numbers[f"norm_growth_{embedding}"]
         if not growth < EXPLODED:
-            return Verdict(
-                "exploding scale",
-                f"{name} is {growth:.3g} times as long as at the start and nothing holds it.",
-                numbers,
+            sentence = (
+                f"The {name} is {growth:.3g} times as long as at the start, and nothing holds it."
             )
+            return Verdict("exploding scale", sentence, numbers, needs_action=True)
     return None
 
 
 def _collapse(numbers: dict[str, float], start: Mapping[str, float]) -> Verdict | None:
-    cosine = {embedding: numbers[f"mean_cosine_{embedding}"] for embedding in ("h", "z")}
-    alike = {
-        embedding: now > SAME_DIRECTION
-        and 1 - now < OF_THE_START * (1 - start[f"mean_cosine_{embedding}"])
-        for embedding, now in cosine.items()
+    alike = {}
+    for embedding in _NAMES:
+        cosine = numbers[f"mean_cosine_{embedding}"]
+        has_contracted = 1 - cosine < OF_THE_START * (1 - start[f"mean_cosine_{embedding}"])
+        is_near = numbers[f"distance_left_{embedding}"] < DISTANCE_LEFT
+        alike[embedding] = has_contracted and (is_near or cosine > SAME_DIRECTION)
+    told = {
+        embedding: f"squared distance {numbers[f'distance_left_{embedding}']:.3g} of the start's, "
+        f"mean cosine {numbers[f'mean_cosine_{embedding}']:.3f}"
+        for embedding in _NAMES
     }
     if alike["h"]:
-        return Verdict(
-            "complete collapse",
-            f"All images look alike to the encoder: the mean cosine between different ones is "
-            f"{cosine['h']:.3f} (1 is the same direction).",
-            numbers,
-        )
+        sentence = f"All images look alike to the encoder ({told['h']})."
+        return Verdict("complete collapse", sentence, numbers, needs_action=True)
     if alike["z"]:
-        return Verdict(
-            "projector only",
-            f"The projector gives all images nearly the same vector (mean cosine "
-            f"{cosine['z']:.3f}), so the loss has nothing left to teach; the encoder itself still "
-            f"tells them apart ({cosine['h']:.3f}).",
-            numbers,
+        sentence = (
+            f"The projector gives all images nearly the same vector ({told['z']}), so the loss has "
+            "nothing left to teach; the encoder itself still tells them apart."
         )
+        return Verdict("projector only", sentence, numbers, needs_action=True)
     return None
 
 
 def _few_directions(numbers: dict[str, float], start: Mapping[str, float]) -> Verdict | None:
-    for embedding, name in (("h", "The representation"), ("z", "The projection")):
+    for embedding, name in _NAMES.items():
         directions = numbers[f"participation_ratio_{embedding}"]
         at_start = start[f"participation_ratio_{embedding}"]
         if directions < FEW_DIRECTIONS and directions < OF_THE_START * at_start:
-            return Verdict(
-                "dimensional collapse",
-                f"{name} varies along {directions:.1f} directions (participation ratio) and "
-                "not along its other ones.",
-                numbers,
+            sentence = (
+                f"The {name} varies along {directions:.1f} directions (participation ratio; "
+                f"{at_start:.1f} at the start), and not along its other ones."
             )
+            if embedding == "h":
+                return Verdict("dimensional collapse", sentence, numbers, needs_action=True)
+            return Verdict("projector only", sentence, numbers)
     return None
 
 
