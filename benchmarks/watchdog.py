@@ -22,6 +22,7 @@ from scipy.stats import rankdata
 import noneg
 from noneg.diagnostics import METERS, judge, judge_end
 from noneg.errors import NonegError
+from noneg.evaluation.unlabelled import IMAGES as IMAGES_MEASURED
 from noneg.evaluation.unlabelled import embed_with, measure_embeddings
 from noneg.images import find_source
 from noneg.images.shapes import draw_shapes
@@ -265,7 +266,7 @@ def judge_all() -> list[dict[str, Any]]:
         if run["ended"] == "done":
             start = {"view_retrieval": starts[run["data"], norm_of(run["variant"]), run["seed"]]}
             end = {"view_retrieval": float(run["view_retrieval_h"])}
-            verdicts[-1] = judge_end(verdicts[-1], end, start)
+            verdicts[-1] = judge_end(verdicts[-1], end, start, searches=3 * IMAGES_MEASURED)
         alarms = [
             (int(row["step"]), verdict.state)
             for row, verdict in zip(rows, verdicts, strict=True)

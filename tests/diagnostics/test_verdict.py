@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from noneg.diagnostics import judge, judge_end
+from noneg.diagnostics import Verdict, judge, judge_end
 from noneg.diagnostics.verdict import (
     DISTANCE_LEFT,
     EXPLODED,
@@ -144,22 +144,30 @@ def test_the_end_is_judged_beside_the_start() -> None:
     collapsed = judge(history(mean_cosine_h=0.99), 100)
     at_start, found = {"view_retrieval": 0.02}, {"view_retrieval": 0.04}
     same = {"view_retrieval": 0.021}
-    assert judge_end(sound, found, at_start).state == "healthy"
-    assert judge_end(standing, found, at_start).state == "healthy"
-    assert judge_end(sound, same, at_start).state == "not learning"
+
+    def end(verdict: Verdict, now: dict[str, float], before: dict[str, float]) -> Verdict:
+        return judge_end(verdict, now, before, searches=3000)
+
+    assert end(sound, found, at_start).state == "healthy"
+    assert end(standing, found, at_start).state == "healthy"
+    assert end(sound, same, at_start).state == "not learning"
     # Odds, so that there is room at the top: 0.5 is 1, and 0.6 is 1.5.
-    assert judge_end(sound, {"view_retrieval": 0.6}, {"view_retrieval": 0.5}).state == "healthy"
+    assert end(sound, {"view_retrieval": 0.6}, {"view_retrieval": 0.5}).state == "healthy"
     # What collapsed may find itself all the same.
-    assert judge_end(collapsed, found, at_start) == collapsed
+    assert end(collapsed, found, at_start) == collapsed
     # A projector of one direction may have taught the encoder something, or not.
     few = judge(history(participation_ratio_z=1.0), 100)
-    assert judge_end(few, found, at_start).state == "projector only"
-    assert not judge_end(few, found, at_start).needs_action
-    assert judge_end(few, same, at_start).needs_action
+    assert end(few, found, at_start).state == "projector only"
+    assert not end(few, found, at_start).needs_action
+    assert end(few, same, at_start).needs_action
     alike = judge(history(mean_cosine_z=0.99), 100)
-    assert not judge_end(alike, found, at_start).needs_action
-    assert judge_end(sound, found, {"view_retrieval": 0.0}).state == "healthy"
-    assert judge_end(sound, at_start | {"view_retrieval": 0.0}, at_start).state == "not learning"
+    assert not end(alike, found, at_start).needs_action
+    assert end(sound, found, {"view_retrieval": 0.0}).state == "healthy"
+    assert end(sound, at_start | {"view_retrieval": 0.0}, at_start).state == "not learning"
+    # Nine of 3,000 views found again, or five: nothing to compare.
+    rare, rarer = {"view_retrieval": 0.003}, {"view_retrieval": 0.0017}
+    assert end(sound, rarer, rare) == sound
+    assert judge_end(sound, rarer, rare, searches=30_000).state == "not learning"
 
 
 def test_distance_counts_where_directions_contracted_too() -> None:

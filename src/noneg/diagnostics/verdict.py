@@ -45,6 +45,9 @@ LEAST_GAIN = 1.05
 LEAST_RETRIEVAL_GAIN = 1.35
 """How much higher the odds of finding an image's other view must be than at the start."""
 
+FEWEST_FOUND = 20
+"""Views found again, below which such a comparison is chance."""
+
 FIRST_ROWS, LAST_ROWS = 3, 3
 """Rows before anything is said, and those whose median is looked at, as single rows are noisy."""
 
@@ -117,7 +120,7 @@ def judge(rows: Sequence[Mapping[str, float]], total_steps: int) -> Verdict:
 
 
 def judge_end(
-    verdict: Verdict, trained: Mapping[str, float], random: Mapping[str, float]
+    verdict: Verdict, trained: Mapping[str, float], random: Mapping[str, float], *, searches: int
 ) -> Verdict:
     """The last word on a run, once its encoder can be measured beside its start.
 
@@ -128,10 +131,14 @@ def judge_end(
         verdict: on the rows of the run.
         trained: meters of `h` of the trained encoder, as `measure` gives them.
         random: of the encoder at initialisation, on the same views of the same images.
+        searches: how many views were looked for. Where fewer than `FEWEST_FOUND` were found by
+            either encoder, the comparison is left out.
     """
     if verdict.state in ("complete collapse", "dimensional collapse", "exploding scale"):
         return verdict
     found, at_start = trained["view_retrieval"], random["view_retrieval"]
+    if max(found, at_start) * searches < FEWEST_FOUND:
+        return verdict
     gain = _odds(found) / max(_odds(at_start), 1e-12)
     numbers = verdict.numbers | {
         "view_retrieval_h": found,

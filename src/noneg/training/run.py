@@ -231,8 +231,10 @@ def _run(
     encoder.save(directory / "encoder")
     seconds = round(watchdog.reporting.rows()[-1]["seconds"], 1)
     save_json(directory / "run.json", asdict(replace(about, seconds=seconds)))
+    assert config.size is not None
+    measured = images_to_measure(len(images.pixels), config.size)
     verdict = watchdog.conclude(
-        _measure(method, images, config, info, directory) if config.evaluate else None
+        _measure(method, images, config, info, directory) if config.evaluate else None, measured
     )
     scores: list[Score] = []
     if config.evaluate and parts is not None:

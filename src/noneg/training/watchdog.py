@@ -11,7 +11,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
 from noneg.diagnostics import Verdict, judge, judge_end
-from noneg.evaluation.unlabelled import Meters
+from noneg.evaluation.unlabelled import VIEWS, Meters
 from noneg.files import save_json, whole_or_not_at_all
 from noneg.training.causes import likely_causes
 from noneg.training.config import TrainConfig
@@ -48,12 +48,18 @@ class Watchdog(Callback):
         self.rollbacks: list[int] = []
         self.stopped = False
 
-    def conclude(self, meters: tuple[Meters, Meters] | None) -> Verdict:
-        """The verdict on the whole run, with the meters of its end and its start where measured."""
+    def conclude(self, meters: tuple[Meters, Meters] | None, images: int) -> Verdict:
+        """The verdict on the whole run, with the meters of its end and its start where measured.
+
+        Args:
+            meters: of the trained network and of the random start.
+            images: that they were measured on.
+        """
         rows = self.reporting.rows()
         verdict = judge(self._considered(rows), total_steps=self.reporting.total_steps)
         if meters is not None:
-            verdict = judge_end(verdict, *(each["h"] for each in meters))
+            h = [each["h"] for each in meters]
+            verdict = judge_end(verdict, *h, searches=images * (VIEWS - 1))
         self.verdict = verdict
         if not self.history or self.history[-1]["state"] != verdict.state:
             self._note(int(rows[-1]["step"]), verdict)

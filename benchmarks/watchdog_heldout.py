@@ -1,0 +1,72 @@
+"""The watchdog on runs that had no part in choosing its thresholds: those that studies keep.
+
+    noneg study byol-ablations cifar10-train-4000.npz --eval-data cifar10-test-2000.npz
+    python benchmarks/watchdog_heldout.py studies/cache
+"""
+
+import argparse
+import csv
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import yaml
+from scipy.stats import spearmanr
+
+from noneg.diagnostics import judge
+from watchdog import read
+
+TABLE = Path("benchmarks/results/watchdog_heldout.csv")
+
+
+def look_at(run: Path) -> dict[str, Any] | None:
+    """A finished run's last verdict, and whether labels say that it worked."""
+    kept = json.loads((run / "result.json").read_text())
+    numbers = kept["numbers"]
+    if kept["diverged"] is not None or "random_knn" not in numbers:
+        return None
+    rows = [
+        {name: float(value) for name, value in row.items() if value}
+        for row in read(run / "metrics.csv")
+    ]
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    verdict = judge(rows, total_steps=int(rows[-1]["step"]))
+    gains = [numbers[probe] - numbers[f"random_{probe}"] for probe in ("knn", "linear")]
+    return {
+        "method": config["method"],
+        "options": json.dumps(config["options"]),
+        "batch_size": config["batch_size"],
+        "seed": config["seed"],
+        "labels": "worked" if sum(gains) / 2 > 0.02 else "failed",
+        "knn": f"{numbers['knn']:.4f}",
+        "linear": f"{numbers['linear']:.4f}",
+        "verdict": verdict.state,
+        "needs_action": verdict.needs_action,
+        "view_retrieval_h": rows[-1].get("view_retrieval_h"),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("cache", type=Path)
+    chosen = parser.parse_args()
+    runs = sorted(path.parent for path in chosen.cache.glob("*/result.json"))
+    table = [row for row in map(look_at, runs) if row is not None]
+    with TABLE.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    counts = Counter((row["labels"], row["verdict"], row["needs_action"]) for row in table)
+    for (labels, verdict, acts), count in sorted(counts.items()):
+        print(f"{labels:7} {verdict:22} {'acts' if acts else '':5} {count}")
+    compared = [row for row in table if row["view_retrieval_h"] is not None]
+    for probe in ("knn", "linear"):
+        found = spearmanr(
+            [row["view_retrieval_h"] for row in compared], [float(row[probe]) for row in compared]
+        )
+        print(f"view retrieval of h and {probe}: Spearman {found.statistic:.2f}, n = {len(compared)}")
+
+
+if __name__ == "__main__":
+    main()
