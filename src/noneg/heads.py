@@ -12,8 +12,9 @@ def mlp(
     *,
     output: Literal["linear", "norm", "plain_norm"] = "linear",
     bias: bool = True,
+    hidden_norm: bool = True,
 ) -> nn.Sequential:
-    """Linear layers with BatchNorm and ReLU between them.
+    """Linear layers, with BatchNorm and ReLU between them.
 
     Args:
         widths: input, hidden ..., output. Two widths are a single linear layer.
@@ -21,13 +22,15 @@ def mlp(
             and shift (SimSiam's projector).
         bias: whether the last linear layer has a bias, where no norm follows. A bias before a
             norm would have no effect, so there is none.
+        hidden_norm: False leaves BatchNorm out between the layers, for studying what it does.
 
     Returns:
         A module that maps [batch, widths[0]] to [batch, widths[-1]].
     """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths[:-1]):
-        layers += [nn.Linear(inputs, outputs, bias=False), nn.BatchNorm1d(outputs), nn.ReLU()]
+        norm = [nn.BatchNorm1d(outputs)] if hidden_norm else []
+        layers += [nn.Linear(inputs, outputs, bias=not hidden_norm), *norm, nn.ReLU()]
     layers.append(nn.Linear(widths[-2], widths[-1], bias=bias and output == "linear"))
     if output != "linear":
         layers.append(nn.BatchNorm1d(widths[-1], affine=output == "norm"))
