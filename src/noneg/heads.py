@@ -22,7 +22,7 @@ def mlp(
             and shift (SimSiam's projector).
         bias: whether the last linear layer has a bias, where no norm follows. A bias before a
             norm would have no effect, so there is none.
-        hidden_norm: False leaves BatchNorm out between the layers, for studying what it does.
+        hidden_norm: False leaves BatchNorm out between the layers (MoCo's projector, ablations).
 
     Returns:
         A module that maps [batch, widths[0]] to [batch, widths[-1]].

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from noneg.errors import NonegError
-from noneg.losses import contrastive, triplet
+from noneg.losses import contrastive, info_nce, triplet
 
 SIZES = [(2, 3, 2), (5, 2, 2), (6, 11, 2), (4, 3, 3)]
 
@@ -147,11 +147,64 @@ def test_the_hardest_negative_costs_the_most() -> None:
     assert hardest > max(random, semi_hard)
 
 
+@pytest.mark.parametrize(("batch", "width", "views"), SIZES)
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
+def test_info_nce_is_the_papers(batch: int, width: int, views: int, temperature: float) -> None:
+    q, k = (random_views(batch, width, views, seed).numpy() for seed in (0, 1))
+    queue = random_views(7, width, seed=2)[0].numpy()
+    excluded = np.random.default_rng(0).random((batch, 7)) < 0.3
+
+    def similarity(a: np.ndarray, b: np.ndarray) -> float:
+        return float(np.exp(a @ b / np.linalg.norm(a) / np.linalg.norm(b) / temperature))
+
+    for left_out in (None, excluded):
+        losses = []
+        for v in range(views):
+            for w in range(views):
+                for i in range(batch):
+                    if v == w:
+                        continue
+                    positive = similarity(q[v, i], k[w, i])
+                    others = [
+                        similarity(q[v, i], each)
+                        for number, each in enumerate(queue)
+                        if left_out is None or not left_out[i, number]
+                    ]
+                    losses.append(-np.log(positive / (positive + sum(others))))
+        actual = info_nce(
+            *(torch.from_numpy(each) for each in (q, k, queue)),
+            temperature=temperature,
+            excluded=None if left_out is None else torch.from_numpy(left_out),
+        )["info_nce"]
+        assert float(actual) == pytest.approx(float(np.mean(losses)), rel=1e-10)
+
+
+def test_info_nce_closed_forms() -> None:
+    same = random_views(1, 4)[:1].expand(2, 5, 4)
+    for length in (1, 9, 300):
+        alike = info_nce(same, same, same[0, :1].expand(length, 4))
+        assert float(alike["info_nce"]) == pytest.approx(np.log(1 + length))
+    # One negative: a logistic loss on the difference of the cosines.
+    a, b = torch.eye(2, dtype=torch.float64)
+    q = a.expand(2, 5, 2)
+    for key, other, cosines in ((a, b, 1.0), (b, a, -1.0), (a, -a, 2.0), (b, b, 0.0)):
+        loss = info_nce(q, key.expand(2, 5, 2), other[None], temperature=0.5)["info_nce"]
+        assert float(loss) == pytest.approx(np.log1p(np.exp(-cosines / 0.5)))
+
+
+def test_info_nce_of_far_negatives_keeps_its_digits() -> None:
+    """1 - a share that is next to 1 would be 0 in float32."""
+    a = torch.eye(3)[0]
+    loss = info_nce(a.expand(2, 4, 3), a.expand(2, 4, 3), -a[None], temperature=0.07)["info_nce"]
+    assert float(loss) == pytest.approx(np.exp(-2 / 0.07), rel=1e-4)
+
+
 LOSSES = {
     "contrastive": lambda z: sum(contrastive(z, margin=2.0).values()),
     "semi_hard": lambda z: triplet(z, margin=0.5)["triplet"],
     "hardest": lambda z: triplet(z, margin=0.5, negatives="hardest")["triplet"],
     "given": lambda z: triplet(z, negatives=torch.arange(z.shape[1]).roll(1))["triplet"],
+    "info_nce": lambda z: info_nce(z, z, z.flatten(0, 1), temperature=0.5)["info_nce"],
 }
 every_loss = pytest.mark.parametrize("name", LOSSES)
 
@@ -186,7 +239,7 @@ def test_bfloat16_is_computed_in_float32(name: str) -> None:
     assert LOSSES[name](z).dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", ["contrastive", "semi_hard", "hardest"])
+@pytest.mark.parametrize("name", ["contrastive", "semi_hard", "hardest", "info_nce"])
 def test_one_image_or_one_view_is_refused_in_a_sentence(name: str) -> None:
     with pytest.raises(NonegError, match="needs a batch of 2 images at least, not 1"):
         LOSSES[name](torch.zeros(2, 1, 4))

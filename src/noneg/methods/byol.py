@@ -5,7 +5,6 @@ no gradient and follows by a moving average. Take the predictor or the stop-grad
 collapses (paper, tables 5 and 19 to 21); the moving average can go where the predictor is fast.
 """
 
-import copy
 import math
 from dataclasses import dataclass
 from typing import Literal, final
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from noneg.heads import mlp
 from noneg.losses import negative_cosine
 from noneg.methods.base import Embeddings, Method, Rate, Recipe, Step
+from noneg.target_network import copy_as_target, move_target
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,7 @@ class BYOL(Method):
 
         self.target: nn.Sequential | None = None
         if options.stop_gradient and options.target != "copy":
-            self.target = copy.deepcopy(nn.Sequential(self.backbone, self.projector))
-            self.target.requires_grad_(False)
-            for module in self.target.modules():
-                # Its running statistics follow the online network's, as its weights do.
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.momentum = 0.0
+            self.target = copy_as_target(self.backbone, self.projector)
 
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
         """Representation, projection and prediction of each view, and its target."""
@@ -111,16 +106,10 @@ class BYOL(Method):
         loss = 4 * (1 + negative_cosine(e.p, e.t))
         return Step(loss, {"prediction": loss})
 
-    @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """Move the target towards the online network, parameters and buffers alike."""
         if self.target is None or self.options.target == "frozen":
             return
         share = 1.0 if self.options.tau_constant else (math.cos(math.pi * progress) + 1) / 2
         tau = 1 - (1 - self.options.tau) * share
-        online = nn.Sequential(self.backbone, self.projector).state_dict()
-        for name, value in self.target.state_dict().items():
-            if value.is_floating_point():
-                value.lerp_(online[name], 1 - tau)
-            else:
-                value.copy_(online[name])
+        move_target(self.target, self.backbone, self.projector, keep=tau)

@@ -5,7 +5,6 @@ reads this as alternating between the network and a per-image target (its sectio
 this does not explain why collapse is avoided. Without either, it collapses.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from noneg.heads import mlp
 from noneg.losses import negative_cosine
 from noneg.methods.base import Embeddings, Method, Rate, Recipe, Step
+from noneg.target_network import copy_as_target, move_target
 
 
 @dataclass(frozen=True)
@@ -91,8 +91,7 @@ class SimSiam(Method):
 
         self.held: nn.Sequential | None = None
         if options.hold > 1 and options.stop_gradient:
-            self.held = copy.deepcopy(nn.Sequential(self.backbone, self.projector))
-            self.held.requires_grad_(False)
+            self.held = copy_as_target(self.backbone, self.projector)
             self.register_buffer("steps_held", torch.zeros((), dtype=torch.int64))
 
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
@@ -119,4 +118,4 @@ class SimSiam(Method):
             return
         self.steps_held += 1
         if int(self.steps_held) % self.options.hold == 0:
-            self.held.load_state_dict(nn.Sequential(self.backbone, self.projector).state_dict())
+            move_target(self.held, self.backbone, self.projector, keep=0.0)
