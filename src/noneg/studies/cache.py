@@ -44,9 +44,7 @@ class Cache:
         text = json.dumps(decides, sort_keys=True, default=str)
         return self.runs / hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def find(
-        self, study: Study, variant: Variant, config: TrainConfig
-    ) -> dict[str, Any] | None:
+    def find(self, study: Study, variant: Variant, config: TrainConfig) -> dict[str, Any] | None:
         """What a finished run left: {"numbers": ..., "diverged": ...}; None if there is none."""
         directory = self.directory(config, study.meter_name)
         kept = _read(directory / _NUMBERS)
@@ -80,9 +78,7 @@ class Cache:
         kept = _read(directory / _NUMBERS)
         assert kept is not None
         if study.measure is not None and kept["diverged"] is None:
-            _write(
-                directory / _measured(study), dict(study.measure(load(directory), self.quick))
-            )
+            _write(directory / _measured(study), dict(study.measure(load(directory), self.quick)))
         found = self.find(study, variant, config)
         assert found is not None
         return found
@@ -97,12 +93,13 @@ class Cache:
                     if (directory / "config.yaml").exists():
                         run = resume(directory, extra_callbacks=callbacks)
                     else:
-                        run = start(
-                            replace(config, out=str(directory)), extra_callbacks=callbacks)
+                        run = start(replace(config, out=str(directory)), extra_callbacks=callbacks)
                     numbers = self._scores(run.encoder, run.config)
                 except Diverged as error:
                     diverged = str(error)
-        numbers = _last_row(directory / "metrics.csv") | _last_row(directory / "meter.csv") | numbers
+        numbers = (
+            _last_row(directory / "metrics.csv") | _last_row(directory / "meter.csv") | numbers
+        )
         _write(directory / _NUMBERS, {"numbers": numbers, "diverged": diverged})
         # What a run is resumed from takes ten times the room of its encoder.
         shutil.rmtree(directory / "checkpoints", ignore_errors=True)

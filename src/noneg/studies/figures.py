@@ -19,9 +19,7 @@ LABELS = {
 }
 
 
-def bars(
-    axis: Axes, results: Results, column: str, variants: Sequence[str] | None = None
-) -> None:
+def bars(axis: Axes, results: Results, column: str, variants: Sequence[str] | None = None) -> None:
     """A bar for each variant's mean, a dot for each seed, a line for the random start."""
     names = [each for each in variants or results.variants if results.values(each, column)]
     factor = 100 if column in ("knn", "linear") else 1
