@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import noneg
-from noneg.diagnostics.meters import normalized_std
+from noneg.diagnostics import normalized_std
 from noneg.images import find_source, load_images
 from noneg.training.run import Run
 

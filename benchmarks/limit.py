@@ -205,7 +205,9 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=None)
     parser.add_argument("--rounds", type=int, default=None)
     parser.add_argument("--steps", type=int, default=None)
-    parser.add_argument("--out", default="benchmarks/results/limit.csv")
+    parser.add_argument(
+        "--out", default=None, help="table of a full run; --quick writes none unless it is told to"
+    )
     chosen = parser.parse_args()
     warnings.filterwarnings("ignore", module="torch.utils.data")
     keep_freed_memory()
@@ -245,10 +247,12 @@ def main() -> None:
         print(f"{name}: median share of the limit, n = {len(measured)}")
         for side, share in shares[name].items():
             print(f"  {side:24} {share:.3f}")
-    with open(chosen.out, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["method", "round", "side", "images_per_second"])
-        writer.writerows(rows)
+    out = chosen.out or (None if chosen.quick else "benchmarks/results/limit.csv")
+    if out is not None:
+        with open(out, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["method", "round", "side", "images_per_second"])
+            writer.writerows(rows)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory {peak:.2f} GiB, {torch.get_num_threads()} threads")
     first = shares[methods[0]]

@@ -3,7 +3,8 @@
 The others: lightly's losses (pip install lightly==1.6.0), and a plain transcription of the
 formulas with their width x width matrices. Float32 embeddings of two views are there already; a
 call is the loss and its gradient with respect to them, which each side takes as it likes best (one
-tensor, or one a view). The sides take turns in one process; medians are quoted.
+tensor, or one a view). The sides take turns in one process; medians are quoted, with one thread of
+seconds of the CPU, which on a machine that does nothing else are those of the clock.
 
 Peak memory is of one further call: the most bytes that PyTorch's allocator has given out at a time
 since the call began, according to its profiler. It counts the gradient, and not the embeddings.
@@ -36,6 +37,7 @@ from noneg.losses import barlow_twins, vicreg
 COLUMNS = ["loss", "batch", "width", "side", "threads", "round", "seconds", "peak_bytes"]
 # Seconds a call: above the first, --quick takes a single one; above the second, the full run three.
 SLOW, VERY_SLOW = 1.0, 20.0
+FEWEST = 5
 
 Call = Callable[[Tensor, Tensor], Tensor]
 
@@ -71,13 +73,15 @@ def step(side: str, loss: str, z: Tensor) -> tuple[float, float]:
     leaves = [z.clone().requires_grad_()] if side == "noneg" else [v.clone() for v in z]
     for leaf in leaves:
         leaf.requires_grad_()
-    started = time.perf_counter()
+    # With one thread, what else the machine does is not counted.
+    clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
+    started = clock()
     if side == "noneg":
         value = sum(NONEG[loss](leaves[0]).values(), torch.zeros(()))
     else:
         value = {"lightly": LIGHTLY, "plain": PLAIN}[side][loss](*leaves)
     value.backward()
-    return time.perf_counter() - started, float(value.detach())
+    return clock() - started, float(value.detach())
 
 
 def peak_bytes(side: str, loss: str, z: Tensor) -> int:
@@ -95,6 +99,13 @@ def peak_bytes(side: str, loss: str, z: Tensor) -> int:
     return peak - z.nbytes
 
 
+def rounds_of(seconds: float, rounds: int, quick: bool) -> int:
+    """How often a call is measured after its first, which took so many seconds."""
+    if not quick:
+        return rounds if seconds < VERY_SLOW else min(rounds, 3)
+    return 0 if seconds > SLOW else min(rounds, max(FEWEST, int(SLOW / seconds)))
+
+
 def measure_cell(
     loss: str, batch: int, width: int, sides: list[str], rounds: int, quick: bool
 ) -> list[dict[str, str | int]]:
@@ -108,12 +119,11 @@ def measure_cell(
     assert max(values) - min(values) < 1e-4 * max(values), f"{loss} {batch} x {width}: {values}"
     for number in range(rounds):
         for side in sides[number % len(sides) :] + sides[: number % len(sides)]:
-            slow = first[side][0]
-            if quick and slow > SLOW:
-                # The first call stands for all: beside seconds, its warm-up does not count.
-                seconds[side] = [slow]
-            elif slow < VERY_SLOW or number < 3:
+            if number < rounds_of(first[side][0], rounds, quick):
                 seconds[side].append(step(side, loss, z)[0])
+    for side, taken in seconds.items():
+        # The first call stands for all: beside seconds, its warm-up does not count.
+        seconds[side] = taken or [first[side][0]]
     return [
         {
             "loss": loss,
@@ -163,7 +173,7 @@ def main() -> None:
     speedup: dict[str, float] = {}
     for loss, batch, width in product(chosen.losses, chosen.batches, chosen.widths):
         # A call of a millisecond needs many rounds for a steady median, and has them.
-        rounds = chosen.rounds or (5 if batch * width > 2**18 else 41)
+        rounds = chosen.rounds or (FEWEST if batch * width > 2**18 else 41)
         rows = measure_cell(loss, batch, width, sides, rounds, chosen.quick)
         if not chosen.quick:
             write_rows(chosen.out, rows)

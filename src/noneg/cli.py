@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """The command line: `noneg train | views | evaluate | embed | study | list`.
+=======
+"""The command line: `noneg train | report | views | evaluate | rank | embed | list`.
+>>>>>>> main
 
 What needs torch is imported inside the command that needs it, so that help comes at once.
 """
@@ -20,8 +24,10 @@ Train an image encoder on your own unlabelled images, without negative pairs.
 commands:
   train [DATA]                    train an encoder and say how good it is
   train --resume RUN              go on with a run that was stopped
+  report RUN [RUN ...]            write a page about a run, or one that compares several
   views DATA                      write a picture of the views a run would train on
-  evaluate RUN DATA               score a run's encoder on labelled images
+  evaluate RUN DATA               measure a run's encoder on images, and score it where labels are
+  rank RUN RUN ...                order runs without labels, and say how far to trust it
   embed RUN DATA --out FILE       write an embedding for every image, as Parquet
   study list                      what the field says of collapse, claim by claim
   study NAME [DATA]               run the experiments behind one, and judge it
@@ -80,6 +86,35 @@ def train(arguments: list[str]) -> None:
     start(config)
 
 
+def report(arguments: list[str]) -> None:
+    """`noneg report RUN [RUN ...] [--out FILE]`."""
+    parser = _Parser(
+        prog="noneg report",
+        description="Write a page about a run that opens in a browser, without a network. Of "
+        "several runs, a page that compares them.",
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="a run's directory")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="the HTML file (default: report.html in the run; comparison.html for several)",
+    )
+    parser.add_argument(
+        "--images", type=int, default=5_000, help="show at most so many (default: 5000)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of their choice (default: 0)")
+    chosen = parser.parse_args(arguments)
+    from noneg.report import write_report
+
+    written = write_report(
+        [Path(run) for run in chosen.runs],
+        Path(chosen.out) if chosen.out else None,
+        most=chosen.images,
+        seed=chosen.seed,
+    )
+    print(f"report   {written}")
+
+
 def views(arguments: list[str]) -> None:
     """`noneg views DATA [--out FILE]`."""
     parser = _Parser(
@@ -113,10 +148,14 @@ def views(arguments: list[str]) -> None:
 
 def evaluate(arguments: list[str]) -> None:
     """`noneg evaluate RUN DATA`."""
-    parser = _Parser(prog="noneg evaluate", description="Score a run's encoder on DATA.")
+    parser = _Parser(
+        prog="noneg evaluate",
+        description="Measure a run's encoder on DATA without labels, and score it where there are "
+        "some.",
+    )
     parser.add_argument("run", metavar="RUN", help="a run's directory")
     parser.add_argument(
-        "data", metavar="DATA", help="labelled images: class folders, a .npz, a name"
+        "data", metavar="DATA", help="images: a folder (one subfolder a class), a .npz, a name"
     )
     parser.add_argument(
         "--bank",
@@ -138,6 +177,19 @@ def evaluate(arguments: list[str]) -> None:
         images=chosen.images,
         out=Path(chosen.out) if chosen.out else None,
     )
+
+
+def rank(arguments: list[str]) -> None:
+    """`noneg rank RUN RUN ...`."""
+    parser = _Parser(
+        prog="noneg rank",
+        description="Order runs, best first, by the label-free meter that predicted accuracy best.",
+    )
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="directories of finished runs")
+    chosen = parser.parse_args(arguments)
+    from noneg.evaluation.rank import format_ranking, rank_runs
+
+    print(format_ranking(rank_runs([Path(run) for run in chosen.runs])))
 
 
 def embed(arguments: list[str]) -> None:
@@ -233,8 +285,10 @@ def list_names(arguments: list[str]) -> None:
 
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": train,
+    "report": report,
     "views": views,
     "evaluate": evaluate,
+    "rank": rank,
     "embed": embed,
     "study": study,
     "list": list_names,

@@ -16,10 +16,11 @@ from noneg.evaluation.scores import (
     Score,
     compare,
     format_table,
-    save_scores,
+    scores_as_dict,
     split_for_evaluation,
     untrained,
 )
+from noneg.files import save_json
 from noneg.images import Images
 
 
@@ -190,14 +191,14 @@ def test_the_table_is_aligned() -> None:
 
 
 def test_scores_are_saved_as_json(tmp_path: Path) -> None:
-    save_scores(tmp_path / "scores.json", SCORES)
+    save_json(tmp_path / "scores.json", scores_as_dict(SCORES))
     assert json.loads((tmp_path / "scores.json").read_text()) == {
         "trained": {"knn": 0.40567, "linear": 0.5, "dimensions": 256},
         "pixels": {"knn": 1.0, "linear": 0.03449, "dimensions": 3072},
     }
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(NonegError, match="cannot be written"):
-        save_scores(tmp_path / "nowhere" / "scores.json", SCORES)
+        save_json(tmp_path / "nowhere" / "scores.json", {})
 
 
 def save_npz(path: Path, images: Images) -> str:
@@ -211,14 +212,14 @@ def test_a_saved_run_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[
     (run / "config.yaml").write_text("seed: 3\ndata: gone\n")
     data = save_npz(tmp_path / "test.npz", corner_images(100, 11))
     bank = save_npz(tmp_path / "bank.npz", corner_images(150, 12))
-    scores = evaluate_run(run, data, bank=bank, out=tmp_path / "scores.json")
+    scores = evaluate_run(run, data, bank=bank, out=tmp_path / "scores.json").scores
     # The encoder was never trained, so it is its own baseline.
     assert (scores[0].knn, scores[0].linear) == (scores[1].knn, scores[1].linear)
     printed = capsys.readouterr().out
     assert format_table(scores) in printed
     assert json.loads((tmp_path / "scores.json").read_text())["pixels"]["knn"] == scores[2].knn
     # Without a bank the data is split: of 20 test images.
-    alone = evaluate_run(run, data)
+    alone = evaluate_run(run, data).scores
     assert "four fifths" in capsys.readouterr().out
     assert 20 * alone[2].knn == pytest.approx(round(20 * alone[2].knn))
     with pytest.raises(NonegError, match="find itself"):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from conftest import TinyBackbone
-from noneg.diagnostics.meters import effective_rank, normalized_std
+from noneg.diagnostics import effective_rank, normalized_std
 from noneg.images.shapes import draw_shapes
 from noneg.methods import find_method, list_methods
 from noneg.methods.base import Method

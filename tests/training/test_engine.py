@@ -172,10 +172,25 @@ def test_metrics_have_every_term_and_both_meters(tmp_path: Path) -> None:
         assert int(row["views"]) == int(row["step"]) * 16
         for meter in ("std_h", "std_z"):
             assert 0 <= float(row[meter]) <= 1.01
-        for meter in ("rank_h", "rank_z"):
-            assert 1 <= float(row[meter]) <= 8
+        for meter in ("participation_ratio_h", "participation_ratio_z"):
+            assert 1 <= float(row[meter]) <= 40
+        # Eigenvalues are for the first step, the last, and few in between.
+        assert bool(row["effective_rank_h"]) == (int(row["step"]) in (1, 15))
     rates = [float(row["learning_rate"]) for row in rows]
     assert rates[-1] < rates[1]
+    with (run.directory / "spectra.csv").open(newline="") as file:
+        spectra = list(csv.DictReader(file))
+    assert [(row["step"], row["embedding"]) for row in spectra] == [
+        ("1", "h"),
+        ("1", "z"),
+        ("15", "h"),
+        ("15", "z"),
+    ]
+    for row, spectrum in zip((rows[0], rows[0], rows[-1], rows[-1]), spectra, strict=True):
+        eigenvalues = [float(spectrum[f"lambda_{i}"] or 0) for i in range(1, 257)]
+        assert eigenvalues == sorted(eigenvalues, reverse=True)
+        share = float(row[f"top_share_{spectrum['embedding']}"])
+        assert eigenvalues[0] / sum(eigenvalues) == pytest.approx(share, rel=1e-4)
 
 
 def test_too_few_images_name_the_fix(tmp_path: Path) -> None:

@@ -386,7 +386,7 @@ def test_devices_without_embedding_bags_get_the_same_sums() -> None:
     # The planes are three images of two channels, so that each image meets its own taps.
     planes = rows[:36].view(3, 2, 6, 9)
     taps = Taps(torch.randint(0, 6, (3, 4, 5), generator=generator), torch.rand(3, 4, 5))
-    summed = sum_rows(planes, taps_of_rows(taps, 2, 6, 3))
+    summed = sum_rows(planes, taps_of_rows(taps, 2, 6, torch.arange(3)))
     for image, channel in np.ndindex(3, 2):
         chosen = planes[image, channel][taps.index[image]]
         alone = (taps.weight[image][:, :, None] * chosen).sum(dim=1)

@@ -1,10 +1,7 @@
 """The trained encoder, the same encoder untrained, and raw pixels, through the same probes."""
 
-import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
@@ -19,7 +16,6 @@ from noneg.errors import NonegError
 from noneg.evaluation.knn import knn_accuracy
 from noneg.evaluation.linear import linear_probe_accuracy
 from noneg.evaluation.splits import every_fifth
-from noneg.files import whole_or_not_at_all
 from noneg.images import Images, PixelsOnDemand
 
 LARGEST_PIXEL_SIDE = 32
@@ -206,23 +202,6 @@ def scores_as_dict(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
     for row in table.values():
         del row["features"]
     return table
-
-
-def save_scores(path: str | os.PathLike[str], scores: Sequence[Score]) -> None:
-    """Write `scores_as_dict` as JSON; the file appears whole or not at all.
-
-    Raises:
-        NonegError: it cannot be written.
-    """
-    try:
-        with whole_or_not_at_all(Path(path)) as unfinished:
-            text = json.dumps(scores_as_dict(scores), indent=2) + "\n"
-            unfinished.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise NonegError(
-            f"{path} cannot be written ({error.strerror or error}): choose a place in an "
-            f"existing folder."
-        ) from error
 
 
 def matched_labels(

@@ -14,6 +14,7 @@ from noneg.losses.conventions import (
     byol_weight,
     vicreg_weights,
 )
+from noneg.losses.hsic import hsic
 from noneg.losses.info_nce import info_nce
 from noneg.losses.nt_xent import nt_xent
 from noneg.losses.spectral_contrastive import spectral_contrastive
@@ -29,6 +30,7 @@ __all__ = [
     "byol_weight",
     "coding_rate",
     "contrastive",
+    "hsic",
     "info_nce",
     "mean_squared_error",
     "negative_cosine",

@@ -61,7 +61,7 @@ def cross_energy(
 def gram(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     """The inner products of all rows: the lower triangle in stripes, then mirrored."""
     count = len(rows)
-    stripes = max(1, min(4, count // 32))
+    stripes = max(1, min(4, count // 64))
     edges = [count * number // stripes for number in range(stripes + 1)]
     products = rows.new_empty(count, count)
     for start, end in pairwise(edges):
@@ -70,11 +70,11 @@ def gram(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     return products
 
 
-def centre(z: Float[Tensor, "batch width"]) -> Float[Tensor, "batch width"]:
+def centre(z: Float[Tensor, "*views batch width"]) -> Float[Tensor, "*views batch width"]:
     """Take the mean over the batch away, without gradient."""
-    centred = z - z.mean(dim=0)
+    centred = z - z.mean(dim=-2, keepdim=True)
     # The mean of large values is rounded, and what it is off by may be large beside the deviation.
-    return centred.sub_(centred.mean(dim=0))
+    return centred.sub_(centred.mean(dim=-2, keepdim=True))
 
 
 # Autograd by itself would multiply twice in backward for each symmetric matrix, and keep copies.
@@ -126,14 +126,12 @@ class _CrossEnergy(torch.autograd.Function):
         views, batch, width = z.shape
         pairs = list(combinations(range(views), 2))
         scratch = torch.empty_like(z[0])
-        rows: list[Tensor] = list(z)
-        scales: list[Tensor] = []
+        rows, scale = z, None
         if epsilon is not None:
-            rows = [centre(view) for view in z]
-            for view in rows:
-                variance = torch.square(view, out=scratch).mean(dim=0)
-                scales.append(torch.rsqrt(variance + epsilon))
-                view.mul_(scales[-1])
+            rows = centre(z)
+            squares = torch.stack([torch.square(view, out=scratch).sum(dim=0) for view in rows])
+            scale = torch.rsqrt(squares / batch + epsilon)[:, None]
+            rows.mul_(scale)
         if batch < width:
             own = torch.stack([torch.square(view, out=scratch).sum(dim=0) for view in rows])
             sigma = own.mean()
@@ -146,7 +144,7 @@ class _CrossEnergy(torch.autograd.Function):
             unequal = torch.stack([own[a] - sigma + (own[b] - sigma) for a, b in pairs])
             rest = (sigma - diagonal) * (sigma + diagonal) + sigma * unequal
             energy = (shifted + (width - batch) * sigma.square() + rest.sum(dim=1)).clamp_(min=0)
-            ctx.save_for_backward(diagonal, matrices, sigma, *rows, *scales)
+            extra = sigma
         else:
             matrices = z.new_empty(len(pairs), width, width)
             for product, (a, b) in zip(matrices, pairs, strict=True):
@@ -154,19 +152,23 @@ class _CrossEnergy(torch.autograd.Function):
             diagonal = matrices.diagonal(dim1=1, dim2=2).clone()
             matrices.diagonal(dim1=1, dim2=2).zero_()
             squares = matrices.square()
-            along = torch.stack([squares.sum(dim=2), squares.sum(dim=1)])
-            energy = along[0].sum(dim=1)
-            ctx.save_for_backward(diagonal, matrices, along, *rows, *scales)
-        ctx.views = views
+            extra = torch.stack([squares.sum(dim=2), squares.sum(dim=1)])
+            energy = extra[0].sum(dim=1)
+        ctx.save_for_backward(rows, scale, diagonal, matrices, extra)
         return diagonal, energy
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, on: Tensor, off: Tensor) -> tuple[Tensor, None]:
-        diagonal, matrices, extra, *saved = ctx.saved_tensors
-        rows, scales = saved[: ctx.views], saved[ctx.views :]
-        if len(rows[0]) < rows[0].shape[1]:
+        rows, scale, diagonal, matrices, extra = ctx.saved_tensors
+        views, batch, width = rows.shape
+        if batch < width:
             gradient = _CrossEnergy.by_images(rows, diagonal, matrices, extra, on, 2 * off)
+        else:
+            gradient = _CrossEnergy.by_width(rows, matrices, on, 2 * off)
+        if scale is None:
+            return gradient, None
+        if batch < width:
             scratch = torch.empty_like(rows[0])
             products = [
                 torch.mul(pulled, row, out=scratch).sum(dim=0)
@@ -174,38 +176,35 @@ class _CrossEnergy(torch.autograd.Function):
             ]
             along = torch.stack(products)
         else:
-            gradient = _CrossEnergy.by_width(rows, matrices, on, 2 * off)
-            along = _CrossEnergy.sums_by_width(ctx.views, diagonal, extra, on, 2 * off)
+            along = _CrossEnergy.sums_by_width(views, diagonal, extra, on, 2 * off)
         # BatchNorm's backward, but for the part that takes the mean over the batch away: it is zero
         # already, as that of every sum of centred columns.
-        for view, scale in enumerate(scales):
-            gradient[view].addcmul_(rows[view], along[view] / len(rows[view]), value=-1)
-            gradient[view].mul_(scale)
+        gradient.addcmul_(rows, along[:, None], value=-1 / batch).mul_(scale)
         return gradient, None
 
     @staticmethod
     def by_images(
-        rows: list[Tensor],
+        rows: Tensor,
         diagonal: Tensor,
         matrices: Tensor,
         sigma: Tensor,
         on: Tensor,
         off: Tensor,
     ) -> Tensor:
-        gradient: Tensor = torch.stack(rows)
         across = on - off[:, None] * diagonal
+        gradient = torch.empty_like(rows)
         pairs = list(combinations(range(len(rows)), 2))
         for one, pulled in enumerate(gradient):
             met = [(sum(pair) - one, at) for at, pair in enumerate(pairs) if one in pair]
-            pulled.mul_(sigma * sum(off[at] for _, at in met))
+            torch.mul(rows[one], sigma * sum(off[at] for _, at in met), out=pulled)
             for other, at in met:
                 pulled.addcmul_(rows[other], across[at])
             pulled.addmm_(sum(matrices[other] * off[at] for other, at in met), rows[one])
         return gradient
 
     @staticmethod
-    def by_width(rows: list[Tensor], matrices: Tensor, on: Tensor, off: Tensor) -> Tensor:
-        gradient: Tensor = matrices.new_empty(len(rows), *rows[0].shape)
+    def by_width(rows: Tensor, matrices: Tensor, on: Tensor, off: Tensor) -> Tensor:
+        gradient = torch.empty_like(rows)
         for at, (a, b) in enumerate(combinations(range(len(rows)), 2)):
             weights = matrices[at] * off[at]
             weights.diagonal().copy_(on[at])

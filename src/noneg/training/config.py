@@ -66,6 +66,10 @@ class TrainConfig:
         knn_every: score by nearest neighbours every so many epochs while training; 0 for never.
         log_every: steps between two rows of metrics.csv.
         checkpoint_every: steps between two checkpoints.
+        on_collapse: what happens where the embeddings collapse or explode: "warn" and go on;
+            "stop", with all that was made so far; or "rollback" to the last healthy weights and go
+            on from there at half the learning rate, three times at most.
+        report: write report.html when the run is done.
     """
 
     data: str = "shapes"
@@ -101,6 +105,8 @@ class TrainConfig:
     knn_every: int = 0
     log_every: int = 10
     checkpoint_every: int = 100
+    on_collapse: Literal["warn", "stop", "rollback"] = "warn"
+    report: bool = True
 
     def __post_init__(self) -> None:
         lowest = {

@@ -56,6 +56,7 @@ class Engine(LightningModule):
         self.steps_per_epoch = len(pixels) // batch_size
         self.total_steps = config.epochs * self.steps_per_epoch
         self.is_sharded = False
+        self.rate_factor = 1.0
         self.latest: tuple[Step, Embeddings] | None = None
         self._views: Views | None = None
 
@@ -96,7 +97,7 @@ class Engine(LightningModule):
         step, whole = self._compute_gradient(*batch, seed=hash_key(self.config.seed, number))
         self._stop_if_not_finite(step, number)
         share = rate_share(number, self.total_steps, self.warmup_steps)
-        set_learning_rates(optimizer.optimizer, share)
+        set_learning_rates(optimizer.optimizer, share, self.rate_factor)
         optimizer.step()
         self.method.after_step((number + 1) / self.total_steps)
         self.latest = step, whole
@@ -160,8 +161,13 @@ class Engine(LightningModule):
                 "the last good checkpoint is kept"
             )
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Go on at the learning rate that a rollback left."""
+        self.rate_factor = checkpoint.get("rate_factor", 1.0)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuse to write weights that are not finite over good ones."""
+        checkpoint["rate_factor"] = self.rate_factor
         for name, value in checkpoint["state_dict"].items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 raise Diverged(

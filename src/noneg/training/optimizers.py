@@ -55,7 +55,7 @@ def rate_share(step: int, total_steps: int, warmup_steps: int) -> float:
     return (1 + math.cos(math.pi * progress)) / 2
 
 
-def set_learning_rates(optimizer: Optimizer, share: float) -> None:
-    """Give every group its rate for this step; constant groups keep their full rate."""
+def set_learning_rates(optimizer: Optimizer, share: float, factor: float = 1.0) -> None:
+    """Give every group its rate for this step; `share` is not for constant ones, `factor` is."""
     for group in optimizer.param_groups:
-        group["lr"] = group["full_rate"] * (1.0 if group["constant"] else share)
+        group["lr"] = group["full_rate"] * factor * (1.0 if group["constant"] else share)

@@ -1,13 +1,12 @@
 """From images to a trained encoder with its scores, in one directory."""
 
-import csv
 import logging
 import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, final
@@ -20,19 +19,29 @@ from pytorch_lightning.strategies import ModelParallelStrategy
 from torch import nn
 from torch.utils.data import Dataset
 
+from noneg.diagnostics import Verdict
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import NonegError
 from noneg.evaluation.scores import (
     Score,
     compare,
     format_table,
-    save_scores,
     scores_as_dict,
     untrained,
 )
+from noneg.evaluation.unlabelled import (
+    Meters,
+    embed_with,
+    images_to_measure,
+    measure_embeddings,
+    meters_as_dict,
+)
+from noneg.files import save_json
 from noneg.images import Images, PixelsOnDemand, Skipped, find_source, write_skipped
 from noneg.methods.base import Method
 from noneg.norms import batch_norms
+from noneg.training.about import about_run
+from noneg.training.causes import likely_causes
 from noneg.training.checkpoints import Checkpoints, StopRequest, load_weights
 from noneg.training.config import TrainConfig, load_config, make_config, save_config
 from noneg.training.distributed import is_first_process, synchronise_statistics
@@ -54,10 +63,14 @@ from noneg.training.prepare import (
     measure_norms,
 )
 from noneg.training.reporting import Reporting
+from noneg.training.watchdog import Watchdog
 
 Data = str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any]
 # How the processes that Lightning starts for further devices learn of the first one's directory.
 _SHARED_DIRECTORY = "NONEG_RUN_DIRECTORY"
+
+REPORTED_IMAGES = 2_000
+"""As many as the report of a run shows by itself; `noneg report` takes more."""
 
 Labels = np.ndarray | torch.Tensor | Sequence[int] | None
 
@@ -72,12 +85,14 @@ class Run:
         config: every setting, with what the images and the recipe decided filled in.
         encoder: ready to use.
         scores: of the encoder, of its random start and of raw pixels; empty without labels.
+        verdict: what the label-free meters say of the training.
     """
 
     directory: Path
     config: TrainConfig
     encoder: Encoder
     scores: tuple[Score, ...]
+    verdict: Verdict
 
 
 def train(
@@ -196,9 +211,14 @@ def _run(
             "is not quite the whole batch's: --norm group or --norm frozen makes it so"
         )
 
+    about = about_run(images, hardware, directory)
+    if is_first_process():
+        save_json(directory / "run.json", asdict(about))
     os.environ[_SHARED_DIRECTORY] = str(directory.absolute())
     try:
-        fit(method, images, config, directory, info, hardware, parts, extra_callbacks)
+        watchdog = fit(
+            method, images, config, directory, info, hardware, parts, extra_callbacks
+        )
     finally:
         del os.environ[_SHARED_DIRECTORY]
 
@@ -215,24 +235,63 @@ def _run(
         load_weights(method, directory / "checkpoints" / "last.ckpt")
     encoder = Encoder(method.backbone, info)
     encoder.save(directory / "encoder")
+    seconds = round(watchdog.reporting.rows()[-1]["seconds"], 1)
+    save_json(directory / "run.json", asdict(replace(about, seconds=seconds)))
+    verdict = watchdog.conclude(
+        _measure(method, images, config, info, directory) if config.evaluate else None
+    )
     scores: list[Score] = []
     if config.evaluate and parts is not None:
         start = untrained(info, seed=config.seed)
         scores = compare(encoder, start, *parts, most=config.evaluation_images, seed=config.seed)
-        save_scores(directory / "scores.json", scores)
+        save_json(directory / "scores.json", scores_as_dict(scores))
         encoder = Encoder(encoder.module, replace(info, scores=scores_as_dict(scores)))
         encoder.save(directory / "encoder")
         print(f"\n{format_table(scores)}")
     elif config.evaluate:
-        with (directory / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            last = list(csv.DictReader(file))[-1]
-        _say(
-            f"no labels, so no scores; in the last batch the embedding's std is {last['std_h']} "
-            f"(1 healthy, 0 collapsed) and its effective rank {last['rank_h']}"
-        )
-    print(f"\nrun      {directory}\nencoder  {directory / 'encoder'}")
+        _say("no labels, so no scores")
+    print(f"\nverdict  {verdict.state}: {verdict.sentence}")
+    for cause in likely_causes(verdict.state, config):
+        print(f"         likely: {cause}")
+    print(f"run      {directory}\nencoder  {directory / 'encoder'}")
+    if config.report:
+        # Bokeh and scikit-learn take a second to import.
+        from noneg.report import write_report
+
+        print(f"report   {write_report([directory], images=images, most=REPORTED_IMAGES)}")
     print(f'use it   noneg.load("{directory}").embed(images)')
-    return Run(directory, config, encoder, tuple(scores))
+    if watchdog.stopped:
+        raise NonegError(
+            f"the run was stopped early, as --on_collapse {config.on_collapse} asks: "
+            f"{verdict.state}; what it made until then is in {directory}"
+        )
+    return Run(directory, config, encoder, tuple(scores), verdict)
+
+
+def _measure(
+    method: Method, images: Images, config: TrainConfig, info: EncoderInfo, directory: Path
+) -> tuple[Meters, Meters]:
+    """All meters, in evaluation mode, of the trained network and of its start."""
+    assert config.size is not None
+    start = build_method(config)
+    if config.norm == "frozen":
+        measure_norms(start, images, config, info)
+    trained, random = (
+        measure_embeddings(
+            each,
+            embed_with(each),
+            images,
+            config.policy(config.size),
+            size=config.size,
+            mean=info.mean,
+            std=info.std,
+            seed=config.seed,
+        )
+        for each in (method, start)
+    )
+    measured = images_to_measure(len(images.pixels), config.size)
+    save_json(directory / "meters.json", meters_as_dict(trained, random, measured))
+    return trained, random
 
 
 def fit(
@@ -244,8 +303,11 @@ def fit(
     hardware: Hardware,
     parts: tuple[Images, Images] | None = None,
     extra_callbacks: Sequence[Callback] = (),
-) -> None:
+) -> Watchdog:
     """Train the method's weights in place, from the last checkpoint where there is one.
+
+    Returns:
+        What watched the run, with its last verdict.
 
     Raises:
         NonegError: the loss or the weights are not finite, or the checkpoint cannot be read.
@@ -270,13 +332,20 @@ def fit(
     stop = StopRequest()
     checkpoint = directory / "checkpoints" / "last.ckpt"
     checkpoint.parent.mkdir(exist_ok=True)
+    reporting = Reporting(directory, engine.total_steps, config.log_every, config.batch_size)
+    watchdog = Watchdog(directory, config, reporting)
     callbacks: list[Callback] = [
-        Reporting(directory, engine.total_steps, config.log_every),
+        reporting,
         Checkpoints(checkpoint, config.checkpoint_every, engine.total_steps, stop),
+        watchdog,
         *extra_callbacks,
     ]
-    if config.knn_every and config.strategy == "fsdp":
-        raise NonegError("--knn_every needs all weights on one process: not with --strategy fsdp")
+    for name, chosen in (
+        ("--knn_every", config.knn_every),
+        ("--on_collapse rollback", config.on_collapse == "rollback"),
+    ):
+        if chosen and config.strategy == "fsdp":
+            raise NonegError(f"{name} needs all weights on one process: not with --strategy fsdp")
     if config.knn_every and parts is not None:
         callbacks.append(
             NeighbourMonitor(directory, config.knn_every, *parts, info, config.evaluation_images)
@@ -295,6 +364,7 @@ def fit(
         _fit(trainer, engine, checkpoint)
     if stop.received and trainer.global_step < engine.total_steps:
         raise KeyboardInterrupt(f"Go on with: noneg train --resume {directory}")
+    return watchdog
 
 
 def _trainer(

@@ -105,28 +105,27 @@ def render(
     for start in range(0, batch, at_once):
         chunk = slice(start, min(start + at_once, batch))
         count = chunk.stop - chunk.start
-        sigma = parameters.sigma[chunk]
+        blur = _drawn_blur(parameters.sigma[chunk], view, channels, size, images.device)
         table[:count, :, :, :width] = images[chunk]
-        planes = sum_rows(table[:count], rows[chunk])
-        planes = _blur(planes, sigma, view)[..., :width].transpose(2, 3).contiguous()
-        planes = sum_rows(planes, columns[chunk])
-        planes = _blur(planes, sigma, view)
+        planes = _blur(sum_rows(table[:count], rows[chunk]), blur)
+        planes = planes[..., :width].transpose(2, 3).contiguous()
+        planes = _blur(sum_rows(planes, columns[chunk]), blur)
         # From here on, the columns are the rows of `planes`.
 
         colours = planes.flatten(2)
         average = colours.mean(dim=2, keepdim=True)
         colours = torch.baddbmm(torch.baddbmm(black, D[chunk], average), A[chunk], colours)
         planes = colours.view_as(planes)
-        for channel, (lowest, highest) in enumerate(bounds):
-            planes[:, channel].clamp_(lowest, highest)
         for which in _drawn(parameters.solarize[chunk], images.device):
-            # A value above the middle is the one that its inverse lies below.
+            # A value above the middle is the one that its inverse lies below; what is beyond white
+            # goes beyond black, so that clamping can wait.
             chosen = planes[which]
             planes[which] = torch.minimum(chosen, black_and_white - chosen)
         for which in _drawn(parameters.transpose[chunk], images.device):
             planes[which] = planes[which].transpose(2, 3)
-        for channel in range(channels):
-            out[chunk, channel] = planes[:, channel].transpose(1, 2)
+        for channel, (lowest, highest) in enumerate(bounds):
+            plane = planes[:, channel].transpose(1, 2)
+            torch.clamp(plane, lowest, highest, out=out[chunk, channel])
 
 
 def _images_at_once(channels: int, before: int, after: int, device: torch.device) -> int:
@@ -157,9 +156,10 @@ def _crop(
     flip = torch.from_numpy(np.concatenate([parameters.vertical_flip, parameters.flip])).to(device)
     taps = crop_taps(start, length, flip, max(height, width), size, view.interpolation)
     batch = len(parameters.top)
+    places = torch.arange(batch, device=device) % at_once
     return (
-        taps_of_rows(taps[:batch], channels, height, at_once),
-        taps_of_rows(taps[batch:], channels, width, at_once),
+        taps_of_rows(taps[:batch], channels, height, places),
+        taps_of_rows(taps[batch:], channels, width, places),
     )
 
 
@@ -183,18 +183,28 @@ def _drawn(happens: Switches, device: torch.device) -> list[Tensor]:
     return [torch.from_numpy(which).to(device)] if len(which) else []
 
 
+def _drawn_blur(
+    sigma: Numbers, view: View, channels: int, size: int, device: torch.device
+) -> tuple[Tensor, RowTaps] | None:
+    """Which images of a chunk are blurred, and how; along rows and columns alike."""
+    if size == 1:
+        return None
+    for which in _drawn(sigma > 0, device):
+        drawn = torch.from_numpy(sigma[sigma > 0]).to(device)
+        taps = blur_taps(drawn, size, view.blur_sigma[1])
+        return which, taps_of_rows(taps, channels, size, which)
+    return None
+
+
 def _blur(
-    planes: Float[Tensor, "batch channels size across"], sigma: Numbers, view: View
+    planes: Float[Tensor, "batch channels size across"], drawn: tuple[Tensor, RowTaps] | None
 ) -> Float[Tensor, "batch channels size across"]:
     """Blur along the rows, where it was drawn."""
-    _, channels, size, _ = planes.shape
-    if size == 1:
+    if drawn is None:
         return planes
-    for which in _drawn(sigma > 0, planes.device):
-        drawn = torch.from_numpy(sigma[sigma > 0]).to(planes.device)
-        taps = blur_taps(drawn, size, view.blur_sigma[1])
-        blurred = sum_rows(planes[which], taps_of_rows(taps, channels, size, len(drawn)))
-        if len(drawn) == len(planes):
-            return blurred
-        planes[which] = blurred
+    which, taps = drawn
+    blurred = sum_rows(planes, taps)
+    if len(which) == len(planes):
+        return blurred
+    planes[which] = blurred
     return planes

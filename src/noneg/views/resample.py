@@ -79,7 +79,7 @@ def crop_taps(
     weight = _filter(distance, interpolation).mul_(position <= last)
     weight /= weight.sum(dim=0)
     index = torch.minimum(position, last, out=position).permute(1, 2, 0)
-    return Taps(index.contiguous().to(torch.int64), weight.permute(1, 2, 0))
+    return Taps(index.contiguous().to(torch.int32), weight.permute(1, 2, 0))
 
 
 def _filter(
@@ -103,31 +103,28 @@ def blur_taps(sigma: Float[Tensor, "batch"], size: int, largest_sigma: float) ->
     return Taps(position.expand(len(sigma), -1, -1), weight[:, None].expand(-1, size, -1))
 
 
-def taps_of_rows(taps: Taps, channels: int, inputs: int, images_at_once: int) -> RowTaps:
-    """Number the rows of the planes of `images_at_once` images one after the other."""
+def taps_of_rows(taps: Taps, channels: int, inputs: int, places: Int[Tensor, "batch"]) -> RowTaps:
+    """Number the rows of all planes of a table, in which the images are at `places`."""
     batch, outputs, count = taps.weight.shape
-    plane = torch.arange(batch * channels, device=taps.weight.device) % (images_at_once * channels)
-    index = taps.index[:, None] + (plane * inputs).view(batch, channels, 1, 1)
+    first = (places * (channels * inputs))[:, None] + inputs * torch.arange(
+        channels, device=places.device
+    )
+    index = taps.index[:, None] + first.to(taps.index.dtype)[:, :, None, None]
     weight = taps.weight[:, None].expand(batch, channels, outputs, count).contiguous()
     return RowTaps(index, weight)
 
 
 def sum_rows(
-    planes: Float[Tensor, "batch channels inputs across"], taps: RowTaps
+    planes: Float[Tensor, "places channels inputs across"], taps: RowTaps
 ) -> Float[Tensor, "batch channels outputs across"]:
-    """Weighted sums of the planes' rows."""
+    """Weighted sums of the rows of all planes, for each image of the taps."""
     batch, channels, outputs, count = taps.index.shape
     rows = planes.view(-1, planes.shape[3])
+    index, weight = taps.index.view(-1, count), taps.weight.view(-1, count)
     if planes.device.type in ("cpu", "cuda"):
-        summed = functional.embedding_bag(
-            taps.index.view(-1),
-            rows,
-            torch.arange(batch * channels * outputs, device=planes.device) * count,
-            mode="sum",
-            per_sample_weights=taps.weight.view(-1),
-        )
+        summed = functional.embedding_bag(index, rows, mode="sum", per_sample_weights=weight)
     else:
-        summed = gather_and_sum(rows, taps.index.view(-1, count), taps.weight.view(-1, count))
+        summed = gather_and_sum(rows, index, weight)
     return summed.view(batch, channels, outputs, -1)
 
 

@@ -4,23 +4,11 @@ import math
 
 import pytest
 import torch
+from constructed import with_singular_values
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
 
 from noneg.diagnostics import effective_rank, normalized_std
-
-
-def with_singular_values(values: list[float], images: int, width: int, *, centered: bool) -> Tensor:
-    """A float64 matrix with exactly these singular values; its columns sum to zero if centred."""
-    generator = torch.Generator().manual_seed(0)
-    rank = len(values)
-    left = torch.randn(images, rank, generator=generator, dtype=torch.float64)
-    if centered:
-        left = left - left.mean(dim=0)
-    left = torch.linalg.qr(left).Q
-    right = torch.linalg.qr(torch.randn(width, rank, generator=generator, dtype=torch.float64)).Q
-    return left * torch.tensor(values, dtype=torch.float64) @ right.T
 
 
 @pytest.mark.parametrize(("images", "width"), [(60, 20), (20, 60)], ids=["tall", "wide"])
@@ -139,9 +127,9 @@ def test_ranges_and_invariances(images: int, width: int, seed: int) -> None:
     assert float(normalized_std(7 * z[order])) == pytest.approx(spread, rel=1e-4, abs=1e-7)
 
 
-def test_no_gradient_and_no_change_to_the_embeddings() -> None:
+def test_no_change_to_the_embeddings() -> None:
     z = torch.randn(8, 4, generator=torch.Generator().manual_seed(6), requires_grad=True)
     before = z.detach().clone()
-    assert not effective_rank(z).requires_grad
-    assert not normalized_std(z).requires_grad
+    effective_rank(z)
+    normalized_std(z)
     assert torch.equal(z.detach(), before)

@@ -1,0 +1,154 @@
+"""How good the embeddings look without labels: all meters, of the trained and the random start."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from noneg.diagnostics import METERS, measure
+from noneg.evaluation.scores import sample_images
+from noneg.images import Images
+from noneg.methods.base import Method
+from noneg.views import Policy, draw_views
+
+Meters = dict[str, dict[str, float]]
+"""{"h": {"std": 0.7, ...}, "z": {...}}"""
+
+IMAGES, FEWEST_IMAGES, VIEWS = 1_000, 200, 4
+# Above this side fewer images are measured, as each costs more.
+_SIDE = 64
+_CHUNK = 250
+# Not an epoch that a training reaches: views that the network was not trained on.
+_EPOCH = 2**40
+
+Embed = Callable[[tuple[Tensor, ...]], Mapping[str, Float[Tensor, "views batch _"]]]
+
+
+def embed_with(method: Method) -> Embed:
+    """A method's `h` and `z`, as `measure_embeddings` wants them."""
+
+    def embed(views: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
+        e = method.embed(views)
+        return {"h": e.h, "z": e.z}
+
+    return embed
+
+
+def embed_with_backbone(backbone: nn.Module) -> Embed:
+    """An encoder's `h`, where there is no projector any more."""
+    return lambda views: {"h": torch.stack([backbone(view) for view in views])}
+
+
+@torch.no_grad()
+def measure_embeddings(
+    module: nn.Module,
+    embed: Embed,
+    images: Images,
+    policy: Policy,
+    *,
+    size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+    seed: int = 0,
+    most: int | None = None,
+    num_views: int = VIEWS,
+) -> Meters:
+    """All meters of what a network makes of views of images; labels are not looked at.
+
+    In evaluation mode, as the encoder will be used. The views are random ones of the policy, from a
+    stream of their own.
+
+    Args:
+        module: the network, on any device; its mode is left as it was.
+        embed: views -> {"h": [V, B, D], ...}.
+        images: a random choice of them is measured.
+        policy: of the views, repeated until there are `num_views`.
+        size: side of the views in pixels.
+        mean: of each channel, on pixels in [0, 1].
+        std: likewise.
+        seed: of the views and of the choice.
+        most: images; by default `images_to_measure`.
+        num_views: of each image; LiDAR wants more than two.
+
+    Returns:
+        The meters by embedding and name.
+    """
+    most = images_to_measure(len(images.pixels), size) if most is None else most
+    chosen = sample_images(images, most, seed=seed)
+    # Views of one size can be compared; those of multi-crop's small ones are not embedded by users.
+    alike = [view for view in policy if view.size in (None, size)] or list(policy[:1])
+    views = tuple(alike[number % len(alike)] for number in range(num_views))
+    device = next(module.parameters()).device
+    was_training = {each: each.training for each in module.modules()}
+    module.eval()
+    parts: dict[str, list[Tensor]] = {}
+    for start in range(0, len(chosen.pixels), _CHUNK):
+        pixels = torch.from_numpy(chosen.pixels[start : start + _CHUNK]).to(device)
+        # Each view is drawn as the first of its own epoch: equal entries get different draws.
+        drawn = tuple(
+            draw_views(
+                pixels,
+                torch.arange(start, start + len(pixels)),
+                (view,),
+                size=size,
+                seed=seed,
+                epoch=_EPOCH + number,
+                mean=mean,
+                std=std,
+            )[0]
+            for number, view in enumerate(views)
+        )
+        for name, embedding in embed(drawn).items():
+            parts.setdefault(name, []).append(embedding.float().cpu())
+    for each, training in was_training.items():
+        each.training = training
+    return {name: measure(torch.cat(blocks, dim=1)) for name, blocks in parts.items()}
+
+
+def format_meters(trained: Meters, random: Meters) -> str:
+    """A line for each meter, of h and z, beside the random start's."""
+    columns = [(name, which) for name in trained for which in ("trained", "random")]
+    values = {"trained": trained, "random": random}
+    rows = [["meter", *(f"{name} {which}" for name, which in columns)]]
+    for meter, about in METERS.items():
+        cells = [values[which].get(name, {}).get(meter, math.nan) for name, which in columns]
+        rows.append([about.title, *(_shown(cell) for cell in cells)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            [row[0].ljust(widths[0])]
+            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in rows
+    )
+
+
+def _shown(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3g}"
+
+
+def images_to_measure(count: int, size: int) -> int:
+    """How many of `count` images are measured by default, at views of `size` pixels."""
+    affordable = round(IMAGES * min(1.0, (_SIDE / size) ** 2))
+    return min(count, max(FEWEST_IMAGES, affordable))
+
+
+def meters_as_dict(trained: Meters, random: Meters, images: int) -> dict[str, object]:
+    """Plain values, as meters.json has them; a meter that means nothing here is None."""
+
+    def plain(meters: Meters) -> dict[str, dict[str, float | None]]:
+        return {
+            name: {
+                meter: value if math.isfinite(value) else None for meter, value in values.items()
+            }
+            for name, values in meters.items()
+        }
+
+    return {
+        "images": images,
+        "views": VIEWS,
+        "trained": plain(trained),
+        "random": plain(random),
+    }

@@ -1,0 +1,88 @@
+"""SSL-HSIC (Li, Pogodin, Sutherland and Gretton, arXiv 2106.08320): dependence on the image."""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from noneg.losses.checks import check_views
+from noneg.losses.gram import covariance_energy
+from noneg.losses.precision import in_full_precision
+
+
+@in_full_precision
+def hsic(
+    z: Float[Tensor, "views batch width"],
+    *,
+    gamma: float = 3.0,
+    kernel: Literal["inverse_multiquadric", "linear"] = "inverse_multiquadric",
+    scale: float = 1.0,
+) -> dict[str, Float[Tensor, ""]]:
+    """The terms of -HSIC(Z, Y) + gamma sqrt(HSIC(Z, Z)), Y being which image it is; their sum.
+
+    With k the kernel and N = views * batch embeddings,
+
+        HSIC(Z, Y) = mean of k over pairs of different views of one image
+                     - mean of k over all N^2 pairs
+        HSIC(Z, Z) = |HKH|_F^2 / N^2, K the matrix of all k, H = I - 1/N
+
+    "inverse_multiquadric" is scale / sqrt(scale^2 + |x - y|^2), the paper's; "linear" is x . y,
+    where HSIC(Z, Z) is the sum of squares of the covariance matrix, from whichever of its two forms
+    is the smaller (`gram.py`). Memory is O(N^2) with the first, O(min(N, width)^2) with the second.
+
+    Convention: the authors' code, with divisors N (the paper divides by N - 1 in places) and
+    labels' kernels that differ by 1. Two things differ. Kernels are exact, where it has 512 random
+    features; and a view is never paired with itself, which for the inverse multiquadric takes the
+    constant 1 / (views - 1) off. The authors give it embeddings of unit length and adapt `scale` as
+    they go; here both are the caller's.
+
+    Args:
+        z: projections of at least 2 views and 2 images; bfloat16 and float16 count as float32.
+        gamma: weight of the second term; 3 in the paper.
+        kernel: which k.
+        scale: c of the inverse multiquadric, > 0.
+
+    Returns:
+        `dependence`, -HSIC(Z, Y), and `regularizer`, gamma sqrt(HSIC(Z, Z)) >= 0, whose gradient is
+        taken as 0 where it is 0.
+
+    Raises:
+        NonegError: fewer than 2 views or images.
+    """
+    check_views("hsic", z)
+    if kernel == "linear":
+        on_itself, on_image = _linear(z)
+    else:
+        on_itself, on_image = _inverse_multiquadric(z, scale)
+    # The root's slope at 0 is infinite; there all embeddings are one, and no direction is better.
+    root = torch.where(on_itself > 0, on_itself, 1).sqrt() * (on_itself > 0)
+    return {"dependence": -on_image, "regularizer": gamma * root}
+
+
+def _linear(z: Float[Tensor, "views batch width"]) -> tuple[Tensor, Tensor]:
+    views, batch, _ = z.shape
+    everything = views * batch
+    squares, energy = covariance_energy(z.flatten(0, 1)[None])
+    centred = z - z.mean(dim=(0, 1))
+    # Sums over pairs of different views, without the pairs; the mean kernel of centred rows is 0.
+    pairs = centred.sum(dim=0).square().sum() - centred.square().sum()
+    on_itself = (energy.sum() + squares.square().sum()) / everything**2
+    return on_itself, pairs / (everything * (views - 1))
+
+
+def _inverse_multiquadric(
+    z: Float[Tensor, "views batch width"], scale: float
+) -> tuple[Tensor, Tensor]:
+    views, batch, width = z.shape
+    everything = views * batch
+    # Distances do not see the mean, and their rounding would.
+    rows = (z - z.mean(dim=(0, 1))).reshape(everything, width)
+    squares = rows.square().sum(dim=1)
+    distance = (squares[:, None] + squares - 2 * rows @ rows.T).clamp(min=0)
+    matrix = scale * torch.rsqrt(distance + scale**2)
+    centred = matrix - matrix.mean(dim=0) - matrix.mean(dim=1, keepdim=True) + matrix.mean()
+    of_images = matrix.view(views, batch, views, batch).diagonal(dim1=1, dim2=3).sum(dim=2)
+    pairs = of_images.sum() - of_images.diagonal().sum()
+    on_image = pairs / (everything * (views - 1)) - matrix.mean()
+    return centred.square().sum() / everything**2, on_image

@@ -1,0 +1,104 @@
+"""Some of a run's images, in memory, with their embeddings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from jaxtyping import Float32, Int64, UInt8
+
+from noneg.encoder import Encoder
+from noneg.errors import NonegError
+from noneg.evaluation.scores import sample_images
+from noneg.images import Images, find_source, images_on_demand
+from noneg.images.source import printable
+from noneg.report.numbers import count
+from noneg.report.read import RunFiles
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Images and what the encoder makes of them; everything is aligned with `pixels`.
+
+    Attributes:
+        pixels: uint8 [n, C, S, S].
+        names: relative paths or indices, printable.
+        labels: int64 [n], from 0; None without labels.
+        classes: the name of each label, where known.
+        factors: what each image was drawn from.
+        total: images there are, of which these n are a random choice.
+        embeddings: h [n, D].
+        directions: the same less their mean, of length 1 [n, D]: their products are cosines.
+    """
+
+    pixels: UInt8[np.ndarray, "n channels side side"]
+    names: tuple[str, ...]
+    labels: Int64[np.ndarray, " n"] | None
+    classes: tuple[str, ...] | None
+    factors: Mapping[str, np.ndarray] | None
+    total: int
+    embeddings: Float32[np.ndarray, "n width"]
+    directions: Float32[np.ndarray, "n width"]
+
+    def __len__(self) -> int:
+        """The number of images, n."""
+        return len(self.pixels)
+
+    @property
+    def share(self) -> str:
+        """How many of the images these are, in words."""
+        if len(self) == self.total:
+            return f"all {count(self.total, 'image')}"
+        return f"a random sample of {len(self):,} of the {count(self.total, 'image')}"
+
+
+def find_images(run: RunFiles, encoder: Encoder) -> Images:
+    """The images that the run was trained on, nothing of them read yet.
+
+    Raises:
+        NonegError: they are not where they were, or were in memory alone.
+    """
+    data = run.settings.get("data")
+    if not isinstance(data, str):
+        raise NonegError("config.yaml does not say where the images are")
+    if data.startswith("<"):
+        raise NonegError(f"the images were {data} in memory, and no file holds them")
+    source = find_source(data)
+    return images_on_demand(source, channels=encoder.info.channels, size=encoder.info.stored_size)
+
+
+def embed_sample(images: Images, encoder: Encoder, *, most: int, seed: int) -> Sample:
+    """Read and embed at most `most` images, a random choice of them.
+
+    Raises:
+        NonegError: an embedding is not finite, or no image can be read.
+    """
+    total = len(images.pixels)
+    images = sample_images(images, most, seed=seed)
+    pixels = np.asarray(images.pixels)
+    embeddings = encoder.embed_pixels(pixels)
+    if not np.isfinite(embeddings).all():
+        raise NonegError("the encoder's embeddings are not finite: the training diverged")
+    return Sample(
+        pixels=pixels,
+        names=tuple(printable(name) for name in images.names),
+        labels=images.labels,
+        classes=None if images.classes is None else tuple(map(printable, images.classes)),
+        factors=images.factors,
+        total=total,
+        embeddings=embeddings,
+        directions=directions(embeddings),
+    )
+
+
+def directions(embeddings: Float32[np.ndarray, "n width"]) -> Float32[np.ndarray, "n width"]:
+    """Less their mean, which all share and which would bring all cosines near 1; of length 1."""
+    centred = embeddings - embeddings.mean(axis=0)
+    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    # What rounding leaves of equal embeddings has no direction.
+    rounding = 1e-6 * np.linalg.norm(embeddings, axis=1, keepdims=True)
+    unit: Float32[np.ndarray, "n width"] = np.where(length > rounding, centred, 0) / np.maximum(
+        length, 1e-30
+    )
+    return unit.astype(np.float32)

@@ -1,0 +1,148 @@
+"""Verdicts on constructed curves: what is wrong is named, by the number that says so."""
+
+import math
+from typing import Any
+
+import pytest
+
+from noneg.diagnostics import judge, judge_end
+from noneg.diagnostics.verdict import EXPLODED, FEW_DIRECTIONS, SAME_DIRECTION, separation
+
+SOUND = {
+    "mean_cosine_h": 0.3,
+    "participation_ratio_h": 12.0,
+    "norm_h": 10.0,
+    "alignment_h": 1.0,
+    "mean_cosine_z": 0.1,
+    "participation_ratio_z": 20.0,
+    "norm_z": 12.0,
+    "alignment_z": 1.0,
+}
+
+
+def history(steps: int = 100, **ends: float) -> list[dict[str, float]]:
+    """Eleven rows, from sound numbers to the given ones by the fifth; views agree by and by."""
+    rows = []
+    for number in range(11):
+        share = min(1.0, max(0, number - 1) / 4)
+        end = {**SOUND, "alignment_h": 0.5, **ends}
+        row = {name: SOUND[name] + share * (end[name] - SOUND[name]) for name in SOUND}
+        rows.append({"step": float(max(1, number * steps // 10)), **row})
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("state", "ends"),
+    [
+        ("healthy", {}),
+        ("complete collapse", {"mean_cosine_h": 0.99, "mean_cosine_z": 0.99}),
+        ("complete collapse", {"mean_cosine_h": 0.99}),
+        ("projector only", {"mean_cosine_z": 0.99}),
+        ("dimensional collapse", {"participation_ratio_h": 1.2}),
+        ("dimensional collapse", {"participation_ratio_z": 1.2}),
+        ("exploding scale", {"norm_z": 1e6}),
+        ("exploding scale", {"norm_h": 1e6}),
+        ("exploding scale", {"norm_h": math.nan}),
+        ("not learning", {"alignment_h": 1.0}),
+        # Views agree as much more as different images do.
+        ("not learning", {"alignment_h": 0.5, "mean_cosine_h": 0.65}),
+    ],
+)
+def test_what_is_wrong_is_named(state: str, ends: dict[str, float]) -> None:
+    verdict = judge(history(**ends), total_steps=100)
+    assert verdict.state == state
+    assert verdict.is_alarm == (state != "healthy")
+    assert verdict.needs_action == (state not in ("healthy", "not learning"))
+
+
+def test_the_worse_comes_first() -> None:
+    """A collapsed embedding has one direction left too, and no use for learning."""
+    ends = {
+        "mean_cosine_h": 0.99,
+        "mean_cosine_z": 0.99,
+        "participation_ratio_h": 1.0,
+        "alignment_h": 0.02,
+    }
+    assert judge(history(**ends), 100).state == "complete collapse"
+    assert judge(history(**ends, norm_h=1e7), 100).state == "exploding scale"
+
+
+@pytest.mark.parametrize(
+    ("name", "threshold", "beyond", "state"),
+    [
+        ("mean_cosine_h", SAME_DIRECTION, +1, "complete collapse"),
+        ("mean_cosine_z", SAME_DIRECTION, +1, "projector only"),
+        ("participation_ratio_h", FEW_DIRECTIONS, -1, "dimensional collapse"),
+        ("participation_ratio_z", FEW_DIRECTIONS, -1, "dimensional collapse"),
+        ("norm_h", EXPLODED * SOUND["norm_h"], +1, "exploding scale"),
+    ],
+)
+def test_thresholds_are_where_they_are_said_to_be(
+    name: str, threshold: float, beyond: int, state: str
+) -> None:
+    # Views agree far better, so that learning is beyond doubt.
+    past = history(**{name: threshold * (1 + beyond * 0.01), "alignment_h": 0.01})
+    short = history(**{name: threshold * (1 - beyond * 0.01), "alignment_h": 0.01})
+    assert judge(past, 100).state == state
+    assert judge(short, 100).state == "healthy"
+
+
+def test_a_single_odd_row_is_no_alarm() -> None:
+    rows = history()
+    rows[-1] = rows[-1] | {"mean_cosine_h": 1.0, "participation_ratio_h": 1.0}
+    assert judge(rows, 100).state == "healthy"
+    rows[-2] = rows[-2] | {"mean_cosine_h": 1.0, "participation_ratio_h": 1.0}
+    assert judge(rows, 100).state == "complete collapse"
+
+
+def test_it_takes_time_to_say_anything() -> None:
+    collapsed = history(mean_cosine_h=1.0)
+    assert [judge(collapsed[:end], 100).state for end in (1, 3)] == ["too early to say"] * 2
+    standing_still = history(alignment_h=1.0)
+    assert judge(standing_still[:4], 1000).state == "too early to say"
+    assert judge(standing_still, 1000).state == "too early to say"
+    assert judge(standing_still, 100).state == "not learning"
+    # A collapse needs no patience.
+    assert judge(collapsed, 10_000).state == "complete collapse"
+
+
+def test_the_numbers_are_those_of_the_sentence() -> None:
+    verdict = judge(history(participation_ratio_h=1.25), 100)
+    assert verdict.numbers["participation_ratio_h"] == pytest.approx(1.25)
+    assert "1.2" in verdict.sentence
+    gain: Any = judge(history(), 100).numbers["separation_gain_h"]
+    assert gain == pytest.approx(2)
+
+
+def test_what_was_so_from_the_start_is_no_collapse() -> None:
+    """Networks without BatchNorm begin with embeddings that nearly share a direction."""
+    alike = {"mean_cosine_h": 0.97, "participation_ratio_h": 1.5}
+    rows = [row | alike for row in history()]
+    assert judge(rows, 100).state == "healthy"
+    for row in rows[5:]:
+        row["mean_cosine_h"] = 0.99
+    assert judge(rows, 100).state == "complete collapse"
+
+
+def test_the_end_is_judged_beside_the_start() -> None:
+    sound, standing = judge(history(), 100), judge(history(alignment_h=1.0), 100)
+    collapsed = judge(history(mean_cosine_h=0.99), 100)
+    at_start, found = {"view_retrieval": 0.02}, {"view_retrieval": 0.04}
+    same = {"view_retrieval": 0.021}
+    assert judge_end(sound, found, at_start).state == "healthy"
+    assert judge_end(standing, found, at_start).state == "healthy"
+    assert judge_end(sound, same, at_start).state == "not learning"
+    # Odds, so that there is room at the top: 0.5 is 1, and 0.6 is 1.5.
+    assert judge_end(sound, {"view_retrieval": 0.6}, {"view_retrieval": 0.5}).state == "healthy"
+    # What collapsed may find itself all the same.
+    assert judge_end(collapsed, found, at_start) == collapsed
+    assert judge_end(sound, found, {"view_retrieval": 0.0}).state == "healthy"
+    assert judge_end(sound, at_start | {"view_retrieval": 0.0}, at_start).state == "not learning"
+
+
+def test_separation_is_one_where_views_are_as_far_apart_as_images() -> None:
+    # Unit vectors at right angles: squared distance 2.
+    assert separation({"mean_cosine_h": 0.0, "alignment_h": 2.0}) == 1
+    assert separation({"mean_cosine_h": 0.5, "alignment_h": 0.1}) == pytest.approx(10)
+    assert separation({"mean_cosine_h": 1.0, "alignment_h": 0.1}) == 0
+    assert separation({"mean_cosine_h": 0.5, "alignment_h": 0.0}) == math.inf

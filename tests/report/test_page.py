@@ -1,0 +1,243 @@
+"""Whole pages: what is on them, what is said of what is missing, and how large they are."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from noneg.cli import main
+from noneg.errors import NonegError
+from noneg.images import Images
+from noneg.images.shapes import CLASSES, draw_shapes
+from noneg.report import write_report
+
+MakeRun = Callable[..., Path]
+WriteImages = Callable[[dict[str, int]], Path]
+
+HOSTILE = "a</script><img src=x onerror=alert(1)>.png"
+HOSTILE_FOLDER = "<b onclick='alert(1)'>&amp;\""
+
+
+@pytest.fixture
+def folder(write_images: WriteImages) -> Path:
+    names = {f"a/{number:02}.png": number for number in range(20)}
+    names |= {f"b/{number:02}.png": 20 + number for number in range(20)}
+    # The second is a copy of the first.
+    names |= {f"{HOSTILE_FOLDER}/{HOSTILE}": 77, f"{HOSTILE_FOLDER}/copy.png": 77}
+    return write_images(names)
+
+
+def written(runs: list[Path], **settings: object) -> str:
+    return write_report(runs, progress=False, **settings).read_text(encoding="utf-8")  # type: ignore[arg-type]
+
+
+def map_data(html: str) -> dict[str, object]:
+    found = re.search(r'<script type="application/json" id="map-data">(.*?)</script>', html, re.S)
+    assert found is not None
+    data: dict[str, object] = json.loads(found[1])
+    return data
+
+
+def coordinates(html: str) -> list[str]:
+    """The map's columns, as Bokeh encodes them."""
+    found = re.search(r'id="drawing">(.*?)</script>', html, re.S)
+    assert found is not None
+    return re.findall(r'"(?:tsne|pca)_[xy]",\{"type":"ndarray".*?"data":"(.*?)"', found[1])
+
+
+def test_a_page_has_every_part_and_asks_for_nothing_outside(
+    make_run: MakeRun, folder: Path
+) -> None:
+    run = make_run("run", str(folder))
+    html = written([run])
+    for part in ("training", "meters", "spectrum", "map", "neighbours", "duplicates", "views"):
+        assert f'<section id="{part}"' in html
+    # The built-in images alone have factors.
+    assert '<section id="factors"' not in html
+    assert "Nothing points to collapse." in html
+    assert html.count("equal pixels") == 1
+    assert "All 42 images" in html
+    assert "--config" in html
+    outside_scripts = re.sub(r"<script.*?</script>", "", html, flags=re.S)
+    assert len(outside_scripts) < len(html) / 2
+    assert not re.search(r'(?:src|href)="(?!#|data:)', outside_scripts)
+    assert "url(http" not in html
+
+
+def test_names_are_text_wherever_they_stand(make_run: MakeRun, folder: Path) -> None:
+    html = written([make_run("<i>run</i>", str(folder))])
+    for hostile in ("<img src=x", "<b onclick", "<i>run"):
+        assert hostile not in html
+    names = map_data(html)["names"]
+    assert isinstance(names, list)
+    assert f"{HOSTILE_FOLDER}/{HOSTILE}" in names
+    assert "&lt;img src=x onerror=alert(1)&gt;" in html
+
+
+def test_the_same_seed_gives_the_same_map_and_sample(make_run: MakeRun, folder: Path) -> None:
+    run = make_run("run", str(folder))
+    pages = [written([run], most=25, seed=seed) for seed in (1, 1, 2)]
+    maps = [map_data(page) for page in pages]
+    places = [coordinates(page) for page in pages]
+    assert len(places[0]) == 4
+    assert maps[0] == maps[1] != maps[2]
+    assert places[0] == places[1] != places[2]
+    assert "a random sample of 25 of the 42 images" in pages[0]
+
+
+def test_images_in_memory_are_used_and_not_looked_for(make_run: MakeRun, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+    np.save(tmp_path / "images.npy", pixels)
+    run = make_run("run", str(tmp_path / "images.npy"))
+    (tmp_path / "images.npy").unlink()
+    gone = written([run])
+    assert '<section id="map"' not in gone
+    assert "Not shown: the images" in gone
+    assert '<section id="training"' in gone
+    images = Images(
+        pixels=np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)),
+        names=tuple(f"number {each}" for each in range(60)),
+        labels=None,
+        classes=None,
+        skipped=(),
+        description="memory",
+        factors=None,
+    )
+    html = written([run], images=images)
+    assert map_data(html)["names"] == list(images.names)
+    assert '<section id="views"' in html
+
+
+def test_a_run_without_its_newer_files_says_what_is_missing(
+    make_run: MakeRun, folder: Path
+) -> None:
+    run = make_run("run", str(folder))
+    for name in ("spectra.csv", "verdict.json", "metrics.csv"):
+        (run / name).unlink()
+    html = written([run])
+    assert "No verdict" in html
+    assert "metrics.csv (loss, terms and meters over time)" in html
+    assert "measured now" in html
+    assert '<section id="training"' not in html
+    assert '<section id="map"' in html
+    shutil.rmtree(run / "encoder")
+    (run / "config.yaml").unlink()
+    (run / "metrics.csv").write_text("step,loss,learning_rate\n1,2,3\n")
+    html = written([run])
+    assert '<section id="training"' in html
+    assert "the encoder" in html
+
+
+def test_embeddings_that_are_not_finite_are_told(make_run: MakeRun, folder: Path) -> None:
+    import torch
+
+    from noneg.encoder import load
+
+    run = make_run("run", str(folder))
+    encoder = load(run)
+    with torch.no_grad():
+        next(encoder.module.parameters()).fill_(torch.nan)
+    encoder.save(run / "encoder")
+    html = written([run])
+    assert "the training diverged" in html
+    assert '<section id="map"' not in html
+
+
+def test_shapes_get_their_factors_beside_the_random_start(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    shapes = draw_shapes(300, seed=0)
+    np.save(tmp_path / "shapes.npy", shapes.pixels.transpose(0, 2, 3, 1))
+    images = Images(
+        pixels=shapes.pixels,
+        names=tuple(map(str, range(300))),
+        labels=shapes.labels,
+        classes=CLASSES,
+        skipped=(),
+        description="shapes (built in)",
+        factors=shapes.factors,
+    )
+    html = written([make_run("run", str(tmp_path / "shapes.npy"))], images=images, most=250)
+    assert '<section id="factors"' in html
+    assert "background hue" in html
+    assert "rotation (mean of 4 copies)" in html
+    assert "Of the 10 nearest" in html
+    assert "a random sample of 250 of the 300 images" in html
+
+
+def test_five_thousand_images_stay_below_8_mb(
+    make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Noise is the worst that lossy coding can meet. t-SNE has no part in the size, and takes a
+    # minute; the network sees little of the images.
+    from noneg.report import map as layout
+
+    monkeypatch.setattr(layout, "TSNE", _StartOnly)
+    generator = np.random.default_rng(0)
+    np.save(tmp_path / "noise.npy", generator.integers(0, 256, (5_200, 48, 48, 3), dtype=np.uint8))
+    run = make_run("run", str(tmp_path / "noise.npy"), size=8, stored=48)
+    page = write_report([run], tmp_path / "page.html", progress=False)
+    assert page.stat().st_size < 8_000_000
+    assert "a random sample of 5,000 of the 5,200 images" in page.read_text(encoding="utf-8")
+
+
+class _StartOnly:
+    def __init__(self, *, init: np.ndarray, **_: object) -> None:
+        self.init = init
+
+    def fit_transform(self, _: np.ndarray) -> np.ndarray:
+        return self.init
+
+
+def test_runs_are_compared_and_only_differing_settings_are_shown(
+    make_run: MakeRun, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = make_run("one", str(folder), epochs=3)
+    other = make_run("other", str(folder), epochs=7, method="byol")
+    (other / "scores.json").write_text(
+        json.dumps({"trained": {"knn": 0.5, "linear": 0.625, "dimensions": 8}})
+    )
+    (other / "verdict.json").unlink()
+    assert main(["report", str(one), str(other)]) == 0
+    assert "comparison.html" in capsys.readouterr().out
+    html = Path("comparison.html").read_text(encoding="utf-8")
+    assert "50.0%" in html
+    assert "62.5%" in html
+    assert '<th scope="row">epochs</th><td>3</td><td>7</td>' in html
+    assert '<th scope="row">seed</th>' not in html
+    assert "Loss of byol" in html
+    assert "Loss of vicreg" in html
+    assert html.count("No verdict") == 1
+
+
+def test_the_command_writes_into_the_run_and_errors_are_one_sentence(
+    make_run: MakeRun, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("run", str(folder))
+    assert main(["report", str(run), "--images", "12", "--seed", "3"]) == 0
+    assert (run / "report.html").exists()
+    capsys.readouterr()
+    for arguments, named in [
+        (["report", "nothing"], "is not a run"),
+        (["report", str(run), "--images", "1"], "at least 3"),
+        (["report", str(run), "--out", "no/where.html"], "cannot be written"),
+        (["report"], "RUN"),
+    ]:
+        assert main(arguments) == 2
+        error = capsys.readouterr().err
+        assert named in error.splitlines()[-1]
+    with pytest.raises(NonegError, match="needs a run"):
+        write_report([])
+
+
+def test_unreadable_images_are_left_out(make_run: MakeRun, folder: Path) -> None:
+    run = make_run("run", str(folder))
+    (folder / "a" / "broken.png").write_text("not an image")
+    names = map_data(written([run]))["names"]
+    assert isinstance(names, list)
+    assert len(names) == 42
+    assert "a/broken.png" not in names

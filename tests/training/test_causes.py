@@ -1,0 +1,68 @@
+"""Likely causes: the setting that is wrong is named, with the way out; a sound run has none."""
+
+from typing import Any
+
+import pytest
+
+from noneg.methods import list_methods
+from noneg.training.causes import likely_causes
+from noneg.training.config import make_config
+
+STATES = ("complete collapse", "dimensional collapse", "exploding scale", "not learning")
+
+
+@pytest.mark.parametrize(
+    ("state", "settings", "told"),
+    [
+        ("complete collapse", {"method": "siamese"}, "it is the control"),
+        (
+            "complete collapse",
+            {"method": "byol", "options": {"predictor": "none"}},
+            "--options.predictor mlp",
+        ),
+        (
+            "complete collapse",
+            {"method": "simsiam", "options": {"stop_gradient": False}},
+            "--options.stop_gradient true",
+        ),
+        (
+            "complete collapse",
+            {"method": "byol", "options": {"target": "copy", "predictor_rate": 1.0}},
+            "--options.predictor_rate 10",
+        ),
+        (
+            "complete collapse",
+            {"method": "vicreg", "options": {"variance": 0.0}},
+            "--options.variance",
+        ),
+        (
+            "dimensional collapse",
+            {"method": "vicreg", "options": {"covariance": 0.0}},
+            "--options.covariance 1",
+        ),
+        (
+            "dimensional collapse",
+            {"method": "barlow_twins", "options": {"redundancy": 0.0}},
+            "--options.redundancy",
+        ),
+        ("not learning", {"method": "byol", "options": {"target": "frozen"}}, "never moves"),
+        ("not learning", {"method": "vicreg", "learning_rate": 3e-5}, "100th of the recipe's"),
+        ("not learning", {"method": "vicreg", "views": "weak"}, "--views gentle"),
+        ("exploding scale", {"method": "byol", "learning_rate": 0.09}, "30 times the recipe's"),
+        ("complete collapse", {"method": "byol", "batch_size": 8}, "batches of 8"),
+    ],
+)
+def test_the_broken_setting_is_named_first(state: Any, settings: Any, told: str) -> None:
+    causes = likely_causes(state, make_config(**settings))
+    assert told in causes[0]
+
+
+@pytest.mark.parametrize("name", list_methods())
+def test_every_alarm_has_a_way_out_and_a_sound_run_none(name: str) -> None:
+    config = make_config(method=name)
+    for state in STATES:
+        causes = likely_causes(state, config)  # type: ignore[arg-type]
+        assert causes
+        assert "--learning_rate 0.003 is" not in " ".join(causes)
+    assert likely_causes("healthy", config) == []
+    assert likely_causes("too early to say", config) == []
