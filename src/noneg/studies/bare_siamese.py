@@ -87,5 +87,5 @@ STUDY = Study(
         "(2011.10566, table 1). A chance accuracy alone does not prove collapse (their footnote).",
     ),
     draw=_draw,
-    columns=("knn", "linear", "std_h", "std_z", "rank_z", "loss"),
+    columns=("knn", "linear", "std_h", "std_z", "effective_rank_z", "loss"),
 )

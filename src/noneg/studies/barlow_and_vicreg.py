@@ -125,5 +125,5 @@ STUDY = Study(
     ),
     draw=_draw,
     meter=redundancy,
-    columns=("knn", "linear", "std_z", "rank_z", "redundancy", "loss"),
+    columns=("knn", "linear", "std_z", "effective_rank_z", "redundancy", "loss"),
 )

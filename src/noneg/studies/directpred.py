@@ -108,5 +108,5 @@ STUDY = Study(
     draw=_draw,
     settings={"options": {}},
     meter=alignment,
-    columns=("knn", "linear", "std_z", "rank_z", "commutator", "asymmetry", "rank_w"),
+    columns=("knn", "linear", "std_z", "effective_rank_z", "commutator", "asymmetry", "rank_w"),
 )

@@ -20,7 +20,7 @@ def _draw(results: Results, figure: Figure) -> None:
     left, middle, right = figure.subplots(1, 3, sharey=True)
     bars(left, results, "knn")
     bars(middle, results, "std_z")
-    bars(right, results, "rank_z")
+    bars(right, results, "effective_rank_z")
 
 
 STUDY = Study(

@@ -12,8 +12,8 @@ LABELS = {
     "linear": "linear accuracy, %",
     "std_z": "std of z (0: collapsed)",
     "std_h": "std of h (0: collapsed)",
-    "rank_z": "effective rank of z",
-    "rank_h": "effective rank of h",
+    "effective_rank_z": "effective rank of z",
+    "effective_rank_h": "effective rank of h",
     "loss": "loss",
     "memory_mb": "peak memory, MB",
 }

@@ -19,7 +19,7 @@ def is_collapsed(row: Result) -> bool:
     """Whether all embeddings of the last batch, h or z, point one way or lie on a line."""
     numbers = row.numbers
     stds = [numbers[name] for name in ("std_h", "std_z") if name in numbers]
-    ranks = [numbers[name] for name in ("rank_h", "rank_z") if name in numbers]
+    ranks = [numbers[name] for name in ("effective_rank_h", "effective_rank_z") if name in numbers]
     return any(std < COLLAPSED_STD for std in stds) or any(r <= COLLAPSED_RANK for r in ranks)
 
 
@@ -44,7 +44,7 @@ def _state(results: Results, variants: Sequence[str], wanted: bool) -> Outcome:
         lost = len(results.of(variant)) - len(rows)
         count = sum(is_collapsed(row) for row in rows)
         holds = holds and lost == 0 and count == (len(rows) if wanted else 0)
-        std, rank = results.mean(variant, "std_z"), results.mean(variant, "rank_z")
+        std, rank = results.mean(variant, "std_z"), results.mean(variant, "effective_rank_z")
         parts.append(
             f"{variant}: {count} of {len(rows)} collapsed (std of z {std:.2f}, rank {rank:.1f})"
             + (f", {lost} diverged" if lost else "")

@@ -119,5 +119,5 @@ STUDY = Study(
         "Barlow Twins is best at 1,024 and almost unaffected at 256 (2103.03230, figure 2).",
     ),
     draw=_draw,
-    columns=("knn", "linear", "memory_mb", "std_z", "rank_z", "seconds"),
+    columns=("knn", "linear", "memory_mb", "std_z", "effective_rank_z", "seconds"),
 )

@@ -17,8 +17,8 @@ _NAMES = {
     "linear": "linear",
     "std_z": "std of `z`",
     "std_h": "std of `h`",
-    "rank_z": "rank of `z`",
-    "rank_h": "rank of `h`",
+    "effective_rank_z": "rank of `z`",
+    "effective_rank_h": "rank of `h`",
     "memory_mb": "peak memory, MB",
     "seconds": "seconds",
 }
