@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""The command line: `noneg train | views | evaluate | embed | study | list`.
-=======
-"""The command line: `noneg train | report | views | evaluate | rank | embed | list`.
->>>>>>> main
+"""The command line: `noneg train | report | views | evaluate | rank | embed | study | list`.
 
 What needs torch is imported inside the command that needs it, so that help comes at once.
 """
