@@ -3,7 +3,7 @@
 from matplotlib.figure import Figure
 
 from noneg.studies.figures import bars, curves
-from noneg.studies.judge import collapses, every, survives
+from noneg.studies.judge import COLLAPSED_DISTANCE, collapses, every, survives
 from noneg.studies.results import Results
 from noneg.studies.study import Claim, Outcome, Study, Variant
 
@@ -14,15 +14,21 @@ _HEAD = {"method": "siamese", "learning_rate": 0.012}
 
 
 def _steps_to_collapse(results: Results) -> Outcome:
-    """Within how many steps std of h falls below a tenth of its start, for good."""
+    """Within how many steps the squared distance between images is gone, for good."""
     parts, all_fell, few = [], True, False
     for variant in _BARE:
         steps = []
         for row in results.of(variant):
-            at, std = row.curve("std_h")
-            low = [step for step, value in zip(at, std, strict=True) if value >= 0.1 * std[0]]
-            if at and low and low[-1] < at[-1]:
-                steps.append(next(step for step in at if step > low[-1]))
+            at, norm = row.curve("norm_h")
+            cosine = row.curve("mean_cosine_h")[1]
+            left = [length**2 * (1 - each) for length, each in zip(norm, cosine, strict=True)]
+            apart = [
+                step
+                for step, value in zip(at, left, strict=True)
+                if value >= COLLAPSED_DISTANCE * left[0]
+            ]
+            if apart and apart[-1] < at[-1]:
+                steps.append(next(step for step in at if step > apart[-1]))
             else:
                 all_fell = False
         few = few or len(results.of(variant)) < 2
@@ -63,7 +69,8 @@ STUDY = Study(
     claims=(
         Claim("Agreement alone collapses, on each of three backbones.", collapses(*_BARE)),
         Claim(
-            "The spread of the features falls to a tenth within the run, and stays there.",
+            "The squared distance between different images' features falls below 2 % of the "
+            "start's within the run, and stays there.",
             _steps_to_collapse,
         ),
         Claim(

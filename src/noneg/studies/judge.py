@@ -10,14 +10,31 @@ COLLAPSED_STD = 0.1
 """Below this the directions of the embeddings hardly spread (`noneg.diagnostics.normalized_std`)."""
 COLLAPSED_RANK = 2.0
 """At or below this effective rank they lie on a line."""
+COLLAPSED_DISTANCE = 0.02
+"""Squared distance between different images' h, as a share of the start's, below which it is gone."""
 SEEDS_NEEDED = 2
 
 Judge = Callable[[Results], Outcome]
 
 
+def distance_left(row: Result) -> float:
+    """Mean squared distance between the h of different images, as a share of the run's start.
+
+    2 |h|^2 (1 - cos): a mean squared error can also be made small by shrinking all vectors, which
+    no meter of directions sees.
+    """
+    norm, cosine = row.curve("norm_h")[1], row.curve("mean_cosine_h")[1]
+    if not norm or not cosine:
+        return 1.0
+    distance = [length**2 * (1 - each) for length, each in zip(norm, cosine, strict=True)]
+    return distance[-1] / max(distance[0], 1e-12)
+
+
 def is_collapsed(row: Result) -> bool:
-    """Whether all embeddings of the last batch, h or z, point one way or lie on a line."""
+    """Whether the last embeddings, h or z, point one way or lie on a line, or h has shrunk away."""
     numbers = row.numbers
+    if distance_left(row) < COLLAPSED_DISTANCE:
+        return True
     stds = [numbers[name] for name in ("std_h", "std_z") if name in numbers]
     ranks = [numbers[name] for name in ("effective_rank_h", "effective_rank_z") if name in numbers]
     return any(std < COLLAPSED_STD for std in stds) or any(r <= COLLAPSED_RANK for r in ranks)
