@@ -11,27 +11,29 @@ COLLAPSED_STD = 0.1
 COLLAPSED_RANK = 2.0
 """At or below this effective rank they lie on a line."""
 COLLAPSED_DISTANCE = 0.02
-"""Squared distance between different images' h, as a share of the start's, below which it is gone."""
+"""Squared distance between different images, as a share of the start's, below which it is gone."""
 SEEDS_NEEDED = 2
 
 Judge = Callable[[Results], Outcome]
 
 
 def distance_left(row: Result) -> float:
-    """Mean squared distance between the h of different images, as a share of the run's start.
+    """Mean squared distance between different images, as a share of the start's: of h or z, the less.
 
     2 |h|^2 (1 - cos): a mean squared error can also be made small by shrinking all vectors, which
     no meter of directions sees.
     """
-    norm, cosine = row.curve("norm_h")[1], row.curve("mean_cosine_h")[1]
-    if not norm or not cosine:
-        return 1.0
-    distance = [length**2 * (1 - each) for length, each in zip(norm, cosine, strict=True)]
-    return distance[-1] / max(distance[0], 1e-12)
+    left = [1.0]
+    for embedding in ("h", "z"):
+        norms, cosines = (row.curve(f"{m}_{embedding}")[1] for m in ("norm", "mean_cosine"))
+        distance = [norm**2 * (1 - cosine) for norm, cosine in zip(norms, cosines, strict=True)]
+        if distance:
+            left.append(distance[-1] / max(distance[0], 1e-12))
+    return min(left)
 
 
 def is_collapsed(row: Result) -> bool:
-    """Whether the last embeddings, h or z, point one way or lie on a line, or h has shrunk away."""
+    """Whether the last embeddings, h or z, point one way, lie on a line, or have met in a point."""
     numbers = row.numbers
     if distance_left(row) < COLLAPSED_DISTANCE:
         return True
