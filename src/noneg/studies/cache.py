@@ -93,7 +93,9 @@ class Cache:
                     if (directory / "config.yaml").exists():
                         run = resume(directory, extra_callbacks=callbacks)
                     else:
-                        run = start(replace(config, out=str(directory)), extra_callbacks=callbacks)
+                        # Nobody reads a page a run, and it is no part of what the hash is of.
+                        config = replace(config, out=str(directory), report=False)
+                        run = start(config, extra_callbacks=callbacks)
                     numbers = self._scores(run.encoder, run.config)
                 except Diverged as error:
                     diverged = str(error)

@@ -23,7 +23,9 @@ def peak_memory(path: Path) -> float:
     images = load_images(find_source(config.data), channels=config.channels or 3, size=config.size)
     pixels = images.pixels[: 2 * config.batch_size].transpose(0, 2, 3, 1)
     with tempfile.TemporaryDirectory() as directory:
-        short = replace(config, epochs=1, evaluate=False, eval_data=None, out=directory)
+        short = replace(
+            config, epochs=1, evaluate=False, report=False, eval_data=None, out=directory
+        )
         with redirect_stdout(sys.stderr):
             start(short, pixels)
     return peak_resident()

@@ -1,6 +1,7 @@
 """What the runs of a study left: one row a run, with its curves beside."""
 
 import csv
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -57,21 +58,21 @@ class Results:
         return sorted(rows, key=lambda row: row.seed)
 
     def values(self, variant: str, column: str) -> list[float]:
-        """One number of each of a variant's runs that has it, by seed."""
-        return [row.numbers[column] for row in self.of(variant) if column in row.numbers]
+        """One finite number of each of a variant's runs that has it, by seed."""
+        return list(self._by_seed(variant, column).values())
 
     def mean(self, variant: str, column: str) -> float:
         """Over the seeds; NaN where there are none."""
         values = self.values(variant, column)
         return statistics.fmean(values) if values else float("nan")
 
-    def spread(self, variant: str, column: str) -> float:
-        """Standard deviation over the seeds; NaN below two."""
-        values = self.values(variant, column)
-        return statistics.stdev(values) if len(values) > 1 else float("nan")
-
     def paired(self, one: str, other: str, column: str) -> list[float]:
-        """`one` less `other`, for each seed that both have."""
-        first = {row.seed: row.numbers[column] for row in self.of(one) if column in row.numbers}
-        second = {row.seed: row.numbers[column] for row in self.of(other) if column in row.numbers}
-        return [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
+        """`one` less `other`, for each seed that both have and that neither diverged with."""
+        first, second = self._by_seed(one, column), self._by_seed(other, column)
+        return [first[seed] - second[seed] for seed in first if seed in second]
+
+    def _by_seed(self, variant: str, column: str) -> dict[int, float]:
+        # The last numbers of a run that diverged are those of no trained network.
+        rows = (row for row in self.of(variant) if row.diverged is None)
+        numbers = ((row.seed, row.numbers.get(column, math.nan)) for row in rows)
+        return {seed: number for seed, number in numbers if math.isfinite(number)}
