@@ -8,5 +8,5 @@ class NonegError(Exception):
     """
 
 
-class Diverged(NonegError):
+class DivergedError(NonegError):
     """The loss or the weights of a run are no longer finite: a result, where that is studied."""

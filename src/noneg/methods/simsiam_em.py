@@ -95,7 +95,9 @@ class SimSiamEM(Method):
         """Nothing moves: eta does in `objective`."""
 
 
-def _make_room(module: nn.Module, state_dict: dict[str, Any], prefix: str, *unused: object) -> None:
+def _make_room(
+    module: nn.Module, state_dict: dict[str, Any], prefix: str, *_unused: object
+) -> None:
     """A checkpoint may hold more images than have come so far."""
     assert isinstance(module, SimSiamEM)
     for name in ("eta", "seen"):

@@ -15,7 +15,7 @@ from noneg.studies.study import Claim, Study, Variant
 _OTHER = "test_byobnet"
 
 
-def redundancy(method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
+def redundancy(_method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
     """How much the coordinates of one view repeat each other: the mean squared correlation of two.
 
     0: none is like another; 1: all are copies. Of n independent images it is 1 / (n - 1).
@@ -54,8 +54,8 @@ def _draw(results: Results, figure: Figure) -> None:
 STUDY = Study(
     name="barlow-and-vicreg",
     title="Barlow Twins and VICReg, term by term",
-    question="These two hold up the variance of the embedding's coordinates and push down what they "
-    "share. What happens without each term, at other coefficients, with narrow and wide "
+    question="These two hold up the variance of the embedding's coordinates and push down what "
+    "they share. What happens without each term, at other coefficients, with narrow and wide "
     "projectors? How much redundancy remains? Do two different networks work on the two branches?",
     variants=(
         _vicreg(25, 25, 1),

@@ -14,7 +14,7 @@ from typing import Any, final
 
 from noneg.encoder import FORMAT as ENCODER_FORMAT
 from noneg.encoder import Encoder, load
-from noneg.errors import Diverged, NonegError
+from noneg.errors import DivergedError, NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.studies.meter import MeterCallback
 from noneg.studies.scoring import baselines, trained_scores
@@ -87,18 +87,21 @@ class Cache:
         callbacks = [MeterCallback(directory, study.meter, config.log_every)] if study.meter else []
         diverged: str | None = None
         numbers: dict[str, float] = {}
-        with (directory / "log.txt").open("a", encoding="utf-8") as log:
-            with redirect_stdout(log), redirect_stderr(log):
-                try:
-                    if (directory / "config.yaml").exists():
-                        run = resume(directory, extra_callbacks=callbacks)
-                    else:
-                        # Nobody reads a page a run, and it is no part of what the hash is of.
-                        config = replace(config, out=str(directory), report=False)
-                        run = start(config, extra_callbacks=callbacks)
-                    numbers = self._scores(run.encoder, run.config)
-                except Diverged as error:
-                    diverged = str(error)
+        with (
+            (directory / "log.txt").open("a", encoding="utf-8") as log,
+            redirect_stdout(log),
+            redirect_stderr(log),
+        ):
+            try:
+                if (directory / "config.yaml").exists():
+                    run = resume(directory, extra_callbacks=callbacks)
+                else:
+                    # Nobody reads a page a run, and it is no part of what the hash is of.
+                    config = replace(config, out=str(directory), report=False)
+                    run = start(config, extra_callbacks=callbacks)
+                numbers = self._scores(run.encoder, run.config)
+            except DivergedError as error:
+                diverged = str(error)
         numbers = (
             _last_row(directory / "metrics.csv") | _last_row(directory / "meter.csv") | numbers
         )

@@ -48,7 +48,9 @@ def _aligns(results: Results) -> Outcome:
     rows = results.of(_TRAINED)
     if len(rows) < 2:
         return Outcome(None, f"too little was run: {len(rows)} of 2 seeds of {_TRAINED}")
-    ends = [row.curve("commutator", "meter.csv")[1] for row in rows]
+    ends = [row.curve("commutator", "meter.csv")[1] for row in rows if row.diverged is None]
+    if len(ends) < len(rows) or not all(ends):
+        return Outcome(None, f"{len(rows) - len(ends)} of {len(rows)} runs diverged")
     shown = ", ".join(f"{values[0]:.2f} to {values[-1]:.2f}" for values in ends)
     falls = [values[-1] < values[0] / 2 for values in ends]
     holds = True if all(falls) else None if any(falls) else False

@@ -71,8 +71,8 @@ STUDY = Study(
         Claim("With neither it collapses.", collapses("no predictor, no average")),
     ),
     papers=(
-        "SimSiam (2011.10566, section 5), ImageNet, 100 epochs: eta held for 1, 10, 100 steps or an "
-        "epoch: 68.1, 68.7, 68.9, 67.0.",
+        "SimSiam (2011.10566, section 5), ImageNet, 100 epochs: eta held for 1, 10, 100 steps or "
+        "an epoch: 68.1, 68.7, 68.9, 67.0.",
         "A moving average of eta (0.8) without predictor: 55.0; with neither: collapse.",
         "eta is indexed by the image. The authors: the hypothesis 'does not explain why "
         "collapsing is prevented'.",

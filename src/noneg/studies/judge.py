@@ -7,7 +7,7 @@ from noneg.studies.results import Result, Results
 from noneg.studies.study import Outcome
 
 COLLAPSED_STD = 0.1
-"""Below this the directions of the embeddings hardly spread (`noneg.diagnostics.normalized_std`)."""
+"""Below this the embeddings' directions hardly spread (`noneg.diagnostics.normalized_std`)."""
 COLLAPSED_RANK = 2.0
 """At or below this effective rank they lie on a line."""
 COLLAPSED_DISTANCE = 0.02
@@ -18,7 +18,7 @@ Judge = Callable[[Results], Outcome]
 
 
 def distance_left(row: Result) -> float:
-    """Mean squared distance between different images, as a share of the start's: of h or z, the less.
+    """Mean squared distance between images, as a share of the start's: of h or z, the less.
 
     2 |h|^2 (1 - cos): a mean squared error can also be made small by shrinking all vectors, which
     no meter of directions sees.
@@ -128,16 +128,6 @@ def every(*judges: Judge) -> Judge:
         return Outcome(True, "; ".join(each.reason for each in outcomes))
 
     return judge
-
-
-def opposite(judge: Judge) -> Judge:
-    """What is claimed is that `judge` does not hold."""
-
-    def judged(results: Results) -> Outcome:
-        outcome = judge(results)
-        return Outcome(None if outcome.holds is None else not outcome.holds, outcome.reason)
-
-    return judged
 
 
 def _too_little(what: str, count: int) -> Outcome:

@@ -70,8 +70,8 @@ def as_page(report: Report) -> str:
     parts = [f"# {study.title}", study.question]
     if report.quick:
         parts.append(
-            "**A quick look**: one seed, few and tiny images, a handful of steps. It shows that the "
-            "study runs and decides nothing."
+            "**A quick look**: one seed, few and tiny images, a handful of steps. It shows that "
+            "the study runs and decides nothing."
         )
     parts.append(_what_was_run(report))
     claims = ["| claim | here | why |", "|---|---|---|"]

@@ -87,7 +87,14 @@ class Study:
     settings: Mapping[str, Any] = field(default_factory=dict)
     meter: Meter | None = None
     measure: Measure | None = None
-    columns: tuple[str, ...] = ("knn", "linear", "std_z", "effective_rank_z", "effective_rank_h", "loss")
+    columns: tuple[str, ...] = (
+        "knn",
+        "linear",
+        "std_z",
+        "effective_rank_z",
+        "effective_rank_h",
+        "loss",
+    )
 
     @property
     def meter_name(self) -> str:

@@ -216,9 +216,7 @@ def _run(
         save_json(directory / "run.json", asdict(about))
     os.environ[_SHARED_DIRECTORY] = str(directory.absolute())
     try:
-        watchdog = fit(
-            method, images, config, directory, info, hardware, parts, extra_callbacks
-        )
+        watchdog = fit(method, images, config, directory, info, hardware, parts, extra_callbacks)
     finally:
         del os.environ[_SHARED_DIRECTORY]
 
