@@ -53,7 +53,8 @@ def targets(name: str, values: Num[np.ndarray, " n"]) -> Float64[np.ndarray, "n 
     """One factor as the columns that a linear map should find."""
     factor = FACTORS[name]
     if factor.unit.startswith("index"):
-        return (values[:, None] == np.arange(factor.low, factor.high + 1)).astype(np.float64)
+        indices = np.arange(factor.low, factor.high + 1)
+        return np.equal(values[:, None], indices).astype(np.float64)
     if factor.high - factor.low == 360:
         turns = 2 if name in _HALF_TURN else 1
         angle = np.deg2rad(turns * values)

@@ -57,7 +57,8 @@ STUDY = Study(
     title="Negatives, large batches and memory banks",
     question="Contrastive losses learn from the other images of the batch. How do accuracy and "
     "peak memory depend on the batch size, for losses with negatives and without, at the same "
-    "number of images seen? What does a queue of earlier embeddings (MoCo) buy, and what does it cost?",
+    "number of images seen? What does a queue of earlier embeddings (MoCo) buy, and what does it "
+    "cost?",
     variants=(
         *(
             Variant(
