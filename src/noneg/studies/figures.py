@@ -61,4 +61,5 @@ def curves(
     axis.set_xlabel("steps", fontsize=8)
     axis.set_ylabel(LABELS.get(column, column.replace("_", " ")), fontsize=8)
     axis.tick_params(labelsize=7)
-    axis.legend(fontsize=6, framealpha=0.5)
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(fontsize=6, framealpha=0.5)

@@ -49,7 +49,8 @@ def _draw(results: Results, figure: Figure) -> None:
         axis.set_xlabel("batch size", fontsize=8)
         axis.set_ylabel(LABELS[column], fontsize=8)
         axis.tick_params(labelsize=7)
-    left.legend(fontsize=6)
+    if left.get_legend_handles_labels()[0]:
+        left.legend(fontsize=6)
 
 
 STUDY = Study(

@@ -99,12 +99,17 @@ def _what_was_run(report: Report) -> str:
     done = len(report.results.rows)
     seeds = len({row.seed for row in report.results.rows})
     sentence = (
-        f"Run: `noneg study {report.study.name}`, {done} of {report.planned} runs, up to {seeds} "
-        f"seeds each, on {report.data}: {scale['backbone']}, views of {scale['size']} px, batches "
-        f"of {scale['batch_size']}, {scale['epochs']} epochs, unless a row says otherwise."
+        f"Run: `noneg study {report.study.name}`, {done} of {report.planned} runs, up to "
+        f"{_counted(seeds, 'seed')} each, on {report.data}: {scale['backbone']}, views of "
+        f"{scale['size']} px, batches of {scale['batch_size']}, {scale['epochs']} epochs, unless "
+        "a row says otherwise."
     )
     diverged = sum(row.diverged is not None for row in report.results.rows)
-    return sentence + (f" {diverged} runs diverged." if diverged else "")
+    return sentence + (f" {_counted(diverged, 'run')} diverged." if diverged else "")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def table(report: Report) -> str:
