@@ -56,7 +56,7 @@ class Watch:
 
     def measure(self, encoder: Encoder, quick: bool) -> Mapping[str, float]:
         self.measured += 1
-        return {"features": encoder.info.features, "hurried": float(quick)}
+        return {"features": float(encoder.info.features), "hurried": float(quick)}
 
     @property
     def steps(self) -> list[int]:
@@ -140,7 +140,7 @@ def test_a_run_is_trained_and_measured_once(
     # A variant that is added is the only one to run, and budget 0 runs not even that.
     extra = Variant("no variance", {"method": "vicreg", "options": {"variance": 0.0}})
     larger = replace(study, variants=(*study.variants, extra))
-    judged = run(larger, images, tmp_path, budget=0)
+    judged = run(larger, images, tmp_path, budget=0.0)
     assert (len(judged.results.rows), judged.planned, len(watch.steps)) == (2, 3, 4)
     assert "2 of 3 runs" in (tmp_path / "tiny.md").read_text()
     assert len(run(larger, images, tmp_path).results.rows) == 3

@@ -60,6 +60,23 @@ def test_the_reason_has_the_means_the_error_and_n() -> None:
 
 
 @pytest.mark.parametrize(
+    ("small", "holds"),
+    # From 60 and 62 %, where the other goes from 50 to 45 %.
+    [([0.40, 0.43], True), ([0.57, 0.59], False), ([0.50, 0.60], None), ([0.40], None)],
+)
+def test_loses_more(small: list[float], holds: bool | None) -> None:
+    """A lower accuracy is not a larger loss: the control is lower at either end."""
+    made = results(
+        seeds("one, 64", [0.60, 0.62]),
+        seeds("one, 16", small),
+        seeds("other, 64", [0.50, 0.50]),
+        seeds("other, 16", [0.45, 0.45]),
+    )
+    outcome = loses_more(("one, 64", "one, 16"), ("other, 64", "other, 16"))(made)
+    assert outcome.holds is holds
+
+
+@pytest.mark.parametrize(
     ("other", "holds"),
     [([0.50, 0.51], True), ([0.70, 0.71], False), ([0.53, 0.52], None), ([0.5], None)],
 )
@@ -132,7 +149,7 @@ def test_a_run_that_diverged_has_no_last_numbers() -> None:
     made = results(one, other)
     assert made.values("one", "loss") == [3.0, 3.1]
     assert made.values("other", "loss") == [1.0, 1.1]
-    assert made.paired("one", "other", "loss") == pytest.approx([2.0, 2.0])
+    assert made.paired("one", "other", "loss") == pytest.approx({0: 2.0, 1: 2.0})
     assert higher("one", "other", "loss")(made).holds is True
 
 

@@ -76,7 +76,7 @@ STUDY = Study(
     ),
     claims=(
         Claim(
-            "Every augmentation buys something: all is best.",
+            "Every augmentation buys something: all three are better than any two.",
             every(*(higher("all", f"without {name}") for name in ("crop", "colour", "flips"))),
         ),
         Claim(
@@ -85,14 +85,15 @@ STUDY = Study(
         ),
         Claim("Crops make `h` forget places.", higher("without crop", "all", "reads_places")),
         Claim(
-            "Crop is the one that counts most: crop alone is better than colour alone.",
+            "Crop counts for more than colour: alone, it is better.",
             higher("crop alone", "colour alone"),
         ),
     ),
     papers=(
         "BYOL (2006.07733), ImageNet, 300 epochs: crop alone, BYOL 59.4, SimCLR 40.3; without "
         "colour, 63.4 and 45.7 (all: 72.5 and 67.9).",
-        "Barlow Twins behaves like SimCLR here (2103.03230, figure 3).",
+        "BYOL's augmentations are not quite SimCLR's: it has solarisation, blurs its two views "
+        "differently, and has other strengths of colour.",
     ),
     draw=_draw,
     measure=read_factors,

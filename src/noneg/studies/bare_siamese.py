@@ -91,7 +91,8 @@ STUDY = Study(
         "He, 2011.10566, section 1); VICReg with its invariance term alone collapses (Bardes et "
         "al., 2105.04906, 100 epochs on ImageNet).",
         "SimSiam without stop-gradient collapses with BatchNorm in its heads: 0.1 % against 67.7 % "
-        "(2011.10566, table 1). A chance accuracy alone does not prove collapse (their footnote).",
+        "(2011.10566, section 4.1). A chance accuracy alone does not prove collapse (their "
+        "footnote).",
     ),
     draw=_draw,
     columns=("knn", "linear", "std_h", "std_z", "effective_rank_z", "loss"),

@@ -28,9 +28,9 @@ def redundancy(_method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
     return {"redundancy": (squares.sum() - squares.diagonal().sum()) / (width * (width - 1))}
 
 
-def _vicreg(invariance: float, variance: float, covariance: float, quick: bool = True) -> Variant:
+def _vicreg(invariance: int, variance: int, covariance: int, quick: bool = True) -> Variant:
     options = {"invariance": invariance, "variance": variance, "covariance": covariance}
-    name = f"vicreg ({invariance:g}, {variance:g}, {covariance:g})"
+    name = f"vicreg ({invariance}, {variance}, {covariance})"
     return Variant(name, {"method": "vicreg", "options": options}, quick)
 
 

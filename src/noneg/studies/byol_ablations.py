@@ -70,7 +70,7 @@ STUDY = Study(
             higher("copy, predictor rate x 10", "copy, predictor rate x 1"),
         ),
         Claim(
-            "Without moving average, a predictor that does not learn collapses or is worse.",
+            "Without moving average, a predictor that does not learn is worse than that fast one.",
             higher("copy, predictor rate x 10", "copy, predictor rate x 0"),
         ),
         Claim("A linear predictor keeps it from collapsing too.", survives("predictor linear")),

@@ -75,7 +75,7 @@ def higher(one: str, other: str, column: str = "knn", *, by: float = 0.0) -> Jud
     """`one` ends above `other` by more than `by`, seed by seed, beyond twice the standard error."""
 
     def judge(results: Results) -> Outcome:
-        differences = results.paired(one, other, column)
+        differences = list(results.paired(one, other, column).values())
         count = len(differences)
         if count < SEEDS_NEEDED:
             return _too_little(f"{one} against {other}", count)
@@ -86,20 +86,45 @@ def higher(one: str, other: str, column: str = "knn", *, by: float = 0.0) -> Jud
             f"{_shown(column, results.mean(other, column))} ({other}), difference "
             f"{_shown(column, mean)} with a standard error of {_shown(column, error)}, n = {count}"
         )
-        if mean - by > 2 * error:
-            return Outcome(True, reason)
-        if by - mean > 2 * error:
-            return Outcome(False, reason)
-        return Outcome(None, f"within the spread: {reason}")
+        return _beyond(mean - by, error, reason)
 
     return judge
+
+
+def loses_more(one: tuple[str, str], other: tuple[str, str], column: str = "knn") -> Judge:
+    """From its first variant to its second, `one` loses more than `other`, judged as `higher`."""
+
+    def judge(results: Results) -> Outcome:
+        lost, kept = (results.paired(*each, column) for each in (one, other))
+        seeds = [seed for seed in lost if seed in kept]
+        differences = [lost[seed] - kept[seed] for seed in seeds]
+        count = len(seeds)
+        if count < SEEDS_NEEDED:
+            return _too_little(f"{one[1]} against {other[1]}", count)
+        mean = statistics.fmean(differences)
+        error = statistics.stdev(differences) / count**0.5
+        reason = (
+            f"{_shown(column, statistics.fmean(lost.values()))} lost from {one[0]} to {one[1]}, "
+            f"{_shown(column, statistics.fmean(kept.values()))} from {other[0]} to {other[1]}, "
+            f"difference {_shown(column, mean)} with a standard error of "
+            f"{_shown(column, error)}, n = {count}"
+        )
+        return _beyond(mean, error, reason)
+
+    return judge
+
+
+def _beyond(difference: float, error: float, reason: str) -> Outcome:
+    if abs(difference) > 2 * error:
+        return Outcome(difference > 0, reason)
+    return Outcome(None, f"within the spread: {reason}")
 
 
 def close(one: str, other: str, column: str = "knn", *, within: float) -> Judge:
     """`one` and `other` end at most `within` apart, beyond twice the standard error."""
 
     def judge(results: Results) -> Outcome:
-        differences = results.paired(one, other, column)
+        differences = list(results.paired(one, other, column).values())
         count = len(differences)
         if count < SEEDS_NEEDED:
             return _too_little(f"{one} against {other}", count)

@@ -66,10 +66,10 @@ class Results:
         values = self.values(variant, column)
         return statistics.fmean(values) if values else float("nan")
 
-    def paired(self, one: str, other: str, column: str) -> list[float]:
+    def paired(self, one: str, other: str, column: str) -> dict[int, float]:
         """`one` less `other`, for each seed that both have and that neither diverged with."""
         first, second = self._by_seed(one, column), self._by_seed(other, column)
-        return [first[seed] - second[seed] for seed in first if seed in second]
+        return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
     def _by_seed(self, variant: str, column: str) -> dict[int, float]:
         # The last numbers of a run that diverged are those of no trained network.

@@ -44,7 +44,7 @@ STUDY = Study(
         Claim("Without stop-gradient it collapses.", collapses("no stop-gradient")),
         Claim("Without predictor it collapses.", collapses("predictor none")),
         Claim(
-            "A frozen random predictor fails without collapsing: its loss stays high.",
+            "A frozen random predictor fails without collapsing: its loss stays above SimSiam's.",
             every(survives("predictor frozen"), _frozen_predictors_loss_stays_high),
         ),
         Claim(

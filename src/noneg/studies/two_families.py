@@ -83,14 +83,15 @@ STUDY = Study(
     claims=(
         Claim("The identity of theorem 3.3 holds on every logged batch, to 1e-9.", _identity_holds),
         Claim(
-            "The criteria differ in value: each family is lower than the other in its own.",
+            "Each is lower in its own criterion: SimCLR in that on images, VICReg in that on "
+            "coordinates.",
             every(
-                *(higher("vicreg", name, "sample") for name in _SAMPLE[:1]),
-                *(higher(name, "vicreg", "dimension") for name in _SAMPLE[:1]),
+                higher("vicreg", "simclr", "sample"),
+                higher("simclr", "vicreg", "dimension"),
             ),
         ),
         Claim(
-            "The families come out at most 3 points apart: SimCLR against VICReg.",
+            "SimCLR and VICReg come out at most 3 points apart.",
             close("simclr", "vicreg", within=0.03),
         ),
         Claim(
