@@ -1,4 +1,4 @@
-"""The command line: `noneg train | report | views | evaluate | rank | embed | list`.
+"""The command line: `noneg train | report | views | evaluate | rank | embed | study | list`.
 
 What needs torch is imported inside the command that needs it, so that help comes at once.
 """
@@ -25,6 +25,8 @@ commands:
   evaluate RUN DATA               measure a run's encoder on images, and score it where labels are
   rank RUN RUN ...                order runs without labels, and say how far to trust it
   embed RUN DATA --out FILE       write an embedding for every image, as Parquet
+  study list                      what the field says of collapse, claim by claim
+  study NAME [DATA]               run the experiments behind one, and judge it
   list methods|backbones          what there is to choose from
 
 DATA is a folder of images, a .npy or .npz file, a name such as cifar10, or shapes (built in).
@@ -214,6 +216,49 @@ def embed(arguments: list[str]) -> None:
         print(f"skipped {image.name}: {image.reason}", file=sys.stderr)
 
 
+def study(arguments: list[str]) -> None:
+    """`noneg study list` and `noneg study NAME [DATA]`."""
+    parser = _Parser(
+        prog="noneg study",
+        description="Run a study and judge its claims. What is finished is kept and never run "
+        "again; after Ctrl-C the same command goes on.",
+    )
+    parser.add_argument("name", metavar="NAME", help="of the study, or list")
+    parser.add_argument("data", metavar="DATA", nargs="?", default="shapes", help="as for train")
+    parser.add_argument("--eval-data", metavar="DATA", help="labelled images to score on")
+    parser.add_argument("--seeds", type=int, default=3, help="of each variant (default: 3)")
+    parser.add_argument(
+        "--budget",
+        metavar="MINUTES",
+        type=float,
+        help="start no new run after so many minutes, and judge what there is",
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="a look in about two minutes, which decides nothing"
+    )
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        dest="assignments",
+        action="append",
+        default=[],
+        help="a setting of noneg train for all runs, such as epochs=20; may be repeated",
+    )
+    parser.add_argument(
+        "--out", metavar="DIR", default="studies", help="for runs and pages (default: studies)"
+    )
+    chosen = vars(parser.parse_args(arguments))
+    if chosen["seeds"] < 1:
+        raise NonegError(f"--seeds must be at least 1: {chosen['seeds']}")
+    name, out = chosen.pop("name"), Path(chosen.pop("out"))
+    from noneg.studies.command import print_studies, run_study
+
+    if name == "list":
+        print_studies()
+    else:
+        run_study(name, out=out, **chosen)
+
+
 def list_names(arguments: list[str]) -> None:
     """`noneg list methods|backbones [PATTERN]`."""
     parser = _Parser(prog="noneg list", description="What there is to choose from.")
@@ -241,5 +286,6 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": evaluate,
     "rank": rank,
     "embed": embed,
+    "study": study,
     "list": list_names,
 }

@@ -6,3 +6,7 @@ class NonegError(Exception):
 
     The command line prints the sentence and exits with code 2, without a traceback.
     """
+
+
+class DivergedError(NonegError):
+    """The loss or the weights of a run are no longer finite: a result, where that is studied."""

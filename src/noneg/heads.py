@@ -14,7 +14,7 @@ def mlp(
     bias: bool = True,
     hidden_norm: bool = True,
 ) -> nn.Sequential:
-    """Linear layers with BatchNorm and ReLU between them.
+    """Linear layers, with BatchNorm and ReLU between them.
 
     Args:
         widths: input, hidden ..., output. Two widths are a single linear layer.
@@ -22,7 +22,7 @@ def mlp(
             and shift (SimSiam's projector).
         bias: whether the last linear layer has a bias, where no norm follows. A bias before a
             norm would have no effect, so there is none.
-        hidden_norm: False leaves the BatchNorm between layers out (MoCo's projector).
+        hidden_norm: False leaves BatchNorm out between the layers (MoCo's projector, ablations).
 
     Returns:
         A module that maps [batch, widths[0]] to [batch, widths[-1]].

@@ -8,6 +8,7 @@ from test_contract import build, gradients, make_views, train_briefly
 from torch import nn
 
 from conftest import TinyBackbone
+from noneg.methods.base import Rate
 from noneg.methods.byol import BYOL, Options
 from noneg.training.step import compute_gradient
 
@@ -30,6 +31,19 @@ def test_the_target_follows_by_the_papers_cosine() -> None:
     online = dict(nn.Sequential(method.backbone, method.projector).named_parameters())
     for name, parameter in method.target.named_parameters():
         torch.testing.assert_close(parameter.data, (1 - tau) * online[name].data)
+
+
+@pytest.mark.parametrize("progress", [0.0, 0.4, 1.0])
+def test_a_constant_tau_stays_to_the_end(progress: float) -> None:
+    method = byol(tau=0.9, tau_constant=True)
+    assert method.target is not None
+    with torch.no_grad():
+        for parameter in method.target.parameters():
+            parameter.zero_()
+    method.after_step(progress)
+    online = nn.Sequential(method.backbone, method.projector).parameters()
+    for parameter, one in zip(method.target.parameters(), online, strict=True):
+        torch.testing.assert_close(parameter.data, 0.1 * one.data)
 
 
 def test_buffers_are_averaged_and_not_moved_by_the_targets_own_batches() -> None:
@@ -108,6 +122,11 @@ def test_the_loss_is_the_papers_equation() -> None:
     p, t = (unit(each.double(), dim=-1) for each in (e.p, e.t))
     expected = ((p[0] - t[1]) ** 2).sum(-1).mean() + ((p[1] - t[0]) ** 2).sum(-1).mean()
     torch.testing.assert_close(method.objective(e).loss.double(), expected)
+
+
+@pytest.mark.parametrize("rate", [0.0, 2.0, 10.0])
+def test_the_predictors_rate_is_a_multiple_of_the_runs(rate: float) -> None:
+    assert byol(target="copy", predictor_rate=rate).rates == {"predictor": Rate(rate)}
 
 
 def test_the_paper_has_its_sizes() -> None:

@@ -195,11 +195,12 @@ def test_accumulating_chunks_is_not_the_whole(name: str) -> None:
     """
     whole, accumulated = build(name).eval(), build(name).eval()
     compute_gradient(whole, make_views(), torch.arange(BATCH))
-    for chunk in zip(*(view.split(4) for view in make_views()), strict=True):
+    chunks = (torch.arange(BATCH), *make_views())
+    for index, *chunk in zip(*(each.split(4) for each in chunks), strict=True):
         compute_gradient(
-            accumulated, chunk, torch.arange(4), lambda loss: (loss * 4 / BATCH).backward()
+            accumulated, tuple(chunk), index, lambda loss: (loss * 4 / BATCH).backward()
         )
-    coupled = {"vicreg", "barlow_twins", "simclr", "contrastive", "triplet", "moco"}
+    coupled = {"vicreg", "barlow_twins", "simclr", "contrastive", "triplet", "moco", "two_networks"}
     if name in coupled:
         with pytest.raises(AssertionError):
             assert_same_gradients(accumulated, whole, tolerance=1e-2)
@@ -247,5 +248,6 @@ def test_a_short_run_keeps_its_rank_but_for_the_control(name: str) -> None:
     if name == "siamese":
         assert normalized_std(z) < 0.05
     else:
-        assert effective_rank(z) > 3
+        # Without a predictor it keeps less, as in the paper (55.0 % against 68.1 %).
+        assert effective_rank(z) > (2 if name == "simsiam_em" else 3)
         assert normalized_std(z) > 0.3

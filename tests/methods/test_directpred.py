@@ -63,11 +63,11 @@ def test_scale_is_nothing_and_a_rotation_comes_along(name: str) -> None:
 
 
 def test_roots_of_nothing_stay_small_in_float32() -> None:
-    """Rank 3 of 32: rounding that is decomposed in float32 would be a root of 1e-7 and more."""
-    correlation = random_correlation(32, 3)
+    """Rank 20 of 256: a decomposition in float32 would be wrong by 2e-4 and more."""
+    correlation = random_correlation(256, 20)
     exact = PREDICTORS["directpred"](correlation, 0.0)
     rounded = PREDICTORS["directpred"](correlation.float(), 0.0)
-    assert float((rounded - exact).abs().max()) < 5e-4
+    assert float((rounded - exact).abs().max()) < 1e-4
     assert bool(torch.isfinite(rounded).all())
 
 

@@ -83,9 +83,7 @@ def compare(
             bar.set_description(f"scoring {name}")
             if name == "pixels":
                 side = min(encoder.info.size, LARGEST_PIXEL_SIDE)
-                bank_features, test_features = _flat(bank_pixels, side), _flat(test_pixels, side)
-                mean = bank_features.mean(axis=0)
-                bank_features, test_features = bank_features - mean, test_features - mean
+                bank_features, test_features = centred_pixels(bank_pixels, test_pixels, side)
             else:
                 chosen = encoder if name == "trained" else random_encoder
                 bank_features = chosen.embed_pixels(bank_pixels, device=device)
@@ -259,6 +257,17 @@ def _selected(images: Images, chosen: Int64[np.ndarray, " chosen"]) -> Images:
         labels=None if images.labels is None else images.labels[chosen],
         factors=factors,
     )
+
+
+def centred_pixels(
+    bank: UInt8[np.ndarray, "bank channels stored stored"],
+    test: UInt8[np.ndarray, "test channels stored stored"],
+    side: int,
+) -> tuple[Float32[np.ndarray, "bank width"], Float32[np.ndarray, "test width"]]:
+    """Both as features [N, C * side * side], less the bank's mean image."""
+    bank_features, test_features = _flat(bank, side), _flat(test, side)
+    mean = bank_features.mean(axis=0)
+    return bank_features - mean, test_features - mean
 
 
 def _flat(

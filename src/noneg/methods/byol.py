@@ -32,6 +32,7 @@ class Options:
         stop_gradient: False makes the online network its own target, gradient and all, whatever
             `target` says.
         tau: the moving average keeps this much a step at the start; it rises to 1 by a cosine.
+        tau_constant: keep tau as it is instead (paper, table 5a).
     """
 
     projector: tuple[int, ...] = (4096, 256)
@@ -41,6 +42,7 @@ class Options:
     target: Literal["moving_average", "copy", "frozen"] = "moving_average"
     stop_gradient: bool = True
     tau: float = 0.996
+    tau_constant: bool = False
 
 
 RECIPES = {
@@ -108,5 +110,6 @@ class BYOL(Method):
         """Move the target towards the online network, parameters and buffers alike."""
         if self.target is None or self.options.target == "frozen":
             return
-        tau = 1 - (1 - self.options.tau) * (math.cos(math.pi * progress) + 1) / 2
+        share = 1.0 if self.options.tau_constant else (math.cos(math.pi * progress) + 1) / 2
+        tau = 1 - (1 - self.options.tau) * share
         move_target(self.target, self.backbone, self.projector, keep=tau)

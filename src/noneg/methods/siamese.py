@@ -5,18 +5,28 @@ It is here to be compared with, and to show what a collapsed run looks like.
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
 
+from noneg.heads import mlp
 from noneg.losses import mean_squared_error
 from noneg.methods.base import Embeddings, Method, Recipe, Step
 
 
 @dataclass(frozen=True)
 class Options:
-    """None: the loss lies on the representation itself, without a projector."""
+    """By default the loss lies on the representation itself, without a head.
+
+    Args:
+        head: widths of a head's layers after the backbone, where the loss then lies.
+        head_norm: where the head has BatchNorm: "none"; "hidden", between its layers; or "output",
+            there and at its end, without scale and shift, as SimSiam's projector has.
+    """
+
+    head: tuple[int, ...] = ()
+    head_norm: Literal["none", "hidden", "output"] = "none"
 
 
 RECIPES = {"paper": Recipe(options=Options()), "small": Recipe(options=Options())}
@@ -27,13 +37,20 @@ class Siamese(Method):
     """Mean squared error between views."""
 
     def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
-        """Nothing is added to the backbone."""
+        """Nothing is added to the backbone, unless a head was asked for."""
         super().__init__(backbone)
+        self.head: nn.Module = nn.Identity()
+        if options.head:
+            self.head = mlp(
+                (width, *options.head),
+                output="plain_norm" if options.head_norm == "output" else "linear",
+                hidden_norm=options.head_norm != "none",
+            )
 
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
-        """The representation of each view, which is its projection too."""
+        """The representation of each view, which without a head is its projection too."""
         h = torch.stack([self.backbone(view) for view in views])
-        return Embeddings(h=h, z=h)
+        return Embeddings(h=h, z=torch.stack([self.head(each) for each in h]))
 
     def objective(self, e: Embeddings) -> Step:
         """Agreement alone."""

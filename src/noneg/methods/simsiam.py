@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from noneg.heads import mlp
 from noneg.losses import negative_cosine
 from noneg.methods.base import Embeddings, Method, Rate, Recipe, Step
+from noneg.target_network import copy_as_target, move_target
 
 
 @dataclass(frozen=True)
@@ -21,20 +22,27 @@ class Options:
     """Paper, section 3; the switches are its section 4.
 
     Args:
-        projector: widths of the projector's layers after the backbone; all with BatchNorm.
+        projector: widths of the projector's layers after the backbone.
+        norm: where the heads have BatchNorm (paper, table 3): "default", between all layers and at
+            the projector's end; "hidden", between layers alone; "none"; or "all", at the
+            predictor's end too.
         predictor: "mlp"; "fixed", an MLP that keeps its random weights; or "none".
         predictor_hidden: width of the predictor's hidden layer.
         predictor_rate: the predictor's learning rate, in multiples of the run's.
         predictor_constant: keep the predictor's learning rate constant (paper, table 1c).
         stop_gradient: False lets the gradient flow into the target too.
+        hold: steps for which the targets come from the same weights before they are taken anew:
+            the alternation of the paper's table 6, where 1 is SimSiam itself.
     """
 
     projector: tuple[int, ...] = (2048, 2048, 2048)
+    norm: Literal["default", "hidden", "none", "all"] = "default"
     predictor: Literal["mlp", "fixed", "none"] = "mlp"
     predictor_hidden: int = 512
     predictor_rate: float = 1.0
     predictor_constant: bool = True
     stop_gradient: bool = True
+    hold: int = 1
 
 
 RECIPES = {
@@ -58,29 +66,56 @@ RECIPES = {
 class SimSiam(Method):
     """A predictor and a stop-gradient, one network."""
 
+    steps_held: Tensor
+
     def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
         """Build projector and predictor on a backbone of `width` features."""
         rate = Rate(options.predictor_rate, constant=options.predictor_constant)
         super().__init__(backbone, {"predictor": rate})
         self.options = options
-        self.projector = mlp((width, *options.projector), output="plain_norm")
+        hidden_norm = options.norm != "none"
+        self.projector = mlp(
+            (width, *options.projector),
+            output="plain_norm" if options.norm in ("default", "all") else "linear",
+            hidden_norm=hidden_norm,
+        )
         projection = options.projector[-1]
         self.predictor: nn.Module = nn.Identity()
         if options.predictor != "none":
-            self.predictor = mlp((projection, options.predictor_hidden, projection))
+            self.predictor = mlp(
+                (projection, options.predictor_hidden, projection),
+                output="norm" if options.norm == "all" else "linear",
+                hidden_norm=hidden_norm,
+            )
             self.predictor.requires_grad_(options.predictor == "mlp")
 
+        self.held: nn.Sequential | None = None
+        if options.hold > 1 and options.stop_gradient:
+            self.held = copy_as_target(self.backbone, self.projector)
+            self.register_buffer("steps_held", torch.zeros((), dtype=torch.int64))
+
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
-        """Representation, projection and prediction of each view."""
+        """Representation, projection and prediction of each view, and its target where held."""
         h = torch.stack([self.backbone(view) for view in views])
         z = torch.stack([self.projector(each) for each in h])
-        return Embeddings(h=h, z=z, p=torch.stack([self.predictor(each) for each in z]))
+        t = None
+        if self.held is not None:
+            with torch.no_grad():
+                t = torch.stack([self.held(view) for view in views])
+        return Embeddings(h=h, z=z, p=torch.stack([self.predictor(each) for each in z]), t=t)
 
     def objective(self, e: Embeddings) -> Step:
         """Each prediction towards the other views' projections."""
         assert e.p is not None
-        loss = negative_cosine(e.p, e.z.detach() if self.options.stop_gradient else e.z)
+        target = e.z if e.t is None else e.t
+        loss = negative_cosine(e.p, target.detach() if self.options.stop_gradient else target)
         return Step(loss, {"negative_cosine": loss})
 
+    @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Nothing moves."""
+        """Take the targets' weights anew, where they were held for long enough."""
+        if self.held is None:
+            return
+        self.steps_held += 1
+        if int(self.steps_held) % self.options.hold == 0:
+            move_target(self.held, self.backbone, self.projector, keep=0.0)

@@ -14,7 +14,7 @@ from pytorch_lightning.strategies import ParallelStrategy
 from torch import Tensor
 from torch.optim import Optimizer
 
-from noneg.errors import NonegError
+from noneg.errors import DivergedError
 from noneg.images import PixelsOnDemand
 from noneg.methods.base import Embeddings, Method, Step
 from noneg.norms import freeze_statistics
@@ -155,7 +155,7 @@ class Engine(LightningModule):
             terms = ", ".join(
                 f"{name} {float(value.detach()):.4g}" for name, value in step.terms.items()
             )
-            raise NonegError(
+            raise DivergedError(
                 f"the loss is {loss} at step {number} ({terms}): lower --learning_rate "
                 f"(now {self.config.learning_rate:g}) or use --precision 32-true; "
                 "the last good checkpoint is kept"
@@ -170,7 +170,7 @@ class Engine(LightningModule):
         checkpoint["rate_factor"] = self.rate_factor
         for name, value in checkpoint["state_dict"].items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-                raise NonegError(
+                raise DivergedError(
                     f"the weights {name} are not finite at step {self.global_step}: lower "
                     f"--learning_rate (now {self.config.learning_rate:g}); "
                     "the last good checkpoint is kept"

@@ -128,8 +128,13 @@ class Reporting(Callback):
         for name, eigenvalues in self.metering.spectra().items():
             # Columns for the longest there can be, since the first row decides them.
             padded = [*eigenvalues, *[""] * (LARGEST_SPECTRUM - len(eigenvalues))]
-            numbered = {f"lambda_{i}": value for i, value in enumerate(padded, start=1)}
-            self.spectra.append({"step": step, "epoch": epoch, "embedding": name} | numbered)
+            spectrum: dict[str, int | float | str] = {
+                "step": step,
+                "epoch": epoch,
+                "embedding": name,
+                **{f"lambda_{i}": value for i, value in enumerate(padded, start=1)},
+            }
+            self.spectra.append(spectrum)
         return row | self.metering.full()
 
     def state_dict(self) -> dict[str, Any]:

@@ -142,11 +142,12 @@ def start(
     labels: Labels = None,
     eval_data: Data | None = None,
     eval_labels: Labels = None,
+    extra_callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Begin a run in a directory of its own."""
     directory = _new_directory(config)
     try:
-        return _run(config, directory, data, labels, eval_data, eval_labels)
+        return _run(config, directory, data, labels, eval_data, eval_labels, extra_callbacks)
     except NonegError:
         # Nothing was made yet: leave no empty directory behind.
         with suppress(OSError):
@@ -161,6 +162,7 @@ def resume(
     labels: Labels = None,
     eval_data: Data | None = None,
     eval_labels: Labels = None,
+    extra_callbacks: Sequence[Callback] = (),
 ) -> Run:
     """Go on with a run from its last checkpoint; one that never saved any starts over."""
     config = load_config(directory / "config.yaml")
@@ -170,7 +172,8 @@ def resume(
             f"{directory} was trained on {config.data} in memory: resume it from Python, with "
             "noneg.train(the same data, resume_from=...)"
         )
-    return _run(config, directory, data if in_memory else None, labels, eval_data, eval_labels)
+    given = data if in_memory else None
+    return _run(config, directory, given, labels, eval_data, eval_labels, extra_callbacks)
 
 
 def _run(
@@ -180,6 +183,7 @@ def _run(
     labels: Labels,
     eval_data: Data | None,
     eval_labels: Labels,
+    extra_callbacks: Sequence[Callback] = (),
 ) -> Run:
     source = find_source(config.data if data is None else data, labels=labels)
     config = complete(config, source)
@@ -212,7 +216,7 @@ def _run(
         save_json(directory / "run.json", asdict(about))
     os.environ[_SHARED_DIRECTORY] = str(directory.absolute())
     try:
-        watchdog = fit(method, images, config, directory, info, hardware, parts)
+        watchdog = fit(method, images, config, directory, info, hardware, parts, extra_callbacks)
     finally:
         del os.environ[_SHARED_DIRECTORY]
 

@@ -1,0 +1,107 @@
+"""SimSiam read as an alternation (Chen and He, arXiv 2011.10566, section 5), without a predictor.
+
+Each image has a target eta of its own, and two steps alternate: the network moves towards the
+targets, and the targets are estimated anew from the network. What keeps it from collapsing is not
+explained; the paper finds that a moving average of eta does without the predictor (appendix A).
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity
+
+from noneg.heads import mlp
+from noneg.methods.base import Embeddings, Method, Recipe, Step
+
+
+@dataclass(frozen=True)
+class Options:
+    """Paper, section 5.2.
+
+    Args:
+        projector: widths of the projector's layers after the backbone; all with BatchNorm.
+        eta: "average", each image's target is a moving average over the epochs; or "views", it is
+            the mean of the image's other views of this step, of which there should be several.
+        momentum: how much of eta an epoch keeps.
+    """
+
+    projector: tuple[int, ...] = (2048, 2048, 2048)
+    eta: Literal["average", "views"] = "average"
+    momentum: float = 0.8
+
+
+RECIPES = {
+    "paper": Recipe(
+        options=Options(),
+        epochs=100,
+        batch_size=512,
+        optimizer="sgd",
+        learning_rate=0.05,
+        weight_decay=1e-4,
+        warmup_epochs=0.0,
+        views="simsiam",
+    ),
+    "small": Recipe(options=Options(projector=(1024, 1024)), learning_rate=3e-3),
+}
+
+
+@final
+class SimSiamEM(Method):
+    """A network, and a target for each image."""
+
+    eta: Tensor
+    seen: Tensor
+
+    def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
+        """Build the projector on a backbone of `width` features."""
+        super().__init__(backbone)
+        self.options = options
+        self.projector = mlp((width, *options.projector), output="plain_norm")
+        # They grow with the images that come, whose number nobody knows here.
+        self.register_buffer("eta", torch.zeros(0, options.projector[-1]))
+        self.register_buffer("seen", torch.zeros(0, dtype=torch.bool))
+        self.register_load_state_dict_pre_hook(_make_room)
+
+    def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
+        """Representation and projection of each view."""
+        h = torch.stack([self.backbone(view) for view in views])
+        return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
+
+    def objective(self, e: Embeddings) -> Step:
+        """Each view towards its image's eta, which its other views have just moved."""
+        views = e.z.shape[0]
+        z = e.z.detach()
+        targets = (z.sum(dim=0) - z) / (views - 1)
+        if self.options.eta == "average" and e.index is not None:
+            targets = self._average(targets, z.mean(dim=0), e.index.to(z.device))
+        loss = -cosine_similarity(e.z, targets, dim=-1).mean()
+        return Step(loss, {"negative_cosine": loss})
+
+    def _average(self, targets: Tensor, mean: Tensor, index: Tensor) -> Tensor:
+        """The targets, averaged with eta; then eta itself moves (paper, appendix A)."""
+        missing = int(index.max()) + 1 - len(self.eta)
+        if missing > 0:
+            self.eta = torch.cat([self.eta, self.eta.new_zeros(missing, self.eta.shape[1])])
+            self.seen = torch.cat([self.seen, self.seen.new_zeros(missing)])
+        momentum = self.options.momentum * self.seen[index].to(targets.dtype)[:, None]
+        before = self.eta[index].to(targets.dtype)
+        self.eta[index] = (momentum * before + (1 - momentum) * mean).to(self.eta.dtype)
+        self.seen[index] = True
+        return momentum * before + (1 - momentum) * targets
+
+    def after_step(self, progress: float) -> None:
+        """Nothing moves: eta does in `objective`."""
+
+
+def _make_room(
+    module: nn.Module, state_dict: dict[str, Any], prefix: str, *_unused: object
+) -> None:
+    """A checkpoint may hold more images than have come so far."""
+    assert isinstance(module, SimSiamEM)
+    for name in ("eta", "seen"):
+        saved = state_dict.get(prefix + name)
+        if saved is not None:
+            buffer = getattr(module, name)
+            setattr(module, name, buffer.new_zeros(saved.shape))

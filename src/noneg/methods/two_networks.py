@@ -1,0 +1,88 @@
+"""Two networks that share no weight, one on each view, under VICReg's or Barlow Twins' objective.
+
+What keeps it from collapsing is the objective, on each network's own embeddings (VICReg, arXiv
+2105.04906, section 6.2 and table 5). BYOL and SimSiam cannot do this: their targets are copies.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Literal, final
+
+import torch
+from torch import Tensor, nn
+
+from noneg.backbones import build_backbone
+from noneg.heads import mlp
+from noneg.losses import barlow_twins, vicreg
+from noneg.methods.base import Embeddings, Method, Recipe, Step
+
+
+@dataclass(frozen=True)
+class Options:
+    """VICReg's table 5.
+
+    Args:
+        objective: on the two networks' projections, with its paper's weights.
+        second: the second network's backbone: "same", the first one's kind, or a name from
+            `noneg list backbones`, for images of 3 channels and up to 64 pixels. It is not kept.
+        projector: widths of each projector's layers after its backbone.
+    """
+
+    objective: Literal["vicreg", "barlow_twins"] = "vicreg"
+    second: str = "same"
+    projector: tuple[int, ...] = (8192, 8192, 8192)
+
+
+RECIPES = {
+    "paper": Recipe(
+        options=Options(),
+        epochs=100,
+        batch_size=2048,
+        optimizer="lars",
+        learning_rate=0.3,
+        weight_decay=1e-6,
+        warmup_epochs=10.0,
+        views="vicreg",
+    ),
+    "small": Recipe(options=Options(projector=(1024, 1024)), learning_rate=3e-3),
+}
+
+
+@final
+class TwoNetworks(Method):
+    """A joint embedding without shared weights."""
+
+    def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
+        """Build the second network, and a projector on each."""
+        super().__init__(backbone)
+        self.options = options
+        if options.second == "same":
+            self.second: nn.Module = copy.deepcopy(backbone)
+            for module in self.second.modules():
+                if callable(reset := getattr(module, "reset_parameters", None)):
+                    reset()
+        else:
+            other = build_backbone(options.second, channels=3, size=32)
+            features = other.num_features
+            assert isinstance(features, int)
+            # h has one width.
+            align = nn.Identity() if features == width else nn.Linear(features, width)
+            self.second = nn.Sequential(other, align)
+        self.projector = mlp((width, *options.projector), bias=False)
+        self.second_projector = mlp((width, *options.projector), bias=False)
+
+    def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
+        """Representation and projection: the first network's, the second's, the first's ..."""
+        backbones = (self.backbone, self.second)
+        projectors = (self.projector, self.second_projector)
+        h = torch.stack([backbones[number % 2](view) for number, view in enumerate(views)])
+        z = torch.stack([projectors[number % 2](each) for number, each in enumerate(h)])
+        return Embeddings(h=h, z=z)
+
+    def objective(self, e: Embeddings) -> Step:
+        """The chosen objective, on the whole batch."""
+        terms = vicreg(e.z) if self.options.objective == "vicreg" else barlow_twins(e.z)
+        return Step(torch.stack(list(terms.values())).sum(), terms)
+
+    def after_step(self, progress: float) -> None:
+        """Nothing moves."""

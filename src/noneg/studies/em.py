@@ -1,0 +1,81 @@
+"""SimSiam read as an alternation between a network and one target an image."""
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from noneg.studies.figures import bars
+from noneg.studies.judge import collapses, every, higher, survives
+from noneg.studies.results import Results
+from noneg.studies.study import Claim, Study, Variant
+
+
+def _held(steps: int, quick: bool) -> Variant:
+    word = "step" if steps == 1 else "steps"
+    options: dict[str, Any] = {"hold": steps}
+    return Variant(f"eta held for {steps} {word}", {"method": "simsiam", "options": options}, quick)
+
+
+def _draw(results: Results, figure: Figure) -> None:
+    left, middle, right = figure.subplots(1, 3, sharey=True)
+    bars(left, results, "knn")
+    bars(middle, results, "std_z")
+    bars(right, results, "effective_rank_z")
+
+
+STUDY = Study(
+    name="em",
+    title="SimSiam as an alternation",
+    question="SimSiam can be read as minimising E |F(T(x)) - eta_x|^2 in turns: over the network F "
+    "by gradient steps, and over one target eta for each image x by averaging over augmentations "
+    "T. Can the targets be held for many steps? Can an average of them take the predictor's place?",
+    variants=(
+        _held(1, True),
+        _held(10, True),
+        _held(100, False),
+        Variant(
+            "no predictor, eta averaged over epochs",
+            {"method": "simsiam_em", "options": {"eta": "average"}},
+        ),
+        Variant(
+            "no predictor, eta the mean of 3 other views",
+            {"method": "simsiam_em", "options": {"eta": "views"}, "num_views": 4},
+        ),
+        Variant(
+            "no predictor, no average",
+            {"method": "simsiam", "options": {"predictor": "none"}},
+        ),
+    ),
+    claims=(
+        Claim(
+            "Targets that are held for 10 or 100 steps work: they do not collapse, and lose "
+            "no more than 2 points.",
+            every(
+                survives("eta held for 10 steps", "eta held for 100 steps"),
+                higher("eta held for 10 steps", "eta held for 1 step", by=-0.02),
+                higher("eta held for 100 steps", "eta held for 1 step", by=-0.02),
+            ),
+        ),
+        Claim(
+            "A moving average of eta does without the predictor: no collapse.",
+            survives("no predictor, eta averaged over epochs"),
+        ),
+        Claim(
+            "It is worse than with the predictor.",
+            higher("eta held for 1 step", "no predictor, eta averaged over epochs"),
+        ),
+        Claim(
+            "The mean over three other views does without the predictor: no collapse.",
+            survives("no predictor, eta the mean of 3 other views"),
+        ),
+        Claim("With neither it collapses.", collapses("no predictor, no average")),
+    ),
+    papers=(
+        "SimSiam (2011.10566, section 5), ImageNet, 100 epochs: eta held for 1, 10, 100 steps or "
+        "an epoch: 68.1, 68.7, 68.9, 67.0.",
+        "A moving average of eta (0.8) without predictor: 55.0; with neither: collapse.",
+        "eta is indexed by the image. The authors: the hypothesis 'does not explain why "
+        "collapsing is prevented'.",
+    ),
+    draw=_draw,
+)

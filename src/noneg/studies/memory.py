@@ -1,0 +1,45 @@
+"""Peak memory of two steps of a run: `python -m noneg.studies.memory CONFIG` prints MB.
+
+It is the process's resident set at its largest, with Python, torch and the images in it, which is
+what a person needs to have. On Windows, which does not say, NaN.
+"""
+
+import sys
+import tempfile
+from contextlib import redirect_stdout
+from dataclasses import replace
+from pathlib import Path
+
+from noneg.images import find_source, load_images
+from noneg.training.config import load_config
+from noneg.training.run import start
+
+
+def peak_memory(path: Path) -> float:
+    """Train two steps under the settings of a config file; MB."""
+    config = load_config(path)
+    assert config.size is not None
+    assert config.batch_size is not None
+    images = load_images(find_source(config.data), channels=config.channels or 3, size=config.size)
+    pixels = images.pixels[: 2 * config.batch_size].transpose(0, 2, 3, 1)
+    with tempfile.TemporaryDirectory() as directory:
+        short = replace(
+            config, epochs=1, evaluate=False, report=False, eval_data=None, out=directory
+        )
+        with redirect_stdout(sys.stderr):
+            start(short, pixels)
+    return peak_resident()
+
+
+def peak_resident() -> float:
+    """Of this process so far, in MB."""
+    try:
+        import resource
+    except ImportError:
+        return float("nan")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+if __name__ == "__main__":
+    print(f"{peak_memory(Path(sys.argv[1])):.1f}")

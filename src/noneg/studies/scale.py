@@ -1,0 +1,61 @@
+"""How large the runs are: small enough that a laptop does a whole study, or a test a quick look."""
+
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from noneg.files import whole_or_not_at_all
+from noneg.images import find_source
+from noneg.images.shapes import draw_shapes
+
+STANDARD: Final[dict[str, Any]] = {
+    "backbone": "small_resnet",
+    "size": 32,
+    "batch_size": 64,
+    "epochs": 4,
+    "learning_rate": 0.012,
+    "warmup_epochs": 0.3,
+    "evaluation_images": 2_000,
+    "checkpoint_every": 100,
+}
+"""A learning rate of 3e-3 at 64 images a step, as the rate is for 256."""
+
+QUICK: Final[dict[str, Any]] = {
+    **STANDARD,
+    "size": 16,
+    "batch_size": 32,
+    "epochs": 2,
+    "evaluation_images": 100,
+    "log_every": 4,
+}
+
+HEADS: Final[dict[str, Any]] = {"projector": [256, 128], "predictor_hidden": 128}
+"""Widths that suit a small backbone; each method takes those that it has."""
+
+_IMAGES, _TEST_IMAGES = 4_000, 1_000
+_QUICK_IMAGES, _QUICK_TEST_IMAGES = 128, 100
+
+
+def built_in_images(directory: Path, quick: bool) -> tuple[Path, Path]:
+    """`shapes` as files, so that hundreds of runs do not draw them anew: training and test."""
+    counts = (_QUICK_IMAGES, _QUICK_TEST_IMAGES) if quick else (_IMAGES, _TEST_IMAGES)
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for split, count in zip(("train", "test"), counts, strict=True):
+        path = directory / f"shapes-{split}-{count}.npz"
+        if not path.exists():
+            # The test split's own stream of random numbers, as `find_source` has it.
+            if quick:
+                drawn = draw_shapes(count, seed=0 if split == "train" else 1)
+                images, labels = drawn.pixels.transpose(0, 2, 3, 1), drawn.labels
+            else:
+                source = find_source("shapes", split="train" if split == "train" else "test")
+                images = np.stack([source.read(i, 3, 32) for i in range(len(source))])
+                images = images.transpose(0, 2, 3, 1)
+                assert source.labels is not None
+                labels = source.labels
+            with whole_or_not_at_all(path) as unfinished, unfinished.open("wb") as file:
+                np.savez(file, images=images, labels=labels)
+        paths.append(path)
+    return paths[0], paths[1]

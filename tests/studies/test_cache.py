@@ -1,0 +1,231 @@
+"""What was run is kept: a real study of two tiny runs, whose trainings its own meter counts."""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import pytest
+from torch import Tensor
+
+from noneg.encoder import Encoder
+from noneg.images.shapes import draw_shapes
+from noneg.methods.base import Embeddings, Method
+from noneg.studies.conduct import conduct
+from noneg.studies.figures import bars
+from noneg.studies.judge import survives
+from noneg.studies.study import Claim, Report, Study, Variant
+
+STEPS = 8
+# 32 images in batches of 8, two epochs.
+SETTINGS: dict[str, Any] = {
+    "batch_size": 8,
+    "backbone": "test_byobnet",
+    "log_every": 1,
+    "checkpoint_every": 3,
+    "evaluation_images": 24,
+}
+
+
+@final
+class Watch:
+    """Each training's method and number of logged steps; and what to do at one of them."""
+
+    def __init__(self) -> None:
+        self.trained: list[tuple[Method, list[float]]] = []
+        self.measured = 0
+        self.act: Callable[[], None] | None = None
+        self.act_at = 0
+
+    def meter(self, method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
+        if not any(method is known for known, _ in self.trained):
+            self.trained.append((method, []))
+        losses = self.trained[-1][1]
+        losses.append(float(e.z.detach().square().mean()))
+        if self.act is not None and len(losses) == self.act_at:
+            self.act()
+        return {"power": losses[-1]}
+
+    def measure(self, encoder: Encoder, quick: bool) -> Mapping[str, float]:
+        self.measured += 1
+        return {"features": float(encoder.info.features), "hurried": float(quick)}
+
+    @property
+    def steps(self) -> list[int]:
+        """Of each training."""
+        return [len(losses) for _, losses in self.trained]
+
+
+@pytest.fixture
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture
+def study(watch: Watch) -> Study:
+    return Study(
+        name="tiny",
+        title="Tiny",
+        question="Does it run?",
+        variants=(
+            Variant("siamese", {"method": "siamese"}),
+            Variant("vicreg", {"method": "vicreg"}),
+        ),
+        claims=(Claim("VICReg does not collapse.", survives("vicreg")),),
+        papers=("None.",),
+        draw=lambda results, figure: bars(figure.subplots(), results, "knn"),
+        meter=watch.meter,
+        measure=watch.measure,
+        columns=("knn", "power"),
+    )
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("images") / "images.npz"
+    drawn = draw_shapes(32, seed=0, size=16)
+    labels = np.arange(32) % 2
+    np.savez(path, images=drawn.pixels.transpose(0, 2, 3, 1), labels=labels)
+    return path
+
+
+def run(study: Study, images: Path, out: Path, **more: Any) -> Report:
+    settings = {**SETTINGS, **more.pop("settings", {})}
+    given = {"quick": True, "eval_data": str(images), "settings": settings, **more}
+    return conduct(study, str(images), out=out, **given)
+
+
+def numbers(report: Report) -> list[dict[str, float]]:
+    """Of each run, but for those that are times."""
+    timed = {"seconds", "images_per_second"}
+    return [{k: v for k, v in row.numbers.items() if k not in timed} for row in report.results.rows]
+
+
+def test_a_run_is_trained_and_measured_once(
+    study: Study, watch: Watch, images: Path, tmp_path: Path
+) -> None:
+    first = run(study, images, tmp_path)
+    assert watch.steps == [STEPS, STEPS]
+    assert watch.measured == 2
+    assert [row.variant for row in first.results.rows] == ["siamese", "vicreg"]
+    for row in first.results.rows:
+        assert row.numbers["step"] == STEPS
+        assert row.numbers["hurried"] == 1
+        assert 0 <= row.numbers["knn"] <= 1
+        assert row.numbers["random_knn"] == first.results.rows[0].numbers["random_knn"]
+        assert {"std_h", "std_z", "effective_rank_h", "effective_rank_z"} <= row.numbers.keys()
+        assert len(row.curve("power", "meter.csv")[0]) == STEPS
+        assert row.directory is not None
+        # Neither a page a run, nor what only a resumed run would need.
+        assert not list(row.directory.rglob("*.html"))
+        assert not (row.directory / "checkpoints").exists()
+        assert not (row.directory / "scores.json").exists()
+    again = run(study, images, tmp_path)
+    assert watch.steps == [STEPS, STEPS]
+    assert watch.measured == 2
+    assert again.results == first.results
+
+    # A setting that differs is another run, and the first one is still there.
+    other = run(study, images, tmp_path, settings={"weight_decay": 0.1})
+    assert len(watch.steps) == 4
+    assert numbers(other) != numbers(first)
+    # A variant that is added is the only one to run, and budget 0 runs not even that.
+    extra = Variant("no variance", {"method": "vicreg", "options": {"variance": 0.0}})
+    larger = replace(study, variants=(*study.variants, extra))
+    judged = run(larger, images, tmp_path, budget=0.0)
+    assert (len(judged.results.rows), judged.planned, len(watch.steps)) == (2, 3, 4)
+    assert "2 of 3 runs" in (tmp_path / "tiny.md").read_text()
+    assert len(run(larger, images, tmp_path).results.rows) == 3
+    assert len(watch.steps) == 5
+
+
+def test_a_run_that_was_killed_goes_on(
+    study: Study, watch: Watch, images: Path, tmp_path: Path
+) -> None:
+    """A copy of the disk in the midst of a step is what a killed process leaves."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    watch.act, watch.act_at = lambda: shutil.copytree(whole, killed, dirs_exist_ok=True), 5
+    study = replace(study, variants=study.variants[:1])
+    first = run(study, images, whole)
+    watch.act = None
+    rows = list(csv.DictReader(next(killed.glob("cache/*/metrics.csv")).open()))
+    assert rows[-1]["step"] == "5"
+    assert not list(killed.glob("cache/*/result.json"))
+
+    again = run(study, images, killed)
+    # From the checkpoint of step 3.
+    assert watch.steps == [STEPS, STEPS - 3]
+    assert numbers(again) == numbers(first)
+    for one, other in zip(first.results.rows, again.results.rows, strict=True):
+        for column, file in (("loss", "metrics.csv"), ("power", "meter.csv")):
+            assert one.curve(column, file) == other.curve(column, file)
+            assert one.curve(column, file)[0] == list(range(1, STEPS + 1))
+
+
+def test_ctrl_c_judges_what_is_finished_and_the_same_command_goes_on(
+    study: Study, watch: Watch, images: Path, tmp_path: Path
+) -> None:
+    def interrupt_the_second() -> None:
+        if len(watch.trained) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    watch.act, watch.act_at = interrupt_the_second, 5
+    with pytest.raises(KeyboardInterrupt, match="Go on with the same command"):
+        run(study, images, tmp_path)
+    assert "1 of 2 runs" in (tmp_path / "tiny.md").read_text()
+    stopped = watch.steps[1]
+    assert 5 <= stopped < STEPS
+    assert len(run(study, images, tmp_path).results.rows) == 2
+    assert watch.steps == [STEPS, stopped, STEPS - stopped]
+
+
+def test_a_run_that_diverges_is_a_result(
+    study: Study, watch: Watch, images: Path, tmp_path: Path
+) -> None:
+    wild = {"method": "siamese", "optimizer": "sgd", "learning_rate": 1e30, "warmup_epochs": 0.0}
+    study = replace(study, variants=(Variant("wild", wild), study.variants[1]))
+    report = run(study, images, tmp_path)
+    row = report.results.of("wild")[0]
+    assert row.diverged is not None
+    assert "--learning_rate" in row.diverged
+    assert "knn" not in row.numbers
+    assert report.results.of("vicreg")[0].diverged is None
+    trainings = len(watch.steps)
+    again = run(study, images, tmp_path)
+    assert len(watch.steps) == trainings
+    assert again.results.of("wild")[0].diverged == row.diverged
+    page = (tmp_path / "tiny.md").read_text()
+    assert "1 run diverged." in page
+    assert "| wild | 1 (1 diverged) |  |  |" in page
+
+
+def test_peak_memory_is_that_of_training_alone(study: Study, images: Path, tmp_path: Path) -> None:
+    """Measured once, in a process that loads nothing that a report needs."""
+    study = replace(study, variants=(Variant("siamese", {"method": "siamese"}, memory=True),))
+    row = run(study, images, tmp_path).results.rows[0]
+    assert row.directory is not None
+    assert row.numbers["memory_mb"] > 100
+    kept = row.directory / "memory.json"
+    kept.write_text(json.dumps({"memory_mb": 7.0}))
+    assert run(study, images, tmp_path).results.rows[0].numbers["memory_mb"] == 7
+    # Also of runs that were begun with a report.
+    config = row.directory / "config.yaml"
+    text = config.read_text()
+    assert "report: false" in text
+    config.write_text(text.replace("report: false", "report: true"))
+    program = (
+        "import sys; from pathlib import Path; from noneg.studies.memory import peak_memory; "
+        "assert peak_memory(Path(sys.argv[1])) > 100; sys.exit('noneg.report' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(config)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,82 @@
+"""Every study can be built and drawn, and says what it will do; none is trained here."""
+
+from pathlib import Path
+
+import pytest
+from made_up import whole_study
+from matplotlib.figure import Figure
+
+from noneg.errors import NonegError
+from noneg.methods import find_method
+from noneg.studies.cache import Cache
+from noneg.studies.conduct import make_run_config
+from noneg.studies.find import NAMES, find_study, list_studies
+from noneg.studies.page import draw
+from noneg.studies.results import Results
+from noneg.studies.scale import HEADS, QUICK, STANDARD
+from noneg.studies.study import Report, Study
+
+every_study = pytest.mark.parametrize("study", list_studies(), ids=NAMES)
+
+
+def report(study: Study, results: Results, directory: Path) -> Report:
+    return Report(study, "shapes", STANDARD, False, 1, results, (), directory)
+
+
+@every_study
+@pytest.mark.parametrize("quick", [False, True])
+def test_every_variant_is_a_run_of_its_own(study: Study, quick: bool) -> None:
+    scale, cache = {**(QUICK if quick else STANDARD), **study.settings}, Cache(Path(), quick=quick)
+    variants = [each for each in study.variants if each.quick or not quick]
+    configs = [make_run_config(each, "shapes", scale, 3, quick) for each in variants]
+    assert len({cache.directory(each, study.meter_name) for each in configs}) == len(configs) >= 2
+    for variant, config in zip(variants, configs, strict=True):
+        assert config.seed == 3
+        assert not config.evaluate
+        assert config.method == variant.settings["method"]
+        options = {**(study.settings.get("options") or {}), **variant.settings.get("options", {})}
+        for name, value in options.items():
+            chosen = getattr(config.options, name)
+            assert (list(chosen) if isinstance(chosen, tuple) else chosen) == value, name
+        if hasattr(config.options, "projector") and "projector" not in options:
+            assert list(config.options.projector) == HEADS["projector"]
+        if quick:
+            assert config.batch_size is not None
+            assert config.batch_size <= 64
+            assert config.epochs == QUICK["epochs"]
+        find_method(config.method)
+
+
+@every_study
+def test_names_are_unique_and_claims_are_about_them(study: Study, tmp_path: Path) -> None:
+    names = [each.name for each in study.variants]
+    assert len(set(names)) == len(names)
+    assert study.papers
+    assert not any("|" in claim.sentence for claim in study.claims)
+    # A variant that a claim misspells would be undecided for ever.
+    whole = whole_study(study, tmp_path)
+    judged = [claim.judge(whole) for claim in study.claims]
+    assert [each.reason for each in judged if "too little" in each.reason] == []
+
+
+@every_study
+def test_nothing_is_decided_without_results(study: Study) -> None:
+    for claim in study.claims:
+        assert claim.judge(Results(())).holds is None, claim.sentence
+
+
+@every_study
+def test_the_figure_is_drawn_of_all_and_of_few(study: Study, tmp_path: Path) -> None:
+    whole = whole_study(study, tmp_path / "run")
+    few = Results([row for row in whole.rows if row.seed == 0][:1])
+    draw(report(study, whole, tmp_path), tmp_path / "whole.png")
+    assert (tmp_path / "whole.png").read_bytes().startswith(b"\x89PNG")
+    draw(report(study, few, tmp_path), tmp_path / "few.png")
+    figure = Figure()
+    study.draw(whole, figure)
+    assert any(axis.lines or axis.patches for axis in figure.axes)
+
+
+def test_a_name_that_is_nearly_right() -> None:
+    with pytest.raises(NonegError, match=r"no study 'bare_siames' \(did you mean bare-siamese\?\)"):
+        find_study("bare_siames")

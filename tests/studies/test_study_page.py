@@ -1,0 +1,104 @@
+"""A study's page and CSV, of results that were made up."""
+
+import csv
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import pytest
+from made_up import result, results, seeds
+
+from noneg.studies.figures import bars
+from noneg.studies.judge import collapses, higher
+from noneg.studies.page import as_csv, as_page, summary, table, write_report
+from noneg.studies.results import Results
+from noneg.studies.study import Claim, Report, Study, Variant
+
+STUDY = Study(
+    name="made-up",
+    title="Made up",
+    question="Is one better?",
+    variants=(Variant("one", {}), Variant("other", {})),
+    claims=(
+        Claim("One is better.", higher("one", "other")),
+        Claim("Other is better.", higher("other", "one")),
+        Claim("None collapses.", collapses("none")),
+    ),
+    papers=("A paper (1234.56789): 71.4.",),
+    draw=lambda made, figure: bars(figure.subplots(), made, "knn"),
+    columns=("knn", "loss", "memory_mb", "residual"),
+)
+
+
+def report(made: Results, directory: Path = Path(), quick: bool = False) -> Report:
+    scale = {"backbone": "small_resnet", "size": 16, "batch_size": 64, "epochs": 4}
+    outcomes = tuple(claim.judge(made) for claim in STUDY.claims)
+    return Report(STUDY, "photographs", scale, quick, 6, made, outcomes, directory)
+
+
+@pytest.fixture
+def made() -> Results:
+    one = [result("one", seed, knn=0.6 + seed / 100, loss=0.25, memory_mb=812.3) for seed in (0, 1)]
+    other = [result("other", 0, knn=0.5, loss=0.125), result("other", 1, knn=0.5, residual=1e-15)]
+    return results(one, other, [result("other", 2, "the loss is inf at step 7", loss=1e9)])
+
+
+def test_the_table_has_mean_spread_and_n(made: Results) -> None:
+    """By hand: 60 and 61 are 60.5 with a standard deviation of 0.5 times the root of 2."""
+    assert table(report(made)).splitlines() == [
+        "| variant | n | kNN | loss | peak memory, MB | residual |",
+        "|---|---|---|---|---|---|",
+        "| one | 2 | 60.5 ± 0.7 | 0.25 ± 0.00 | 812 ± 0 |  |",
+        "| other | 3 (1 diverged) | 50.0 ± 0.0 | 0.12 |  | 1.0e-15 |",
+    ]
+
+
+def test_numbers_that_are_not_finite_leave_a_gap() -> None:
+    gap = results(seeds("one", [float("nan")] * 2, "residual"))
+    assert table(report(gap)).splitlines()[2] == "| one | 2 |  |  |  |  |"
+
+
+def test_baselines_are_rows_of_their_own() -> None:
+    rows = [result("one", seed, knn=0.6, random_knn=0.2, pixels_knn=0.3) for seed in (0, 1)]
+    lines = table(report(results(rows))).splitlines()[3:]
+    assert lines == ["| random start | | 20.0 |  |  |  |", "| raw pixels | | 30.0 |  |  |  |"]
+
+
+def test_the_page_says_what_held_and_what_did_not(made: Results) -> None:
+    page = as_page(report(made))
+    assert "| One is better. | **held** | 60.5 % (one) against 50.0 % (other)" in page
+    assert "| Other is better. | **did not hold** | 50.0 % (other) against" in page
+    assert "| None collapses. | **undecided** | too little was run: 0 of 2 seeds of none |" in page
+    assert "5 of 6 runs, up to 3 seeds each, on photographs: small_resnet, views of 16 px" in page
+    assert "1 runs diverged" not in page
+    assert "1 run diverged." in page
+    assert "- A paper (1234.56789): 71.4." in page
+    assert "quick" not in page
+
+
+def test_a_quick_look_says_so(made: Results) -> None:
+    quick = report(made, quick=True)
+    assert "**A quick look**" in as_page(quick)
+    assert "decides nothing" in summary(quick)
+    assert "decides nothing" not in summary(report(made))
+
+
+def test_the_csv_has_a_row_for_each_run(made: Results) -> None:
+    rows = list(csv.DictReader(StringIO(as_csv(report(made)))))
+    assert [(row["variant"], row["seed"]) for row in rows] == [
+        ("one", "0"), ("one", "1"), ("other", "0"), ("other", "1"), ("other", "2"),
+    ]  # fmt: skip
+    assert rows[0]["knn"] == "0.6"
+    assert rows[0]["residual"] == ""
+    assert rows[3]["residual"] == "1e-15"
+    assert rows[4]["diverged"] == "the loss is inf at step 7"
+    assert {row["quick"] for row in rows} == {"False"}
+
+
+def test_three_files_are_written_and_no_figure_of_nothing(made: Results, tmp_path: Path) -> None:
+    write_report(report(made, tmp_path / "all"))
+    names = {path.name for path in (tmp_path / "all").iterdir()}
+    assert names == {"made-up.csv", "made-up.md", "made-up.png"}
+    write_report(replace(report(made, tmp_path / "none"), results=Results(())))
+    names = {path.name for path in (tmp_path / "none").iterdir()}
+    assert names == {"made-up.csv", "made-up.md"}
