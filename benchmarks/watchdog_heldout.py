@@ -1,7 +1,7 @@
 """The watchdog on runs that had no part in choosing its thresholds: those that studies keep.
 
-    noneg study byol-ablations cifar10-train-4000.npz --eval-data cifar10-test-2000.npz
-    python benchmarks/watchdog_heldout.py studies/cache
+noneg study byol-ablations cifar10-train-4000.npz --eval-data cifar10-test-2000.npz
+python benchmarks/watchdog_heldout.py studies/cache
 """
 
 import argparse
@@ -65,7 +65,7 @@ def main() -> None:
         found = spearmanr(
             [row["view_retrieval_h"] for row in compared], [float(row[probe]) for row in compared]
         )
-        print(f"view retrieval of h and {probe}: Spearman {found.statistic:.2f}, n = {len(compared)}")
+        print(f"view retrieval of h, {probe}: Spearman {found.statistic:.2f}, n = {len(compared)}")
 
 
 if __name__ == "__main__":

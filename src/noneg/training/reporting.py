@@ -127,7 +127,8 @@ class Reporting(Callback):
             return row | self.metering.quick()
         for name, eigenvalues in self.metering.spectra().items():
             # Columns for the longest there can be, since the first row decides them.
-            padded = [*eigenvalues, *[""] * (LARGEST_SPECTRUM - len(eigenvalues))]
+            empty = [""] * (LARGEST_SPECTRUM - len(eigenvalues))
+            padded: list[float | str] = [*eigenvalues, *empty]
             spectrum: dict[str, int | float | str] = {
                 "step": step,
                 "epoch": epoch,
