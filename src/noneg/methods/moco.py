@@ -10,8 +10,8 @@ which no key in the queue does. On several GPUs the paper shuffles images betwee
 query and key are normalised in different company. Here BatchNorm sees all processes' images, so
 that no small company gives a query away, but the batch as a whole still may. `key_statistics`:
 "running" closes that: keys are normalised by the key network's running statistics, which carry
-nothing of the batch (EMAN: Cai et al., 2101.08482). They lag, which costs short runs more than
-the leak does, so the small recipe has "batch".
+nothing of the batch (EMAN: Cai et al., 2101.08482). They lag behind a network that moves fast, as
+in short runs, so the small recipe has "batch".
 """
 
 from dataclasses import dataclass
