@@ -117,4 +117,5 @@ def predictor_of(
     """
     norm = correlation.norm().clamp(min=torch.finfo(correlation.dtype).tiny)
     identity = torch.eye(len(correlation), dtype=correlation.dtype, device=correlation.device)
-    return correlation / norm + epsilon * identity
+    predictor: Tensor = correlation / norm + epsilon * identity
+    return predictor
