@@ -173,13 +173,13 @@ def one_process(name: str, variant: str) -> dict[str, Any]:
 
 
 def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """To 1e-9 of the largest of all."""
+    """To 1e-7 of the largest of all: DirectPred takes roots, and that of rounding is 1.5e-8."""
     assert actual.keys() == expected.keys()
     floating = {key: value for key, value in expected.items() if value.is_floating_point()}
     scale = max(float(value.abs().max()) for value in floating.values())
     for key, value in floating.items():
         difference = float((actual[key] - value).abs().max())
-        assert difference <= 1e-9 * scale, key
+        assert difference <= 1e-7 * scale, key
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

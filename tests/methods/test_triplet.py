@@ -39,13 +39,13 @@ def test_the_circle_depends_on_the_step_and_on_who_is_there_alone() -> None:
 
 def test_any_other_image_is_as_likely() -> None:
     counts = torch.zeros(5, 5)
-    for seed in range(2000):
+    for seed in range(600):
         for image, other in following(torch.arange(5), seed).items():
             counts[image, other] += 1
     assert torch.equal(counts.diagonal(), torch.zeros(5))
-    expected = counts[~torch.eye(5, dtype=torch.bool)] / 500
+    expected = counts[~torch.eye(5, dtype=torch.bool)] / 150
     # Five standard deviations of a share of 1 in 4.
-    assert (expected - 1).abs().max() < 5 * (0.25 * 0.75 / 2000) ** 0.5 / 0.25
+    assert (expected - 1).abs().max() < 5 * (0.25 * 0.75 / 600) ** 0.5 / 0.25
 
 
 @pytest.mark.parametrize("negatives", ["random", "semi_hard", "hardest"])
