@@ -41,7 +41,8 @@ RECIPES = {
         warmup_epochs=10.0,
         views="simclr",
     ),
-    "small": Recipe(options=Options(projector=(1024, 128)), learning_rate=3e-3),
+    # Distances between embeddings that are not normalised are of this order.
+    "small": Recipe(options=Options(margin=5.0, projector=(1024, 128)), learning_rate=3e-3),
 }
 
 
