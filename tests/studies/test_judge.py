@@ -13,6 +13,7 @@ from noneg.studies.judge import (
     every,
     higher,
     is_collapsed,
+    loses_more,
     survives,
 )
 from noneg.studies.results import Results
