@@ -127,7 +127,10 @@ class Reporting(Callback):
             return row | self.metering.quick()
         for name, eigenvalues in self.metering.spectra().items():
             # Columns for the longest there can be, since the first row decides them.
-            padded = [*eigenvalues, *[""] * (LARGEST_SPECTRUM - len(eigenvalues))]
+            padded: list[float | str] = [
+                *eigenvalues,
+                *[""] * (LARGEST_SPECTRUM - len(eigenvalues)),
+            ]
             spectrum: dict[str, int | float | str] = {
                 "step": step,
                 "epoch": epoch,
