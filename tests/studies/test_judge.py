@@ -52,6 +52,14 @@ def test_higher_at_exactly_two_standard_errors_is_within_the_spread() -> None:
         assert outcome.reason.startswith("within the spread: ") == (holds is None)
 
 
+def test_two_seeds_that_agree_by_chance_prove_nothing() -> None:
+    """Differences of one point and one point have no spread, and no more images than others."""
+    made = results(seeds("one", [0.21, 0.22]), seeds("other", [0.20, 0.21]))
+    assert higher("one", "other")(made).holds is None
+    made = results(seeds("one", [0.22, 0.23]), seeds("other", [0.20, 0.21]))
+    assert higher("one", "other")(made).holds is True
+
+
 def test_the_reason_has_the_means_the_error_and_n() -> None:
     made = results(seeds("one", [0.61, 0.63]), seeds("other", [0.50, 0.50]))
     assert higher("one", "other")(made).reason == (
