@@ -1,5 +1,6 @@
 """How claims are decided: by two seeds at least, and by differences beyond their spread."""
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -119,9 +120,9 @@ def loses_more(one: tuple[str, str], other: tuple[str, str], column: str = "knn"
 
 def _standard_error(differences: Sequence[float], column: str) -> float:
     """Of the mean over seeds, from their spread; never below what the test images leave open."""
-    spread: float = statistics.stdev(differences)
+    spread = statistics.stdev(differences)
     least = LEAST_SPREAD if column in ("knn", "linear") else 0.0
-    return max(spread, least) / len(differences) ** 0.5
+    return max(spread, least) / math.sqrt(len(differences))
 
 
 def _beyond(difference: float, error: float, reason: str) -> Outcome:
