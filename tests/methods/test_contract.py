@@ -81,6 +81,7 @@ every_method = pytest.mark.parametrize("name", list_methods())
 def test_all_the_known_methods_are_found() -> None:
     known = {"siamese", "byol", "simsiam", "barlow_twins", "vicreg"}
     known |= {"simclr", "contrastive", "triplet", "moco", "directpred", "directcopy"}
+    known |= {"simsiam_em", "two_networks"}
     assert known <= set(list_methods())
 
 

@@ -13,6 +13,7 @@ from noneg.studies.judge import (
     every,
     higher,
     is_collapsed,
+    loses_more,
     survives,
 )
 from noneg.studies.results import Results
@@ -49,6 +50,14 @@ def test_higher_at_exactly_two_standard_errors_is_within_the_spread() -> None:
         outcome = higher("one", "other", "loss")(made)
         assert outcome.holds is holds, shift
         assert outcome.reason.startswith("within the spread: ") == (holds is None)
+
+
+def test_two_seeds_that_agree_by_chance_prove_nothing() -> None:
+    """Differences of one point and one point have no spread, and no more images than others."""
+    made = results(seeds("one", [0.21, 0.22]), seeds("other", [0.20, 0.21]))
+    assert higher("one", "other")(made).holds is None
+    made = results(seeds("one", [0.22, 0.23]), seeds("other", [0.20, 0.21]))
+    assert higher("one", "other")(made).holds is True
 
 
 def test_the_reason_has_the_means_the_error_and_n() -> None:

@@ -3,6 +3,7 @@
 import csv
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,7 @@ def test_a_quick_study_from_the_command_to_its_files(
     page = (tmp_path / "augmentations.md").read_text()
     assert "**A quick look**" in page
     assert "2 of 2 runs, up to 1 seed each, on shapes (built in)" in page
-    rows = list(csv.DictReader((tmp_path / "augmentations.csv").open()))
+    rows = list(csv.DictReader(StringIO((tmp_path / "augmentations.csv").read_text())))
     assert [row["variant"] for row in rows] == ["all", "without colour"]
     for row in rows:
         assert 0 <= float(row["knn"]) <= 1

@@ -54,7 +54,8 @@ def targets(name: str, values: Num[np.ndarray, " n"]) -> Float64[np.ndarray, "n 
     factor = FACTORS[name]
     if factor.unit.startswith("index"):
         indices = np.arange(factor.low, factor.high + 1)
-        return np.equal(values[:, None], indices).astype(np.float64)
+        chosen: np.ndarray = np.equal(values[:, None], indices).astype(np.float64)
+        return chosen
     if factor.high - factor.low == 360:
         turns = 2 if name in _HALF_TURN else 1
         angle = np.deg2rad(turns * values)

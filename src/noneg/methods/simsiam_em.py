@@ -62,7 +62,7 @@ class SimSiamEM(Method):
         # They grow with the images that come, whose number nobody knows here.
         self.register_buffer("eta", torch.zeros(0, options.projector[-1]))
         self.register_buffer("seen", torch.zeros(0, dtype=torch.bool))
-        self.register_load_state_dict_pre_hook(_make_room)
+        self.register_load_state_dict_pre_hook(_make_room)  # type: ignore[no-untyped-call]
 
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
         """Representation and projection of each view."""

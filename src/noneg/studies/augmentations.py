@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from matplotlib.figure import Figure
@@ -16,9 +17,9 @@ from noneg.studies.study import Claim, Study, Variant
 from noneg.views import View
 
 _ALL = View(crop_scale=(0.3, 1.0), jitter=1.0, saturation=0.8, hue=0.5, grey=0.3, vertical_flip=0.5)
-_NO_COLOUR = {"jitter": 0.0, "grey": 0.0}
-_NO_FLIPS = {"flip": 0.0, "vertical_flip": 0.0}
-_NO_CROP = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}
+_NO_COLOUR: dict[str, Any] = {"jitter": 0.0, "grey": 0.0}
+_NO_FLIPS: dict[str, Any] = {"flip": 0.0, "vertical_flip": 0.0}
+_NO_CROP: dict[str, Any] = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0)}
 
 _VIEWS = {
     "all": _ALL,

@@ -27,7 +27,7 @@ def _steps_to_collapse(results: Results) -> Outcome:
                 for step, value in zip(at, left, strict=True)
                 if value >= COLLAPSED_DISTANCE * left[0]
             ]
-            if apart and apart[-1] < at[-1]:
+            if row.diverged is None and apart and apart[-1] < at[-1]:
                 steps.append(next(step for step in at if step > apart[-1]))
             else:
                 all_fell = False

@@ -9,6 +9,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from noneg.images import find_source
 from noneg.methods import find_method
 from noneg.studies.cache import Cache
 from noneg.studies.page import write_report
@@ -66,6 +67,9 @@ def conduct(
     interrupt: KeyboardInterrupt | None = None
     started = time.monotonic()
     missing = [each for each in plan if cache.find(study, *each) is None]
+    if missing:
+        # Data that cannot be used is said before there is a bar.
+        find_source(data)
     # Runs send what they say to a file of their own: the bar alone goes to the terminal.
     with tqdm(total=len(missing), desc=study.name, unit="run", file=sys.stderr) as bar:
         for variant, config in missing:

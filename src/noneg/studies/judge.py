@@ -1,5 +1,6 @@
 """How claims are decided: by two seeds at least, and by differences beyond their spread."""
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -13,6 +14,9 @@ COLLAPSED_RANK = 2.0
 COLLAPSED_DISTANCE = 0.02
 """Squared distance between different images, as a share of the start's, below which it is gone."""
 SEEDS_NEEDED = 2
+LEAST_SPREAD = 0.01
+"""Of a difference between accuracies: two seeds can agree by chance, and 2,000 test images leave a
+standard error of about a point (0.9 points for one accuracy of 20 %)."""
 
 Judge = Callable[[Results], Outcome]
 
@@ -80,7 +84,7 @@ def higher(one: str, other: str, column: str = "knn", *, by: float = 0.0) -> Jud
         if count < SEEDS_NEEDED:
             return _too_little(f"{one} against {other}", count)
         mean = statistics.fmean(differences)
-        error = statistics.stdev(differences) / count**0.5
+        error = _standard_error(differences, column)
         reason = (
             f"{_shown(column, results.mean(one, column))} ({one}) against "
             f"{_shown(column, results.mean(other, column))} ({other}), difference "
@@ -102,7 +106,7 @@ def loses_more(one: tuple[str, str], other: tuple[str, str], column: str = "knn"
         if count < SEEDS_NEEDED:
             return _too_little(f"{one[1]} against {other[1]}", count)
         mean = statistics.fmean(differences)
-        error = statistics.stdev(differences) / count**0.5
+        error = _standard_error(differences, column)
         reason = (
             f"{_shown(column, statistics.fmean(lost.values()))} lost from {one[0]} to {one[1]}, "
             f"{_shown(column, statistics.fmean(kept.values()))} from {other[0]} to {other[1]}, "
@@ -112,6 +116,13 @@ def loses_more(one: tuple[str, str], other: tuple[str, str], column: str = "knn"
         return _beyond(mean, error, reason)
 
     return judge
+
+
+def _standard_error(differences: Sequence[float], column: str) -> float:
+    """Of the mean over seeds, from their spread; never below what the test images leave open."""
+    spread = statistics.stdev(differences)
+    least = LEAST_SPREAD if column in ("knn", "linear") else 0.0
+    return max(spread, least) / math.sqrt(len(differences))
 
 
 def _beyond(difference: float, error: float, reason: str) -> Outcome:
@@ -129,7 +140,7 @@ def close(one: str, other: str, column: str = "knn", *, within: float) -> Judge:
         if count < SEEDS_NEEDED:
             return _too_little(f"{one} against {other}", count)
         distance = abs(statistics.fmean(differences))
-        error = statistics.stdev(differences) / count**0.5
+        error = _standard_error(differences, column)
         reason = (
             f"{one} and {other} are {_shown(column, distance)} apart, with a standard error of "
             f"{_shown(column, error)}, n = {count}"

@@ -1,6 +1,5 @@
 """Numbers that a study takes of the batches while a run trains, in the run's meter.csv."""
 
-import csv
 from pathlib import Path
 from typing import Any, final
 
@@ -9,6 +8,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from noneg.studies.study import Meter
 from noneg.training.engine import Engine
+from noneg.training.table import StepTable
 
 
 @final
@@ -16,10 +16,14 @@ class MeterCallback(Callback):
     """A row at the first step, every so many steps, and at the last."""
 
     def __init__(self, directory: Path, meter: Meter, every: int) -> None:
-        """Append to `directory`/meter.csv; of a step that is repeated, the last row counts."""
-        self.path = directory / "meter.csv"
+        """Append to `directory`/meter.csv."""
+        self.table = StepTable(directory / "meter.csv")
         self.meter = meter
         self.every = every
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Drop the rows that a killed run wrote after its last checkpoint."""
+        self.table.forget_after(trainer.global_step)
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -38,9 +42,4 @@ class MeterCallback(Callback):
         assert pl_module.latest is not None
         _, e = pl_module.latest
         numbers = self.meter(pl_module.method, e)
-        is_new = not self.path.exists()
-        with self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            if is_new:
-                writer.writerow(["step", *numbers])
-            writer.writerow([step, *(f"{float(value):.6g}" for value in numbers.values())])
+        self.table.append({"step": step} | {name: float(value) for name, value in numbers.items()})
