@@ -14,6 +14,8 @@ from torch import nn
 
 torch.set_num_threads(1)
 
+pytest_plugins = ["written_runs"]
+
 
 class TinyBackbone(nn.Module):
     """A convolution, a group norm and a pooling: no batch statistics, trains in moments."""

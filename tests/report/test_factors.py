@@ -6,6 +6,8 @@ import pytest
 from noneg.report.factors import Readout, read_factors
 from noneg.report.factors_section import factors_section
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
 N = 1_000
 
 

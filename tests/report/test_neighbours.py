@@ -1,6 +1,7 @@
 """Neighbours, duplicates and outliers of embeddings that are known."""
 
 import numpy as np
+import pytest
 
 from noneg.report.neighbours import (
     NEIGHBOURS,
@@ -10,6 +11,8 @@ from noneg.report.neighbours import (
     find_typical,
 )
 from noneg.report.sample import Sample, directions
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 
 def sample_of(embeddings: np.ndarray, pixels: np.ndarray | None = None) -> Sample:

@@ -15,6 +15,8 @@ from noneg.images import Images
 from noneg.images.shapes import CLASSES, draw_shapes
 from noneg.report import write_report
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
 MakeRun = Callable[..., Path]
 WriteImages = Callable[[dict[str, int]], Path]
 

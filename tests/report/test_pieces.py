@@ -18,6 +18,8 @@ from noneg.report.read import read_run
 from noneg.report.sample import Sample, directions
 from noneg.report.spectrum import eigenvalues
 
+pytestmark = pytest.mark.usefixtures("elsewhere")
+
 
 @pytest.mark.parametrize(
     ("value", "shown"),

@@ -103,7 +103,7 @@ def write_images(tmp_path: Path) -> Callable[[dict[str, int]], Path]:
     return write
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is written into the repository."""
     monkeypatch.chdir(tmp_path)
