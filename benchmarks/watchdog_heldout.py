@@ -11,11 +11,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
-from scipy.stats import spearmanr
 
 from noneg.diagnostics import judge
-from watchdog import read
+from watchdog import centred_ranks, read
 
 TABLE = Path("benchmarks/results/watchdog_heldout.csv")
 
@@ -35,6 +35,9 @@ def look_at(run: Path) -> dict[str, Any] | None:
     gains = [numbers[probe] - numbers[f"random_{probe}"] for probe in ("knn", "linear")]
     return {
         "method": config["method"],
+        "data": Path(config["data"]).name,
+        "backbone": config["backbone"],
+        "views": json.dumps(config["views"]),
         "options": json.dumps(config["options"]),
         "batch_size": config["batch_size"],
         "seed": config["seed"],
@@ -60,12 +63,20 @@ def main() -> None:
     counts = Counter((row["labels"], row["verdict"], row["needs_action"]) for row in table)
     for (labels, verdict, acts), count in sorted(counts.items()):
         print(f"{labels:7} {verdict:22} {'acts' if acts else '':5} {count}")
-    compared = [row for row in table if row["view_retrieval_h"] is not None]
+    groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in table:
+        # Views of another kind are easier or harder to find again, whatever the encoder.
+        key = (row["data"], row["backbone"], row["views"])
+        if row["view_retrieval_h"] is not None:
+            groups.setdefault(key, []).append(row)
+    large = [rows for rows in groups.values() if len(rows) >= 6]
     for probe in ("knn", "linear"):
-        found = spearmanr(
-            [row["view_retrieval_h"] for row in compared], [float(row[probe]) for row in compared]
-        )
-        print(f"view retrieval of h, {probe}: Spearman {found.statistic:.2f}, n = {len(compared)}")
+        columns = [
+            np.concatenate([centred_ranks([float(row[name]) for row in rows]) for rows in large])
+            for name in ("view_retrieval_h", probe)
+        ]
+        found = float(np.corrcoef(columns)[0, 1])
+        print(f"view retrieval of h, {probe}: rank correlation {found:.2f}, n = {len(columns[0])}")
 
 
 if __name__ == "__main__":
