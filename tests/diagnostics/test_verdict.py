@@ -110,6 +110,13 @@ def test_a_single_odd_row_is_no_alarm() -> None:
     assert judge(rows, 100).state == "complete collapse"
 
 
+def test_zero_vectors_have_no_direction_and_are_alike() -> None:
+    rows = history()
+    for row in rows[5:]:
+        row |= {"mean_cosine_h": math.nan, "norm_h": 0.0, "alignment_h": 0.0}
+    assert judge(rows, 100).state == "complete collapse"
+
+
 def test_it_takes_time_to_say_anything() -> None:
     collapsed = history(mean_cosine_h=1.0)
     assert [judge(collapsed[:end], 100).state for end in (1, 3)] == ["too early to say"] * 2

@@ -102,6 +102,7 @@ def judge(rows: Sequence[Mapping[str, float]], total_steps: int) -> Verdict:
         return Verdict(
             "too early to say", f"After {len(rows)} rows of metrics there is nothing to compare."
         )
+    rows = [_with_directions(row) for row in (rows[0], rows[1], *rows[-LAST_ROWS:])]
     start, now = rows[0], _recent(rows)
     numbers: dict[str, float] = {}
     for embedding in ("h", "z"):
@@ -112,7 +113,7 @@ def judge(rows: Sequence[Mapping[str, float]], total_steps: int) -> Verdict:
         left = _distance(now, embedding) / max(_distance(start, embedding), 1e-12)
         numbers[f"distance_left_{embedding}"] = left
     # The first row is of a single batch, too few images to compare these by.
-    numbers["separation_gain_h"] = separation(now) / separation(rows[1])
+    numbers["separation_gain_h"] = separation(now) / max(separation(rows[1]), 1e-12)
     for verdict in (_scale(numbers), _collapse(numbers, start), _few_directions(numbers, start)):
         if verdict is not None:
             return verdict
@@ -182,6 +183,14 @@ def separation(row: Mapping[str, float], embedding: str = "h") -> float:
     between = 2 * (1 - row[f"mean_cosine_{embedding}"])
     within = row[f"alignment_{embedding}"]
     return between / within if within > 0 else math.inf
+
+
+def _with_directions(row: Mapping[str, float]) -> dict[str, float]:
+    """Vectors of length zero have no cosine: they are as alike as can be."""
+    return {
+        name: 1.0 if name.startswith("mean_cosine") and math.isnan(value) else value
+        for name, value in row.items()
+    }
 
 
 def _recent(rows: Sequence[Mapping[str, float]]) -> dict[str, float]:
