@@ -50,7 +50,7 @@ def test_what_is_no_finished_run_is_named(
 ) -> None:
     run = write_run(tmp_path, "unfinished", 0.1)
     (run / "meters.json").unlink()
-    with pytest.raises(NonegError, match="has no meters.json, which a finished run has"):
+    with pytest.raises(NonegError, match=r"has no meters\.json, which a finished run has"):
         rank_runs([run])
     assert main(["rank", str(tmp_path / "nowhere")]) == 2
     assert "is not a run" in capsys.readouterr().err
