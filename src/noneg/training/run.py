@@ -237,9 +237,10 @@ def _run(
     save_json(directory / "run.json", asdict(replace(about, seconds=seconds)))
     assert config.size is not None
     measured = images_to_measure(len(images.pixels), config.size)
-    verdict = watchdog.conclude(
-        _measure(method, images, config, info, directory) if config.evaluate else None, measured
+    meters = (
+        _measure(method, images, config, info, directory, measured) if config.evaluate else None
     )
+    verdict = watchdog.conclude(meters, measured)
     scores: list[Score] = []
     if config.evaluate and parts is not None:
         start = untrained(info, seed=config.seed)
@@ -269,9 +270,14 @@ def _run(
 
 
 def _measure(
-    method: Method, images: Images, config: TrainConfig, info: EncoderInfo, directory: Path
+    method: Method,
+    images: Images,
+    config: TrainConfig,
+    info: EncoderInfo,
+    directory: Path,
+    most: int,
 ) -> tuple[Meters, Meters]:
-    """All meters, in evaluation mode, of the trained network and of its start."""
+    """All meters, in evaluation mode, of the trained network and of its start, on `most` images."""
     assert config.size is not None
     start = build_method(config)
     if config.norm == "frozen":
@@ -286,11 +292,11 @@ def _measure(
             mean=info.mean,
             std=info.std,
             seed=config.seed,
+            most=most,
         )
         for each in (method, start)
     )
-    measured = images_to_measure(len(images.pixels), config.size)
-    save_json(directory / "meters.json", meters_as_dict(trained, random, measured))
+    save_json(directory / "meters.json", meters_as_dict(trained, random, most))
     return trained, random
 
 
