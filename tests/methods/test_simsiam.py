@@ -7,6 +7,7 @@ import torch
 from test_contract import build, make_views
 from torch import nn
 
+from noneg.errors import NonegError
 from noneg.methods.simsiam import SimSiam
 from noneg.training.step import compute_gradient
 
@@ -123,3 +124,26 @@ def test_the_count_of_held_steps_is_resumed() -> None:
 def test_the_predictors_rate_is_constant() -> None:
     assert simsiam().rates["predictor"].constant
     assert not simsiam(predictor_constant=False).rates["predictor"].constant
+
+
+def test_targets_that_are_held_for_an_epoch_move_at_its_end() -> None:
+    method, probe = simsiam(hold="epoch").eval(), make_views(seed=9)
+    before = method.embed(probe).t
+    assert before is not None
+    with torch.no_grad():
+        method.backbone.mix.weight.add_(0.3)  # type: ignore[operator, union-attr]
+    for _ in range(200):
+        method.after_step(0.5)
+    held = method.embed(probe).t
+    assert held is not None
+    assert torch.equal(held, before)
+    method.after_epoch()
+    moved = method.embed(probe)
+    assert moved.t is not None
+    assert torch.equal(moved.t, moved.z)
+    assert not torch.equal(moved.t, before)
+
+
+def test_targets_cannot_be_held_for_no_time() -> None:
+    with pytest.raises(NonegError, match="hold is 0: give a number of steps, or epoch"):
+        simsiam(hold=0)

@@ -222,3 +222,26 @@ def test_freed_memory_is_used_again_without_page_faults() -> None:
     }
     # 160 MiB are 40,960 pages, or 80 huge ones.
     assert faults["keep"] < 40 < faults["leave"]
+
+
+def test_an_epoch_is_as_many_steps_as_it_has(tmp_path: Path) -> None:
+    """Targets held for an epoch are those held for its 5 steps, and not those held for 4."""
+    pixels = np.random.default_rng(0).integers(0, 256, (43, 16, 16, 3), dtype=np.uint8)
+
+    def weights(hold: int | str) -> dict[str, torch.Tensor]:
+        run = noneg.train(
+            pixels,
+            out=str(tmp_path / str(hold)),
+            method="simsiam",
+            options={"hold": hold, "projector": [16, 8], "predictor_hidden": 4},
+            epochs=3,
+            batch_size=8,
+            backbone="test_byobnet",
+            evaluate=False,
+            report=False,
+        )
+        return run.encoder.module.state_dict()
+
+    epoch, same, other = weights("epoch"), weights(5), weights(4)
+    assert all(torch.equal(value, same[name]) for name, value in epoch.items())
+    assert not all(torch.equal(value, other[name]) for name, value in epoch.items())

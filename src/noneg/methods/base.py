@@ -99,3 +99,6 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def after_step(self, progress: float) -> None:
         """What moves once the optimiser has; `progress` is the share of the run done, 0 to 1."""
+
+    def after_epoch(self) -> None:
+        """What moves, after its last step, once every image has had its turn; most have nothing."""

@@ -11,6 +11,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
+from noneg.errors import NonegError
 from noneg.heads import mlp
 from noneg.losses import negative_cosine
 from noneg.methods.base import Embeddings, Method, Rate, Recipe, Step
@@ -31,8 +32,8 @@ class Options:
         predictor_rate: the predictor's learning rate, in multiples of the run's.
         predictor_constant: keep the predictor's learning rate constant (paper, table 1c).
         stop_gradient: False lets the gradient flow into the target too.
-        hold: steps for which the targets come from the same weights before they are taken anew:
-            the alternation of the paper's table 6, where 1 is SimSiam itself.
+        hold: steps for which the targets come from the same weights before they are taken anew,
+            or "epoch": the alternation of the paper's table 6, where 1 is SimSiam itself.
     """
 
     projector: tuple[int, ...] = (2048, 2048, 2048)
@@ -42,7 +43,7 @@ class Options:
     predictor_rate: float = 1.0
     predictor_constant: bool = True
     stop_gradient: bool = True
-    hold: int = 1
+    hold: int | Literal["epoch"] = 1
 
 
 RECIPES = {
@@ -69,7 +70,13 @@ class SimSiam(Method):
     steps_held: Tensor
 
     def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
-        """Build projector and predictor on a backbone of `width` features."""
+        """Build projector and predictor on a backbone of `width` features.
+
+        Raises:
+            NonegError: targets cannot be held for less than a step.
+        """
+        if options.hold != "epoch" and options.hold < 1:
+            raise NonegError(f"hold is {options.hold}: give a number of steps, or epoch")
         rate = Rate(options.predictor_rate, constant=options.predictor_constant)
         super().__init__(backbone, {"predictor": rate})
         self.options = options
@@ -90,7 +97,7 @@ class SimSiam(Method):
             self.predictor.requires_grad_(options.predictor == "mlp")
 
         self.held: nn.Sequential | None = None
-        if options.hold > 1 and options.stop_gradient:
+        if options.hold != 1 and options.stop_gradient:
             self.held = copy_as_target(self.backbone, self.projector)
             self.register_buffer("steps_held", torch.zeros((), dtype=torch.int64))
 
@@ -114,8 +121,14 @@ class SimSiam(Method):
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
         """Take the targets' weights anew, where they were held for long enough."""
-        if self.held is None:
+        if self.held is None or self.options.hold == "epoch":
             return
         self.steps_held += 1
         if int(self.steps_held) % self.options.hold == 0:
+            move_target(self.held, self.backbone, self.projector, keep=0.0)
+
+    @torch.no_grad()
+    def after_epoch(self) -> None:
+        """Take the targets' weights anew, where they were held for the epoch."""
+        if self.held is not None and self.options.hold == "epoch":
             move_target(self.held, self.backbone, self.projector, keep=0.0)

@@ -1,5 +1,6 @@
 """Who needs large batches, and what a memory bank buys and costs."""
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from noneg.studies.figures import LABELS
@@ -8,11 +9,14 @@ from noneg.studies.results import Results
 from noneg.studies.study import Claim, Study, Variant
 
 _METHODS = ("simclr", "triplet", "byol", "simsiam", "barlow_twins", "vicreg")
-_BATCHES = (16, 64, 256)
+_BATCHES = (16, 64, 256, 512)
 _QUEUES = (256, 1024, 4096)
 # The same number of images for every batch size, so a batch 4 times as large takes a quarter of
 # the steps; the rate grows with its root, as Adam's should.
-_RATE, _AT = 3e-3, 64
+_RATE, _AT, _EPOCHS, _WARMUP = 3e-3, 64, 4, 0.3
+# What the batch itself does shows at the same number of steps, as of 64 images and 4 epochs.
+_SAME_STEPS = (16, _AT, 256)
+_STEPS = ", same steps"
 
 
 def _settings(method: str, batch: int, **options: object) -> dict[str, object]:
@@ -25,41 +29,74 @@ def _settings(method: str, batch: int, **options: object) -> dict[str, object]:
     return {**settings, "options": options} if options else settings
 
 
+def _same_steps(method: str, batch: int) -> dict[str, object]:
+    more = batch / _AT
+    return {
+        **_settings(method, batch),
+        "epochs": max(1, round(_EPOCHS * more)),
+        "warmup_epochs": round(_WARMUP * more, 3),
+    }
+
+
 def _name(method: str, batch: int) -> str:
     return f"{method}, {batch}"
 
 
+def _with_queue(queue: int, batch: int) -> str:
+    return f"moco, {batch}, queue {queue}"
+
+
+def _stepwise(method: str, batch: int) -> str:
+    return _name(method, batch) + ("" if batch == _AT else _STEPS)
+
+
+def _curve(
+    axis: Axes, results: Results, column: str, label: str, names: dict[int, str], style: str
+) -> None:
+    factor = 100 if column == "knn" else 1
+    points = [
+        (batch, factor * results.mean(name, column))
+        for batch, name in names.items()
+        if results.values(name, column)
+    ]
+    if points:
+        axis.plot(*zip(*points, strict=True), style, label=label, linewidth=1, markersize=3)
+
+
 def _draw(results: Results, figure: Figure) -> None:
-    left, right = figure.subplots(1, 2)
-    for axis, column, factor in ((left, "knn", 100), (right, "memory_mb", 1)):
-        for method in _METHODS:
-            points = [
-                (batch, factor * results.mean(_name(method, batch), column))
-                for batch in _BATCHES
-                if results.values(_name(method, batch), column)
-            ]
-            if points:
-                axis.plot(*zip(*points, strict=True), "o-", label=method, linewidth=1, markersize=3)
-        for queue in _QUEUES:
-            name = f"moco, 64, queue {queue}"
-            if results.values(name, column):
-                mean = factor * results.mean(name, column)
-                axis.plot([64], [mean], "*", label=f"moco, queue {queue}")
+    images, steps, memory = figure.subplots(1, 3)
+    for method in _METHODS:
+        names = {batch: _name(method, batch) for batch in _BATCHES}
+        stepwise = {batch: _stepwise(method, batch) for batch in _SAME_STEPS}
+        _curve(images, results, "knn", method, names, "o-")
+        _curve(steps, results, "knn", method, stepwise, "o-")
+        _curve(memory, results, "memory_mb", method, names, "o-")
+    for queue, style in zip(_QUEUES, ("*:", "*--", "*-."), strict=True):
+        names = {batch: _with_queue(queue, batch) for batch in _BATCHES}
+        for axis, column in ((images, "knn"), (memory, "memory_mb")):
+            _curve(axis, results, column, f"moco, queue {queue}", names, style)
+    for axis, title, column in (
+        (images, "same images", "knn"),
+        (steps, "same steps", "knn"),
+        (memory, "memory", "memory_mb"),
+    ):
+        axis.set_title(title, fontsize=8)
         axis.set_xscale("log", base=2)
         axis.set_xlabel("batch size", fontsize=8)
         axis.set_ylabel(LABELS[column], fontsize=8)
         axis.tick_params(labelsize=7)
-    if left.get_legend_handles_labels()[0]:
-        left.legend(fontsize=6)
+    if memory.get_legend_handles_labels()[0]:
+        memory.legend(fontsize=5)
 
 
 STUDY = Study(
     name="negatives",
     title="Negatives, large batches and memory banks",
     question="Contrastive losses learn from the other images of the batch. How do accuracy and "
-    "peak memory depend on the batch size, for losses with negatives and without, at the same "
-    "number of images seen? What does a queue of earlier embeddings (MoCo) buy, and what does it "
-    "cost?",
+    "peak memory depend on the batch size, for losses with negatives and without: at the same "
+    "number of images seen, where large batches have few steps, and at the same number of steps, "
+    "where they see more images? What does a queue of earlier embeddings (MoCo) buy, and what does "
+    "it cost?",
     variants=(
         *(
             Variant(
@@ -73,12 +110,21 @@ STUDY = Study(
         ),
         *(
             Variant(
-                f"moco, 64, queue {queue}",
-                _settings("moco", 64, queue=queue),
-                quick=queue == 256,
+                _with_queue(queue, batch),
+                _settings("moco", batch, queue=queue),
+                quick=(batch, queue) == (64, 256),
                 memory=True,
             )
+            for batch in _BATCHES
             for queue in _QUEUES
+            # Both views' keys of a batch must fit.
+            if queue >= 2 * batch
+        ),
+        *(
+            Variant(_name(method, batch) + _STEPS, _same_steps(method, batch), quick=False)
+            for batch in _SAME_STEPS
+            if batch != _AT
+            for method in _METHODS
         ),
     ),
     claims=(
@@ -96,6 +142,19 @@ STUDY = Study(
             ),
         ),
         Claim(
+            "At the same number of steps, SimCLR gains more from batches of 16 to 256 than VICReg "
+            "and Barlow Twins do.",
+            every(
+                *(
+                    loses_more(
+                        (_stepwise("simclr", 256), _stepwise("simclr", 16)),
+                        (_stepwise(method, 256), _stepwise(method, 16)),
+                    )
+                    for method in ("vicreg", "barlow_twins")
+                )
+            ),
+        ),
+        Claim(
             "BYOL and SimSiam need no batches of 256: 64 is as good or better, to 2 points.",
             every(
                 higher("byol, 64", "byol, 256", by=-0.02),
@@ -107,8 +166,16 @@ STUDY = Study(
             higher("moco, 64, queue 4096", "moco, 64, queue 256"),
         ),
         Claim(
+            "At batches of 16, a queue of 4,096 is better than SimCLR, which has the batch alone.",
+            higher("moco, 16, queue 4096", "simclr, 16"),
+        ),
+        Claim(
             "A queue of 4,096 costs less memory than SimCLR's batches of 256.",
             higher("simclr, 256", "moco, 64, queue 4096", "memory_mb"),
+        ),
+        Claim(
+            "At batches of 256 BYOL, with its second network, costs more memory than SimSiam.",
+            higher("byol, 256", "simsiam, 256", "memory_mb"),
         ),
         Claim(
             "Barlow Twins at 64 and 256 is within 3 points.",

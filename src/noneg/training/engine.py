@@ -100,6 +100,8 @@ class Engine(LightningModule):
         set_learning_rates(optimizer.optimizer, share, self.rate_factor)
         optimizer.step()
         self.method.after_step((number + 1) / self.total_steps)
+        if (number + 1) % self.steps_per_epoch == 0:
+            self.method.after_epoch()
         self.latest = step, whole
 
     def _compute_gradient(
