@@ -16,6 +16,7 @@ from torch import Tensor
 from noneg.encoder import Encoder
 from noneg.images.shapes import draw_shapes
 from noneg.methods.base import Embeddings, Method
+from noneg.studies.cache import fingerprint
 from noneg.studies.conduct import conduct
 from noneg.studies.figures import bars
 from noneg.studies.judge import survives
@@ -145,6 +146,60 @@ def test_a_run_is_trained_and_measured_once(
     assert len(watch.steps) == 5
 
 
+def test_runs_belong_to_the_images_wherever_they_lie(
+    study: Study, watch: Watch, images: Path, tmp_path: Path
+) -> None:
+    study = replace(study, variants=study.variants[:1])
+    shown, moved = tmp_path / "images.npz", tmp_path / "moved.npz"
+    shutil.copy(images, shown)
+
+    # Stopped before it was done: what is there cannot go on once the images are elsewhere.
+    def interrupt() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    watch.act, watch.act_at = interrupt, 5
+    with pytest.raises(KeyboardInterrupt, match="Go on with the same command"):
+        run(study, shown, tmp_path / "out")
+    watch.act = None
+    shown.rename(moved)
+    first = run(study, moved, tmp_path / "out")
+    assert watch.steps[1:] == [STEPS]
+    shutil.copy(moved, shown)
+    assert numbers(run(study, shown, tmp_path / "out")) == numbers(first)
+    assert len(watch.steps) == 2
+
+    # Other images under the same name are another run, and so are scores on other images.
+    with np.load(images) as kept:
+        labels, pixels = kept["labels"], kept["images"]
+    np.savez(shown, images=pixels[:, ::-1], labels=labels)
+    fingerprint.cache_clear()
+    assert numbers(run(study, shown, tmp_path / "out")) != numbers(first)
+    assert len(watch.steps) == 3
+    run(study, moved, tmp_path / "out", eval_data=str(shown))
+    assert len(watch.steps) == 4
+
+
+def test_a_folder_is_known_by_its_names_and_sizes(tmp_path: Path) -> None:
+    for folder in ("one", "other"):
+        (tmp_path / folder / "inside").mkdir(parents=True)
+        (tmp_path / folder / "inside" / "a.png").write_bytes(b"12345")
+    one, other = str(tmp_path / "one"), str(tmp_path / "other")
+    assert fingerprint(one) == fingerprint(other) != fingerprint("one")
+    (tmp_path / "other" / "inside" / "a.png").write_bytes(b"123456")
+    fingerprint.cache_clear()
+    assert fingerprint(one) != fingerprint(other)
+    assert fingerprint("shapes") == "shapes"
+
+
+def test_the_page_names_the_command_that_repeats_it(
+    study: Study, images: Path, tmp_path: Path
+) -> None:
+    run(study, images, tmp_path / "out", budget=0.0, quick=False, seeds=2, settings={"size": 16})
+    page = (tmp_path / "out" / "tiny.md").read_text()
+    assert f"`noneg study tiny {images} --eval-data {images} --seeds 2 " in page
+    assert " --set size=16" in page
+
+
 def test_a_run_that_was_killed_goes_on(
     study: Study, watch: Watch, images: Path, tmp_path: Path
 ) -> None:
@@ -225,7 +280,7 @@ def test_peak_memory_is_that_of_training_alone(
     assert "report: false" in text
     config.write_text(text.replace("report: false", "report: true"))
     capsys.readouterr()
-    assert peak_memory(config) > 100
+    assert peak_memory(config, str(images)) > 100
     said = [line.split()[0] for line in capsys.readouterr().err.splitlines() if line]
     assert "encoder" in said
     assert "report" not in said

@@ -20,7 +20,9 @@ every_study = pytest.mark.parametrize("study", list_studies(), ids=NAMES)
 
 
 def report(study: Study, results: Results, directory: Path) -> Report:
-    return Report(study, "shapes", STANDARD, False, 1, results, (), directory)
+    return Report(
+        study, "shapes", f"noneg study {study.name}", STANDARD, False, 1, results, (), directory
+    )
 
 
 @every_study

@@ -33,7 +33,8 @@ STUDY = Study(
 def report(made: Results, directory: Path = Path(), quick: bool = False) -> Report:
     scale = {"backbone": "small_resnet", "size": 16, "batch_size": 64, "epochs": 4}
     outcomes = tuple(claim.judge(made) for claim in STUDY.claims)
-    return Report(STUDY, "photographs", scale, quick, 6, made, outcomes, directory)
+    command = "noneg study made-up photographs --seeds 3"
+    return Report(STUDY, "photographs", command, scale, quick, 6, made, outcomes, directory)
 
 
 @pytest.fixture
@@ -69,7 +70,8 @@ def test_the_page_says_what_held_and_what_did_not(made: Results) -> None:
     assert "| One is better. | **held** | 60.5 % (one) against 50.0 % (other)" in page
     assert "| Other is better. | **did not hold** | 50.0 % (other) against" in page
     assert "| None collapses. | **undecided** | too little was run: 0 of 2 seeds of none |" in page
-    assert "5 of 6 runs, up to 3 seeds each, on photographs: small_resnet, views of 16 px" in page
+    assert "Run: `noneg study made-up photographs --seeds 3`, 5 of 6 runs, up to" in page
+    assert "up to 3 seeds each, on photographs: small_resnet, views of 16 px" in page
     assert "1 runs diverged" not in page
     assert "1 run diverged." in page
     assert "- A paper (1234.56789): 71.4." in page

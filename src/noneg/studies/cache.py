@@ -6,9 +6,10 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, final
 
@@ -19,7 +20,7 @@ from noneg.files import whole_or_not_at_all
 from noneg.studies.meter import MeterCallback
 from noneg.studies.scoring import baselines, trained_scores
 from noneg.studies.study import Study, Variant
-from noneg.training.config import TrainConfig, to_dict
+from noneg.training.config import TrainConfig, load_config, to_dict
 from noneg.training.run import resume, start
 
 FORMAT = 1
@@ -39,10 +40,9 @@ class Cache:
         self.quick = quick
 
     def directory(self, config: TrainConfig, meter_name: str) -> Path:
-        """Where a run of these settings is, or will be."""
-        decides = [to_dict(config), meter_name, FORMAT, ENCODER_FORMAT]
-        text = json.dumps(decides, sort_keys=True, default=str)
-        return self.runs / hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Where a run of these settings on these images is, or will be, wherever they lie."""
+        decides = [to_dict(config) | _images(config), meter_name, FORMAT, ENCODER_FORMAT]
+        return self.runs / _hash_of(decides)
 
     def find(self, study: Study, variant: Variant, config: TrainConfig) -> dict[str, Any] | None:
         """What a finished run left: {"numbers": ..., "diverged": ...}; None if there is none."""
@@ -70,11 +70,16 @@ class Cache:
             KeyboardInterrupt: Ctrl-C; the run goes on when it is asked for again.
         """
         directory = self.directory(config, study.meter_name)
-        directory.mkdir(parents=True, exist_ok=True)
         if _read(directory / _NUMBERS) is None:
+            begun = directory / "config.yaml"
+            if begun.exists() and load_config(begun).data != config.data:
+                # The images were moved since, and the run would look for them in vain.
+                shutil.rmtree(directory)
+            directory.mkdir(parents=True, exist_ok=True)
             self._train(study, config, directory)
         if variant.memory and not (directory / "memory.json").exists():
-            _write(directory / "memory.json", {"memory_mb": _peak_memory(directory)})
+            peak = _peak_memory(directory / "config.yaml", config.data)
+            _write(directory / "memory.json", {"memory_mb": peak})
         kept = _read(directory / _NUMBERS)
         assert kept is not None
         if study.measure is not None and kept["diverged"] is None:
@@ -113,9 +118,9 @@ class Cache:
         trained = trained_scores(encoder, config)
         if trained is None:
             return {}
-        text = [config.data, config.eval_data, config.backbone, config.size, config.channels]
-        key = json.dumps([*text, config.norm, config.seed, config.evaluation_images, FORMAT])
-        path = self.baselines / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.json"
+        decides = [*_images(config).values(), config.backbone, config.size, config.channels]
+        key = _hash_of([*decides, config.norm, config.seed, config.evaluation_images, FORMAT])
+        path = self.baselines / f"{key}.json"
         if (kept := _read(path)) is None:
             path.parent.mkdir(parents=True, exist_ok=True)
             kept = baselines(encoder, config)
@@ -123,13 +128,38 @@ class Cache:
         return trained | kept
 
 
+def _hash_of(decides: Sequence[Any]) -> str:
+    text = json.dumps(decides, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _images(config: TrainConfig) -> dict[str, str | None]:
+    return {
+        "data": fingerprint(config.data),
+        "eval_data": config.eval_data and fingerprint(config.eval_data),
+    }
+
+
+@cache
+def fingerprint(data: str) -> str:
+    """Of a file's bytes, or a folder's names and sizes; a data set's name stands for itself."""
+    path = Path(data).expanduser()
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    if path.is_dir():
+        files = sorted(each for each in path.rglob("*") if each.is_file())
+        return _hash_of([[str(each.relative_to(path)), each.stat().st_size] for each in files])
+    return data
+
+
 def _measured(study: Study) -> str:
     return f"measured-{study.name}.json"
 
 
-def _peak_memory(directory: Path) -> float:
+def _peak_memory(config: Path, data: str) -> float:
     """Of two steps in a process of its own, in MB."""
-    command = [sys.executable, "-m", "noneg.studies.memory", str(directory / "config.yaml")]
+    command = [sys.executable, "-m", "noneg.studies.memory", str(config), data]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = done.stderr.strip().splitlines() or ["no reason given"]

@@ -1,5 +1,7 @@
 """Run a study's grid: what is kept is not run again, what was stopped goes on, and judge."""
 
+import json
+import shlex
 import sys
 import time
 from collections.abc import Mapping
@@ -51,6 +53,7 @@ def conduct(
         scale |= {name: QUICK[name] for name in ("epochs", "size", "batch_size", "backbone")}
     scale |= settings or {}
     described = data
+    command = _command(study, data, eval_data, seeds, quick, settings or {})
     if data == "shapes" and eval_data is None:
         train, test = built_in_images(out / "data", quick)
         data, eval_data, described = str(train), str(test), "shapes (built in)"
@@ -97,7 +100,7 @@ def conduct(
             )
     results = Results(tuple(rows))
     outcomes = tuple(claim.judge(results) for claim in study.claims)
-    report = Report(study, described, scale, quick, len(plan), results, outcomes, out)
+    report = Report(study, described, command, scale, quick, len(plan), results, outcomes, out)
     write_report(report)
     if interrupt is not None:
         raise KeyboardInterrupt("Go on with the same command")
@@ -130,3 +133,20 @@ def _differences(variant: Variant) -> dict[str, Any]:
         name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
         for name, value in variant.settings.items()
     }
+
+
+def _command(
+    study: Study,
+    data: str,
+    eval_data: str | None,
+    seeds: int,
+    quick: bool,
+    settings: Mapping[str, Any],
+) -> str:
+    words = ["noneg", "study", study.name]
+    words += [data] if data != "shapes" else []
+    words += ["--eval-data", eval_data] if eval_data is not None else []
+    words += ["--quick"] if quick else ["--seeds", str(seeds)]
+    for name, value in settings.items():
+        words += ["--set", f"{name}={json.dumps(value)}"]
+    return shlex.join(words)

@@ -1,4 +1,4 @@
-"""Peak memory of two steps of a run: `python -m noneg.studies.memory CONFIG` prints MB.
+"""Peak memory of two steps of a run: `python -m noneg.studies.memory CONFIG DATA` prints MB.
 
 It is the process's resident set at its largest, with Python, torch and the images in it, which is
 what a person needs to have. On Windows, which does not say, NaN.
@@ -15,12 +15,12 @@ from noneg.training.config import load_config
 from noneg.training.run import start
 
 
-def peak_memory(path: Path) -> float:
-    """Train two steps under the settings of a config file; MB."""
+def peak_memory(path: Path, data: str) -> float:
+    """Train two steps on `data` under the settings of a config file; MB."""
     config = load_config(path)
     assert config.size is not None
     assert config.batch_size is not None
-    images = load_images(find_source(config.data), channels=config.channels or 3, size=config.size)
+    images = load_images(find_source(data), channels=config.channels or 3, size=config.size)
     pixels = images.pixels[: 2 * config.batch_size].transpose(0, 2, 3, 1)
     with tempfile.TemporaryDirectory() as directory:
         short = replace(
@@ -42,4 +42,4 @@ def peak_resident() -> float:
 
 
 if __name__ == "__main__":
-    print(f"{peak_memory(Path(sys.argv[1])):.1f}")
+    print(f"{peak_memory(Path(sys.argv[1]), sys.argv[2]):.1f}")

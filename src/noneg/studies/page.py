@@ -99,7 +99,7 @@ def _what_was_run(report: Report) -> str:
     done = len(report.results.rows)
     seeds = len({row.seed for row in report.results.rows})
     sentence = (
-        f"Run: `noneg study {report.study.name}`, {done} of {report.planned} runs, up to "
+        f"Run: `{report.command}`, {done} of {report.planned} runs, up to "
         f"{_counted(seeds, 'seed')} each, on {report.data}: {scale['backbone']}, views of "
         f"{scale['size']} px, batches of {scale['batch_size']}, {scale['epochs']} epochs, unless "
         "a row says otherwise."

@@ -110,6 +110,7 @@ class Report:
     Attributes:
         study: what was run.
         data: on what.
+        command: that ran it.
         scale: the settings that all runs share.
         quick: whether this was a quick look, which decides nothing.
         planned: runs of the whole grid.
@@ -122,6 +123,7 @@ class Report:
 
     study: Study
     data: str
+    command: str
     scale: Mapping[str, Any]
     quick: bool
     planned: int
