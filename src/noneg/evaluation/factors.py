@@ -1,63 +1,166 @@
-"""How well can what an image was drawn from be read off its features by a linear map?"""
+"""Which of the factors that images were drawn from can be read from their embeddings?"""
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import final
 
 import numpy as np
-from jaxtyping import Float, Float64, Num
+from jaxtyping import Bool, Float32, Float64
+from sklearn.linear_model import RidgeCV
 
+from noneg.evaluation.splits import every_fifth
 from noneg.images.shapes import FACTORS
 
-_RIDGE = 1e-2
-# Stripes that are turned by half a turn are the same stripes.
+_STRENGTHS = np.logspace(-1, 5, 13)
+# Stripes turned by half a turn are the same stripes.
 _HALF_TURN = ("foreground_angle", "background_angle")
 
 
-def factor_readout(
-    bank: Float[np.ndarray, "bank width"],
-    bank_factors: Mapping[str, Num[np.ndarray, " bank"]],
-    test: Float[np.ndarray, "test width"],
-    test_factors: Mapping[str, Num[np.ndarray, " test"]],
-) -> dict[str, float]:
-    """For each factor of `shapes`, the share of its variance that ridge regression finds.
+@final
+@dataclass(frozen=True)
+class Readout:
+    """How well a linear model reads one factor from embeddings, on images it did not learn from.
 
-    R2 on the test images, cut off at 0: 1, all of the factor can be read; 0, none of it. Angles and
-    hues are read by their sine and cosine, whose R2 are averaged; textures by one column each.
-    Features are standardised, and the penalty is 0.01 of the number of images.
+    Attributes:
+        factor: its name, without the number of a copy.
+        kind: "class" (accuracy), "number" or "circle" (R2 of the value, or of its sine and cosine).
+        trained: from the encoder's embeddings.
+        random: from those of the same encoder before training.
+        chance: what is reached without looking: the commonest class's share, or 0.
+        copies: how many numbered factors of this name the scores are the means of.
+    """
+
+    factor: str
+    kind: str
+    trained: float
+    random: float
+    chance: float
+    copies: int = 1
+
+    @property
+    def title(self) -> str:
+        """The factor's name, as for people."""
+        words = self.factor.replace("_", " ")
+        return f"{words} (mean of {self.copies} copies)" if self.copies > 1 else words
+
+    def kept(self, value: float) -> float:
+        """A score from 0 (chance) to 1 (all of the factor)."""
+        return float(np.clip((value - self.chance) / max(1 - self.chance, 1e-9), 0, 1))
+
+
+def read_factors(
+    factors: Mapping[str, np.ndarray],
+    trained: Float32[np.ndarray, "n width"],
+    random: Float32[np.ndarray, "n width"],
+    *,
+    labels: np.ndarray | None = None,
+    seed: int = 0,
+) -> list[Readout]:
+    """Read every factor from both; those that come in numbered copies are averaged over these.
+
+    Ridge regression, its strength chosen by leave-one-out error, reads numbers as they are, angles
+    by their sine and cosine, and classes by one column each, of which the largest counts.
+    It learns from four fifths of the images and is tested on the fifth.
 
     Args:
-        bank: features [N, D] to learn from.
-        bank_factors: of the same images, as `images.factors` has them.
-        test: features [M, D].
-        test_factors: theirs.
+        factors: what the images were drawn from, each [n].
+        trained: embeddings [n, D].
+        random: embeddings of the encoder before training [n, D].
+        labels: classes [n]; read as one factor more.
+        seed: of the fifth.
     """
-    mean, std = bank.mean(axis=0), bank.std(axis=0)
-    std = np.where(std > 1e-6 * np.abs(mean), std, np.inf)
-    x, y = (bank - mean).astype(np.float64) / std, (test - mean).astype(np.float64) / std
-    gram = x.T @ x + _RIDGE * len(x) * np.eye(x.shape[1])
-    learnt = {name: targets(name, values) for name, values in bank_factors.items()}
-    centres = {name: values.mean(axis=0) for name, values in learnt.items()}
-    columns = np.concatenate([learnt[name] - centres[name] for name in learnt], axis=1)
-    predicted = y @ np.linalg.solve(gram, x.T @ columns)
-    shares, start = {}, 0
-    for name, centre in centres.items():
-        wanted = targets(name, test_factors[name]) - centre
-        found = predicted[:, start : start + len(centre)]
-        start += len(centre)
-        total = np.square(wanted - wanted.mean(axis=0)).sum(axis=0)
-        rest = np.square(wanted - found).sum(axis=0)
-        shares[name] = float(np.clip(1 - rest / np.maximum(total, 1e-12), 0, 1).mean())
-    return shares
+    everything = {**({} if labels is None else {"class": labels}), **factors}
+    test = every_fifth(np.zeros(len(trained), dtype=np.int64), seed=seed)
+    kinds = {name: _kind(name, values) for name, values in everything.items()}
+    kinds = {name: kind for name, kind in kinds.items() if kind}
+    chances = {
+        name: _chance(everything[name], test) if kind == "class" else 0.0
+        for name, kind in kinds.items()
+    }
+    scores = [_scores(everything, kinds, features, test) for features in (trained, random)]
+    copies: dict[str, list[str]] = {}
+    for name in kinds:
+        copies.setdefault(re.sub(r"_\d+$", "", name), []).append(name)
+    return [
+        Readout(
+            factor=plain,
+            kind=kinds[names[0]],
+            trained=float(np.mean([scores[0][name] for name in names])),
+            random=float(np.mean([scores[1][name] for name in names])),
+            chance=float(np.mean([chances[name] for name in names])),
+            copies=len(names),
+        )
+        for plain, names in copies.items()
+    ]
 
 
-def targets(name: str, values: Num[np.ndarray, " n"]) -> Float64[np.ndarray, "n columns"]:
-    """One factor as the columns that a linear map should find."""
-    factor = FACTORS[name]
-    if factor.unit.startswith("index"):
-        indices = np.arange(factor.low, factor.high + 1)
-        chosen: np.ndarray = np.equal(values[:, None], indices).astype(np.float64)
-        return chosen
-    if factor.high - factor.low == 360:
-        turns = 2 if name in _HALF_TURN else 1
-        angle = np.deg2rad(turns * values)
-        return np.stack([np.cos(angle), np.sin(angle)], axis=1)
-    return np.asarray(values, dtype=np.float64)[:, None]
+def _kind(name: str, values: np.ndarray) -> str:
+    """Empty for a factor that does not vary."""
+    different = len(np.unique(values))
+    if different < 2:
+        return ""
+    if np.issubdtype(values.dtype, np.integer) and different <= 100:
+        return "class"
+    factor = FACTORS.get(name)
+    return "circle" if factor is not None and (factor.low, factor.high) == (0, 360) else "number"
+
+
+def _chance(values: np.ndarray, test: Bool[np.ndarray, " n"]) -> float:
+    """The test accuracy of always saying the commonest class."""
+    classes, sizes = np.unique(values[~test], return_counts=True)
+    return float(np.mean(values[test] == classes[np.argmax(sizes)]))
+
+
+def _scores(
+    factors: Mapping[str, np.ndarray],
+    kinds: Mapping[str, str],
+    features: Float32[np.ndarray, "n width"],
+    test: Bool[np.ndarray, " n"],
+) -> dict[str, float]:
+    learn = features[~test]
+    mean, std = learn.mean(axis=0), learn.std(axis=0)
+    # A constant feature says nothing, and its rounding errors should not.
+    useful = std > 1e-6 * np.abs(mean) + 1e-12
+    standard = ((features - mean) / np.where(useful, std, 1))[:, useful].astype(np.float64)
+    targets = {name: _targets(name, kind, factors[name]) for name, kind in kinds.items()}
+    together = np.concatenate(list(targets.values()), axis=1)
+    spread = together[~test].std(axis=0)
+    centred = together - together[~test].mean(axis=0)
+    # Scaled alike, so that one strength fits the columns; but classes compete as they are.
+    scale = np.where(spread > 0, spread, 1)
+    predicted = np.zeros_like(centred[test])
+    if standard.shape[1] and together.shape[1]:
+        ridge = RidgeCV(_STRENGTHS, alpha_per_target=True)
+        ridge.fit(standard[~test], centred[~test] / scale)
+        predicted = ridge.predict(standard[test]).reshape(predicted.shape) * scale
+    scores: dict[str, float] = {}
+    first = 0
+    for name, columns in targets.items():
+        part = slice(first, first + columns.shape[1])
+        first += columns.shape[1]
+        if kinds[name] == "class":
+            guess = (predicted[:, part] + together[~test][:, part].mean(axis=0)).argmax(axis=1)
+            scores[name] = float(np.mean(guess == columns[test].argmax(axis=1)))
+        else:
+            residual = np.square(centred[test][:, part] - predicted[:, part]).sum()
+            scores[name] = float(1 - residual / np.square(centred[test][:, part]).sum())
+    return scores
+
+
+def _targets(name: str, kind: str, values: np.ndarray) -> Float64[np.ndarray, "n columns"]:
+    if kind == "class":
+        classes: Float64[np.ndarray, "n classes"] = (values[:, None] == np.unique(values)).astype(
+            np.float64
+        )
+        return classes
+    if kind == "number":
+        column: Float64[np.ndarray, "n 1"] = values.astype(np.float64)[:, None]
+        return column
+    angle = np.deg2rad(values.astype(np.float64)) * (2 if name in _HALF_TURN else 1)
+    return np.stack([np.sin(angle), np.cos(angle)], axis=1)
+
+
+def best_first(readouts: list[Readout]) -> list[Readout]:
+    """In order of what the trained encoder kept."""
+    return sorted(readouts, key=lambda each: -each.kept(each.trained))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from html import escape
 
-from noneg.report.factors import Readout, best_first
+from noneg.evaluation.factors import Readout, best_first
 from noneg.report.numbers import count, percent
 from noneg.report.section import Section
 
@@ -63,7 +63,7 @@ def _table(readouts: Sequence[Readout]) -> str:
 
 
 def _listed(readouts: Sequence[Readout]) -> str:
-    names = [f"<b>{escape(each.factor.split(' (')[0])}</b>" for each in readouts]
+    names = [f"<b>{escape(each.factor.replace('_', ' '))}</b>" for each in readouts]
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
@@ -71,7 +71,7 @@ def _row(each: Readout) -> str:
     trained, random = 100 * each.kept(each.trained), 100 * each.kept(each.random)
     low, high = sorted((trained, random))
     return (
-        f'<tr><th scope="row">{escape(each.factor)}</th><td><span class="range" aria-hidden="true">'
+        f'<tr><th scope="row">{escape(each.title)}</th><td><span class="range" aria-hidden="true">'
         f'<span class="between" style="left:{low:.1f}%;width:{high - low:.1f}%"></span>'
         f'<span class="dot random" style="left:{random:.1f}%"></span>'
         f'<span class="dot trained" style="left:{trained:.1f}%"></span></span></td>'

@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from noneg.encoder import Encoder, load
 from noneg.errors import NonegError
+from noneg.evaluation.factors import read_factors
 from noneg.evaluation.scores import untrained
 from noneg.images import Images
 from noneg.report.about import about_section
 from noneg.report.canvases import Canvases, data_script
 from noneg.report.colours import IN_THE_DARK, category_css
 from noneg.report.curves import meters_section, training_section
-from noneg.report.factors import read_factors
 from noneg.report.factors_section import factors_section
 from noneg.report.map import cluster, groupings, project
 from noneg.report.map_figure import map_section

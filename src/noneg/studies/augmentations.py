@@ -2,13 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from statistics import fmean
 from typing import Any
 
 import torch
 from matplotlib.figure import Figure
 
 from noneg.encoder import Encoder
-from noneg.evaluation.factors import factor_readout
+from noneg.evaluation.factors import read_factors
+from noneg.evaluation.scores import untrained
 from noneg.images.shapes import draw_shapes
 from noneg.studies.figures import bars
 from noneg.studies.judge import every, higher
@@ -32,26 +34,29 @@ _VIEWS = {
 }
 _GROUPS = {
     "colours": ("foreground_hue", "background_hue"),
-    "places": tuple(f"position_{axis}_{n}" for axis in "xy" for n in range(1, 5)),
-    "rotations": tuple(f"rotation_{number}" for number in range(1, 5)),
+    "places": ("position_x", "position_y"),
+    "rotations": ("rotation",),
     "light": ("light_direction", "light_strength"),
     "polarity": ("lighter",),
 }
 
 
-def read_factors(encoder: Encoder, quick: bool) -> Mapping[str, float]:
-    """Share of each group of factors that a linear map finds in h, on images of their own seed."""
-    counts = (400, 200) if quick else (2_000, 1_000)
-    bank, test = (
-        draw_shapes(count, seed=seed, size=encoder.info.stored_size)
-        for count, seed in zip(counts, (101, 102), strict=True)
-    )
-    h = [encoder.embed(torch.from_numpy(part.pixels)) for part in (bank, test)]
-    shares = factor_readout(h[0], bank.factors, h[1], test.factors)
-    return {
-        f"reads_{group}": sum(shares[name] for name in names) / len(names)
-        for group, names in _GROUPS.items()
-    }
+def measure_factors(encoder: Encoder, quick: bool) -> Mapping[str, float]:
+    """From 0 to 1, how much of each group of factors a linear map finds in h, and in the start's.
+
+    Read from images of a seed of their own.
+    """
+    drawn = draw_shapes(500 if quick else 2_500, seed=101, size=encoder.info.stored_size)
+    pixels = torch.from_numpy(drawn.pixels)
+    start = untrained(encoder.info, seed=0)
+    readouts = read_factors(drawn.factors, encoder.embed(pixels), start.embed(pixels))
+    found = {each.factor: each for each in readouts}
+    numbers: dict[str, float] = {}
+    for group, names in _GROUPS.items():
+        each = [found[name] for name in names]
+        numbers[f"reads_{group}"] = fmean(one.kept(one.trained) for one in each)
+        numbers[f"random_reads_{group}"] = fmean(one.kept(one.random) for one in each)
+    return numbers
 
 
 def _draw(results: Results, figure: Figure) -> None:
@@ -97,6 +102,6 @@ STUDY = Study(
         "differently, and has other strengths of colour.",
     ),
     draw=_draw,
-    measure=read_factors,
+    measure=measure_factors,
     columns=("knn", "linear", *(f"reads_{group}" for group in _GROUPS)),
 )

@@ -3,10 +3,8 @@
 import numpy as np
 import pytest
 
-from noneg.report.factors import Readout, read_factors
+from noneg.evaluation.factors import Readout, read_factors
 from noneg.report.factors_section import factors_section
-
-pytestmark = pytest.mark.usefixtures("elsewhere")
 
 N = 1_000
 
@@ -73,7 +71,7 @@ def test_copies_are_averaged_constants_left_out_and_labels_read(noise: np.ndarra
     planted[:, 0] = sizes[0]
     labels = generator.integers(0, 2, N)
     factors = {"size_1": sizes[0], "size_2": sizes[1], "fixed": np.ones(N)}
-    found = {each.factor: each for each in read_factors(factors, planted, noise, labels=labels)}
+    found = {each.title: each for each in read_factors(factors, planted, noise, labels=labels)}
     assert set(found) == {"size (mean of 2 copies)", "class"}
     assert found["size (mean of 2 copies)"].trained == pytest.approx(0.5, abs=0.05)
 
