@@ -34,6 +34,7 @@ from torch.utils.data import DataLoader, Dataset
 from noneg.images import find_source
 from noneg.images.shapes import draw_shapes
 from noneg.training.config import TrainConfig, make_config
+from noneg.training.fit import fit
 from noneg.training.hardware import choose_hardware, keep_freed_memory
 from noneg.training.optimizers import build_optimizer
 from noneg.training.prepare import (
@@ -42,7 +43,7 @@ from noneg.training.prepare import (
     load_for_training,
     measure_normalisation,
 )
-from noneg.training.run import describe_encoder, fit
+from noneg.training.run import describe_encoder
 from noneg.training.step import compute_gradient
 from noneg.views import draw_views
 from peers import lightly_views, torchvision_views

@@ -170,3 +170,9 @@ def shard(method: Method) -> None:
     for part in method.children():
         if next(part.parameters(), None) is not None:
             fully_shard(part)
+
+
+def say(sentence: str) -> None:
+    """Print it once, whatever the number of processes."""
+    if is_first_process():
+        print(sentence, flush=True)

@@ -1,21 +1,16 @@
 """From images to a trained encoder with its scores, in one directory."""
 
-import logging
 import os
 import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.strategies import ModelParallelStrategy
+from pytorch_lightning import Callback
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -42,17 +37,13 @@ from noneg.methods.base import Method
 from noneg.norms import batch_norms
 from noneg.training.about import about_run
 from noneg.training.causes import likely_causes
-from noneg.training.checkpoints import Checkpoints, StopRequest, load_weights
+from noneg.training.checkpoints import load_weights
 from noneg.training.config import TrainConfig, load_config, make_config, save_config
-from noneg.training.distributed import is_first_process, synchronise_statistics
-from noneg.training.engine import Engine
+from noneg.training.distributed import is_first_process, say
+from noneg.training.fit import fit
 from noneg.training.hardware import (
-    Hardware,
     choose_hardware,
-    has_convolutions,
-    keep_freed_memory,
 )
-from noneg.training.monitor import NeighbourMonitor
 from noneg.training.prepare import (
     build_method,
     complete,
@@ -62,7 +53,6 @@ from noneg.training.prepare import (
     measure_normalisation,
     measure_norms,
 )
-from noneg.training.reporting import Reporting
 from noneg.training.watchdog import Watchdog
 
 Data = str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any]
@@ -199,14 +189,14 @@ def _run(
     if config.norm == "frozen":
         measure_norms(method, images, config, info)
     hardware = choose_hardware(config)
-    _say(f"{config.method} on {images.description}: {_describe(images, config)}")
+    say(f"{config.method} on {images.description}: {_describe(images, config)}")
     if images.skipped:
         _say_skipped(images.skipped, directory)
     if isinstance(images.pixels, PixelsOnDemand):
-        _say("images are decoded again in every epoch: --cache memory or disk keeps them")
-    _say(f"{config.backbone}, {info.features} features; {hardware.reason}")
+        say("images are decoded again in every epoch: --cache memory or disk keeps them")
+    say(f"{config.backbone}, {info.features} features; {hardware.reason}")
     if config.chunk_size and config.norm == "batch" and batch_norms(method):
-        _say(
+        say(
             f"BatchNorm sees {config.chunk_size} images of each process at a time, so the gradient "
             "is not quite the whole batch's: --norm group or --norm frozen makes it so"
         )
@@ -223,6 +213,8 @@ def _run(
     if not is_first_process():
         # One writer: the others have done their part of the training.
         sys.exit(0)
+    seconds = round(watchdog.reporting.rows()[-1]["seconds"], 1)
+    save_json(directory / "run.json", asdict(replace(about, seconds=seconds)))
     if isinstance(images.pixels, PixelsOnDemand) and images.pixels.skipped:
         # Only now is it known which they are.
         write_skipped(directory / "skipped.csv", images.pixels.skipped)
@@ -231,10 +223,21 @@ def _run(
         # This process holds a share of the weights; the last checkpoint holds them all.
         method = build_method(config)
         load_weights(method, directory / "checkpoints" / "last.ckpt")
+    Encoder(method.backbone, info).save(directory / "encoder")
+    return _judge_and_score(method, images, parts, config, info, directory, watchdog)
+
+
+def _judge_and_score(
+    method: Method,
+    images: Images,
+    parts: tuple[Images, Images] | None,
+    config: TrainConfig,
+    info: EncoderInfo,
+    directory: Path,
+    watchdog: Watchdog,
+) -> Run:
+    """What the meters say, what the labels say where there are any, and a page with both."""
     encoder = Encoder(method.backbone, info)
-    encoder.save(directory / "encoder")
-    seconds = round(watchdog.reporting.rows()[-1]["seconds"], 1)
-    save_json(directory / "run.json", asdict(replace(about, seconds=seconds)))
     assert config.size is not None
     measured = images_to_measure(len(images.pixels), config.size)
     meters = (
@@ -250,7 +253,7 @@ def _run(
         encoder.save(directory / "encoder")
         print(f"\n{format_table(scores)}")
     elif config.evaluate:
-        _say("no labels, so no scores")
+        say("no labels, so no scores")
     print(f"\nverdict  {verdict.state}: {verdict.sentence}")
     for cause in likely_causes(verdict.state, config):
         print(f"         likely: {cause}")
@@ -298,130 +301,6 @@ def _measure(
     )
     save_json(directory / "meters.json", meters_as_dict(trained, random, most))
     return trained, random
-
-
-def fit(
-    method: Method,
-    images: Images,
-    config: TrainConfig,
-    directory: Path,
-    info: EncoderInfo,
-    hardware: Hardware,
-    parts: tuple[Images, Images] | None = None,
-    extra_callbacks: Sequence[Callback] = (),
-) -> Watchdog:
-    """Train the method's weights in place, from the last checkpoint where there is one.
-
-    Returns:
-        What watched the run, with its last verdict.
-
-    Raises:
-        NonegError: the loss or the weights are not finite, or the checkpoint cannot be read.
-        KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was written first.
-    """
-    assert config.batch_size is not None
-    assert config.size is not None
-    if hardware.accelerator == "cpu":
-        keep_freed_memory()
-    # FSDP takes contiguous weights alone.
-    if has_convolutions(method.backbone) and config.strategy != "fsdp":
-        method.to(memory_format=torch.channels_last)
-    engine = Engine(
-        method,
-        images.pixels,
-        config,
-        batch_size=config.batch_size,
-        size=config.size,
-        mean=info.mean,
-        std=info.std,
-    )
-    stop = StopRequest()
-    checkpoint = directory / "checkpoints" / "last.ckpt"
-    checkpoint.parent.mkdir(exist_ok=True)
-    reporting = Reporting(directory, engine.total_steps, config.log_every, config.batch_size)
-    watchdog = Watchdog(directory, config, reporting)
-    callbacks: list[Callback] = [
-        reporting,
-        Checkpoints(checkpoint, config.checkpoint_every, engine.total_steps, stop),
-        watchdog,
-        *extra_callbacks,
-    ]
-    for name, chosen in (
-        ("--knn_every", config.knn_every),
-        ("--on_collapse rollback", config.on_collapse == "rollback"),
-    ):
-        if chosen and config.strategy == "fsdp":
-            raise NonegError(f"{name} needs all weights on one process: not with --strategy fsdp")
-    if config.knn_every and parts is not None:
-        callbacks.append(
-            NeighbourMonitor(directory, config.knn_every, *parts, info, config.evaluation_images)
-        )
-    with stop.listening(), _quiet_lightning():
-        trainer = _trainer(config, hardware, directory, callbacks)
-        if config.batch_size % trainer.world_size:
-            raise NonegError(
-                f"--batch_size {config.batch_size} cannot be shared by {trainer.world_size} "
-                "processes: make it a multiple"
-            )
-        if trainer.world_size > 1:
-            share = config.batch_size // trainer.world_size
-            _say(f"{trainer.world_size} processes, {share} images of each batch on each")
-            synchronise_statistics(method, on_gpus=hardware.accelerator in ("gpu", "cuda"))
-        _fit(trainer, engine, checkpoint)
-    if stop.received and trainer.global_step < engine.total_steps:
-        raise KeyboardInterrupt(f"Go on with: noneg train --resume {directory}")
-    return watchdog
-
-
-def _trainer(
-    config: TrainConfig, hardware: Hardware, directory: Path, callbacks: list[Callback]
-) -> Trainer:
-    """Lightning's Trainer, as the settings ask and torchrun, if it is there, says.
-
-    Raises:
-        NonegError: Lightning cannot do this here.
-    """
-    strategy: str | ModelParallelStrategy = config.strategy
-    if strategy == "fsdp":
-        # The engine shards the weights, with FSDP2; Lightning's own "fsdp" is the first version.
-        strategy = ModelParallelStrategy(save_distributed_checkpoint=False)
-    try:
-        return Trainer(
-            accelerator=hardware.accelerator,
-            devices=_devices(config, hardware),
-            num_nodes=_num_nodes(config),
-            strategy=strategy,
-            precision=hardware.precision,  # type: ignore[arg-type]
-            max_epochs=config.epochs,
-            logger=_logger(directory),
-            callbacks=callbacks,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=directory,
-        )
-    except (ValueError, MisconfigurationException) as error:
-        sentence = " ".join(str(error).split())
-        raise NonegError(
-            f"--accelerator {hardware.accelerator} --devices {config.devices} --num_nodes "
-            f"{config.num_nodes} --strategy {config.strategy} cannot be had here: {sentence}"
-        ) from error
-
-
-def _fit(trainer: Trainer, engine: Engine, checkpoint: Path) -> None:
-    if not checkpoint.exists():
-        trainer.fit(engine)
-        return
-    try:
-        trainer.fit(engine, ckpt_path=checkpoint, weights_only=True)
-    except (RuntimeError, KeyError, EOFError, OSError) as error:
-        if trainer.global_step > 0:
-            raise
-        sentence = " ".join(str(error).split())[:200]
-        raise NonegError(
-            f"{checkpoint} cannot be resumed from ({sentence}): delete it to start over"
-        ) from error
 
 
 def describe_encoder(backbone: nn.Module, config: TrainConfig, images: Images) -> EncoderInfo:
@@ -474,48 +353,6 @@ def _new_directory(config: TrainConfig) -> Path:
     return directory
 
 
-def _devices(config: TrainConfig, hardware: Hardware) -> int | str:
-    if config.devices == "auto" and "LOCAL_WORLD_SIZE" in os.environ:
-        return int(os.environ["LOCAL_WORLD_SIZE"])
-    # Lightning's "auto" on a CPU is one process, whose threads use all cores.
-    if hardware.accelerator == "cpu" and config.devices == "auto":
-        return 1
-    return config.devices
-
-
-def _num_nodes(config: TrainConfig) -> int:
-    if config.num_nodes == 1 and "LOCAL_WORLD_SIZE" in os.environ:
-        return int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"])
-    return config.num_nodes
-
-
-def _logger(directory: Path) -> Any:
-    if find_spec("tensorboard") is None:
-        return False
-    from pytorch_lightning.loggers import TensorBoardLogger
-
-    return TensorBoardLogger(directory, name="", version="tensorboard")
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Lightning's own announcements repeat ours; its advice does not fit a loader like ours."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pytorch_lightning")
-            warnings.filterwarnings("ignore", module="lightning_fabric")
-            # Nothing is done in place to what a part returns.
-            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-
-
 def _describe(images: Images, config: TrainConfig) -> str:
     count, channels, side, _ = images.pixels.shape
     return (
@@ -525,12 +362,7 @@ def _describe(images: Images, config: TrainConfig) -> str:
 
 
 def _say_skipped(skipped: Sequence[Skipped], directory: Path) -> None:
-    _say(
+    say(
         f"skipped {len(skipped)} files, the first {skipped[0].name} ({skipped[0].reason}): "
         f"all of them in {directory / 'skipped.csv'}"
     )
-
-
-def _say(sentence: str) -> None:
-    if is_first_process():
-        print(sentence, flush=True)
