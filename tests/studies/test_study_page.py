@@ -63,6 +63,10 @@ def test_baselines_are_rows_of_their_own() -> None:
     rows = [result("one", seed, knn=0.6, random_knn=0.2, pixels_knn=0.3) for seed in (0, 1)]
     lines = table(report(results(rows))).splitlines()[3:]
     assert lines == ["| random start | | 20.0 |  |  |  |", "| raw pixels | | 30.0 |  |  |  |"]
+    # A study's own numbers of the start have their place there too.
+    rows = [result("one", seed, knn=0.6, residual=0.5, random_residual=0.25) for seed in (0, 1)]
+    lines = table(report(results(rows))).splitlines()[3:]
+    assert lines == ["| random start | |  |  |  | 0.25 |"]
 
 
 def test_the_page_says_what_held_and_what_did_not(made: Results) -> None:
@@ -76,6 +80,13 @@ def test_the_page_says_what_held_and_what_did_not(made: Results) -> None:
     assert "1 run diverged." in page
     assert "- A paper (1234.56789): 71.4." in page
     assert "quick" not in page
+
+
+def test_the_page_says_what_all_variants_share(made: Results) -> None:
+    shared = replace(STUDY, settings={"norm": "group", "options": {"tau": 0.98}})
+    page = as_page(replace(report(made), study=shared))
+    assert "Of all variants: `norm=group`, `options.tau=0.98`." in page
+    assert "Of all variants" not in as_page(report(made))
 
 
 def test_a_quick_look_says_so(made: Results) -> None:

@@ -3,8 +3,10 @@
 import csv
 import json
 import statistics
+from collections.abc import Mapping
 from io import StringIO
 from pathlib import Path
+from typing import Any
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -104,8 +106,20 @@ def _what_was_run(report: Report) -> str:
         f"{scale['size']} px, batches of {scale['batch_size']}, {scale['epochs']} epochs, unless "
         "a row says otherwise."
     )
+    if report.study.settings:
+        sentence += f" Of all variants: {_settings(report.study.settings)}."
     diverged = sum(row.diverged is not None for row in report.results.rows)
     return sentence + (f" {_counted(diverged, 'run')} diverged." if diverged else "")
+
+
+def _settings(settings: Mapping[str, Any], prefix: str = "") -> str:
+    parts = [
+        _settings(value, f"{prefix}{name}.")
+        if isinstance(value, Mapping)
+        else f"`{prefix}{name}={value}`"
+        for name, value in settings.items()
+    ]
+    return ", ".join(parts)
 
 
 def _counted(count: int, noun: str) -> str:
@@ -122,26 +136,19 @@ def table(report: Report) -> str:
         count = f"{len(results.of(variant))}" + (f" ({lost} diverged)" if lost else "")
         cells = [_cell(results.values(variant, name), name) for name in columns]
         lines.append(f"| {variant} | {count} | {' | '.join(cells)} |")
-    for baseline in ("random", "pixels"):
+    for baseline, word in (("random", "random start"), ("pixels", "raw pixels")):
+        numbers = [row.numbers for row in results.rows]
         values = {
-            probe: [
-                row.numbers[f"{baseline}_{probe}"]
-                for row in results.rows
-                if f"{baseline}_{probe}" in row.numbers
-            ]
-            for probe in ("knn", "linear")
+            name: [each[f"{baseline}_{name}"] for each in numbers if f"{baseline}_{name}" in each]
+            for name in columns
         }
-        if values["knn"] and "knn" in columns:
-            cells = [
-                f"{100 * statistics.fmean(values[name]):.1f}" if name in values else ""
-                for name in columns
-            ]
-            word = "random start" if baseline == "random" else "raw pixels"
+        if any(values.values()):
+            cells = [_cell(values[name], name, spread=False) for name in columns]
             lines.append(f"| {word} | | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _cell(values: list[float], name: str) -> str:
+def _cell(values: list[float], name: str, *, spread: bool = True) -> str:
     if not values:
         return ""
     factor, digits = (100, 1) if name in ("knn", "linear") else (1, 2)
@@ -150,5 +157,7 @@ def _cell(values: list[float], name: str) -> str:
         digits = 0
     if digits == 2 and 0 < abs(mean) < 0.01:
         return f"{mean:.1e}"
-    spread = f" ± {factor * statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean:.{digits}f}{spread}"
+    shown = f"{mean:.{digits}f}"
+    if len(values) == 1 or not spread:
+        return shown
+    return f"{shown} ± {factor * statistics.stdev(values):.{digits}f}"
