@@ -11,7 +11,6 @@ run. The median of the steps' times is quoted, without the first.
 import argparse
 import csv
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import torch
 
+from noneg.studies.memory import peak_resident
 from noneg.training.config import make_config
 from noneg.training.prepare import build_method
 from noneg.training.step import Views, compute_gradient, compute_gradient_in_chunks
@@ -42,7 +42,7 @@ def one_point(method_name: str, norm: str, batch: int, chunk: int, steps: int) -
 
     # So that what the libraries take at their first use is not counted.
     compute_gradient(method, draw(slice(0, 4)), index[:4])
-    before = peak_mebibytes()
+    before = peak_resident()
     seconds = []
     for _ in range(steps + 1):
         method.zero_grad(set_to_none=True)
@@ -52,12 +52,7 @@ def one_point(method_name: str, norm: str, batch: int, chunk: int, steps: int) -
         else:
             compute_gradient(method, draw(slice(0, batch)), index)
         seconds.append(time.perf_counter() - started)
-    print(statistics.median(seconds[1:]), peak_mebibytes() - before)
-
-
-def peak_mebibytes() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+    print(statistics.median(seconds[1:]), peak_resident() - before)
 
 
 def measure(method: str, norm: str, batch: int, chunk: int, steps: int) -> tuple[float, float]:

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,7 @@ from noneg.studies.cache import fingerprint
 from noneg.studies.conduct import conduct
 from noneg.studies.figures import bars
 from noneg.studies.judge import survives
-from noneg.studies.memory import peak_memory
+from noneg.studies.memory import peak_memory, peak_resident
 from noneg.studies.study import Claim, Report, Study, Variant
 
 STEPS = 8
@@ -144,6 +146,17 @@ def test_a_run_is_trained_and_measured_once(
     assert "2 of 3 runs" in (tmp_path / "tiny.md").read_text()
     assert len(run(larger, images, tmp_path).results.rows) == 3
     assert len(watch.steps) == 5
+
+
+def test_peak_memory_is_not_that_of_the_process_that_asks() -> None:
+    held = np.ones(2**26)
+    asked = peak_resident()
+    program = "from noneg.studies.memory import peak_resident; print(peak_resident())"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert asked > held.nbytes / 2**20 + 100
+    assert 30 < float(done.stdout) < asked - 100
 
 
 def test_runs_belong_to_the_images_wherever_they_lie(
