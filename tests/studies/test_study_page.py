@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from made_up import result, results, seeds
+from matplotlib.figure import Figure
 
 from noneg.studies.figures import bars
 from noneg.studies.judge import collapses, higher
@@ -67,6 +68,24 @@ def test_baselines_are_rows_of_their_own() -> None:
     rows = [result("one", seed, knn=0.6, residual=0.5, random_residual=0.25) for seed in (0, 1)]
     lines = table(report(results(rows))).splitlines()[3:]
     assert lines == ["| random start | |  |  |  | 0.25 |"]
+
+
+def test_each_backbone_has_a_random_start_of_its_own() -> None:
+    small = result("one", knn=0.6, random_knn=0.2, pixels_knn=0.3)
+    large = replace(
+        result("other", knn=0.6, random_knn=0.4, pixels_knn=0.3), settings={"backbone": "resnet18"}
+    )
+    lines = table(report(results([small, large]))).splitlines()[4:]
+    assert lines == [
+        "| random start | | 20.0 |  |  |  |",
+        "| random start, resnet18 | | 40.0 |  |  |  |",
+        "| raw pixels | | 30.0 |  |  |  |",
+    ]
+    figure = Figure()
+    axis = figure.subplots()
+    bars(axis, results([small, large]), "knn")
+    dotted = [line for line in axis.lines if line.get_linestyle() == ":"]
+    assert [list(line.get_xdata()) for line in dotted] == [[20, 20]]
 
 
 def test_the_page_says_what_held_and_what_did_not(made: Results) -> None:

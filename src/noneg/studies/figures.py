@@ -27,11 +27,7 @@ def bars(axis: Axes, results: Results, column: str, variants: Sequence[str] | No
         values = [factor * value for value in results.values(name, column)]
         axis.barh(position, statistics.fmean(values), color="#9ecae1")
         axis.plot(values, [position] * len(values), "k.", markersize=3)
-    start = [
-        factor * row.numbers[f"random_{column}"]
-        for row in results.rows
-        if f"random_{column}" in row.numbers
-    ]
+    start = [factor * each for each in results.without_training(f"random_{column}").get("", [])]
     if start:
         axis.axvline(statistics.fmean(start), color="grey", linestyle=":", linewidth=1)
     axis.set_yticks(range(len(names)), names, fontsize=6 if len(names) > 10 else 7)

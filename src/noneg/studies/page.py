@@ -136,15 +136,17 @@ def table(report: Report) -> str:
         count = f"{len(results.of(variant))}" + (f" ({lost} diverged)" if lost else "")
         cells = [_cell(results.values(variant, name), name) for name in columns]
         lines.append(f"| {variant} | {count} | {' | '.join(cells)} |")
-    for baseline, word in (("random", "random start"), ("pixels", "raw pixels")):
-        numbers = [row.numbers for row in results.rows]
-        values = {
-            name: [each[f"{baseline}_{name}"] for each in numbers if f"{baseline}_{name}" in each]
-            for name in columns
-        }
-        if any(values.values()):
-            cells = [_cell(values[name], name, spread=False) for name in columns]
-            lines.append(f"| {word} | | {' | '.join(cells)} |")
+    start = {name: results.without_training(f"random_{name}") for name in columns}
+    for backbone in dict.fromkeys(key for values in start.values() for key in values):
+        cells = [_cell(start[name].get(backbone, []), name, spread=False) for name in columns]
+        word = f"random start, {backbone}" if backbone else "random start"
+        lines.append(f"| {word} | | {' | '.join(cells)} |")
+    pixels = {name: results.without_training(f"pixels_{name}") for name in columns}
+    if any(pixels.values()):
+        cells = [
+            _cell(next(iter(pixels[name].values()), []), name, spread=False) for name in columns
+        ]
+        lines.append(f"| raw pixels | | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -66,6 +66,18 @@ class Results:
         values = self.values(variant, column)
         return statistics.fmean(values) if values else float("nan")
 
+    def without_training(self, column: str) -> dict[str, list[float]]:
+        """A number of the random start or of raw pixels, of each run that has it, by backbone.
+
+        The name of the study's own backbone is empty; only those of other variants are named.
+        """
+        by_backbone: dict[str, list[float]] = {}
+        for row in self.rows:
+            if column in row.numbers:
+                backbone = str(row.settings.get("backbone", ""))
+                by_backbone.setdefault(backbone, []).append(row.numbers[column])
+        return by_backbone
+
     def paired(self, one: str, other: str, column: str) -> dict[int, float]:
         """`one` less `other`, for each seed that both have and that neither diverged with."""
         first, second = self._by_seed(one, column), self._by_seed(other, column)
