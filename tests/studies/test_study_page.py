@@ -22,8 +22,8 @@ STUDY = Study(
     variants=(Variant("one", {}), Variant("other", {})),
     claims=(
         Claim("One is better.", higher("one", "other")),
-        Claim("Other is better.", higher("other", "one")),
-        Claim("None collapses.", collapses("none")),
+        Claim("Other is better.", higher("other", "one"), "one had more practice."),
+        Claim("None collapses.", collapses("none"), "nobody was there."),
     ),
     papers=("A paper (1234.56789): 71.4.",),
     draw=lambda made, figure: bars(figure.subplots(), made, "knn"),
@@ -92,6 +92,8 @@ def test_the_page_says_what_held_and_what_did_not(made: Results) -> None:
     page = as_page(report(made))
     assert "| One is better. | **held** | 60.5 % (one) against 50.0 % (other)" in page
     assert "| Other is better. | **did not hold** | 50.0 % (other) against" in page
+    assert "n = 2. Likely: one had more practice. |" in page
+    assert page.count("Likely: ") == 1
     assert "| None collapses. | **undecided** | too little was run: 0 of 2 seeds of none |" in page
     assert "Run: `noneg study made-up photographs --seeds 3`, 5 of 6 runs, up to" in page
     assert "up to 3 seeds each, on photographs: small_resnet, views of 16 px" in page
@@ -111,6 +113,7 @@ def test_the_page_says_what_all_variants_share(made: Results) -> None:
 def test_a_quick_look_says_so(made: Results) -> None:
     quick = report(made, quick=True)
     assert "**A quick look**" in as_page(quick)
+    assert "Likely: " not in as_page(quick)
     assert "decides nothing" in summary(quick)
     assert "decides nothing" not in summary(report(made))
 

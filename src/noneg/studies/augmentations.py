@@ -84,6 +84,8 @@ STUDY = Study(
         Claim(
             "Every augmentation buys something: all three are better than any two.",
             every(*(higher("all", f"without {name}") for name in ("crop", "colour", "flips"))),
+            "an image of `shapes` holds four small silhouettes, and a crop cuts them or leaves "
+            "them out.",
         ),
         Claim(
             "Colour augmentation makes `h` forget colours.",
@@ -93,6 +95,7 @@ STUDY = Study(
         Claim(
             "Crop counts for more than colour: alone, it is better.",
             higher("crop alone", "colour alone"),
+            "as above; and colours are what two crops of these images have in common most easily.",
         ),
     ),
     papers=(

@@ -80,6 +80,8 @@ STUDY = Study(
                 collapses("head, BatchNorm inside"),
                 collapses("head, BatchNorm at its end"),
             ),
+            "BatchNorm at a head's end fixes the variance of each coordinate, so that `z` cannot "
+            "shrink to a point; it is left with few directions instead.",
         ),
         Claim(
             "With negatives (a hinge, triplets, InfoNCE) it does not collapse.",

@@ -62,7 +62,21 @@ STUDY = Study(
         _vicreg(25, 0, 0),
         _vicreg(25, 0, 1),
         _vicreg(25, 25, 0),
+        _vicreg(0, 25, 1, False),
         _vicreg(1, 1, 1),
+        Variant(
+            "vicreg (1, 1, 1), width 8192",
+            {
+                "method": "vicreg",
+                "options": {
+                    "invariance": 1,
+                    "variance": 1,
+                    "covariance": 1,
+                    "projector": [256, 8192],
+                },
+            },
+            False,
+        ),
         _vicreg(10, 10, 1, False),
         Variant(
             "vicreg, width 64", {"method": "vicreg", "options": {"projector": [256, 64]}}, False
@@ -93,7 +107,20 @@ STUDY = Study(
                 higher("vicreg (25, 25, 0)", "vicreg (25, 25, 1)", "redundancy"),
             ),
         ),
-        Claim("VICReg (1, 1, 1) collapses.", collapses("vicreg (1, 1, 1)")),
+        Claim(
+            "Without its invariance term it is worse.",
+            higher("vicreg (25, 25, 1)", "vicreg (0, 25, 1)"),
+        ),
+        Claim(
+            "VICReg (1, 1, 1) collapses.",
+            collapses("vicreg (1, 1, 1)"),
+            "the covariance term, a sum over pairs of coordinates divided by their number, weighs "
+            "64 times as much at the paper's 8,192 coordinates as at 128.",
+        ),
+        Claim(
+            "VICReg (1, 1, 1) collapses at 8,192 coordinates.",
+            collapses("vicreg (1, 1, 1), width 8192"),
+        ),
         Claim(
             "Barlow Twins with its diagonal alone does not collapse, and is worse.",
             every(

@@ -90,6 +90,8 @@ STUDY = Study(
             "The eigenvectors of a trained linear predictor align with those of the correlation "
             "matrix: their relative commutator falls to half or less.",
             _aligns,
+            "a new network's correlation matrix has few directions, with which a small predictor "
+            "nearly commutes; and a short run has few steps to align in.",
         ),
         Claim("Neither DirectPred nor DirectCopy collapses.", survives("DirectPred", "DirectCopy")),
         Claim(

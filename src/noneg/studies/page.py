@@ -78,7 +78,10 @@ def as_page(report: Report) -> str:
     parts.append(_what_was_run(report))
     claims = ["| claim | here | why |", "|---|---|---|"]
     for claim, outcome in zip(study.claims, report.outcomes, strict=True):
-        claims.append(f"| {claim.sentence} | **{outcome.word}** | {outcome.reason} |")
+        why = outcome.reason
+        if outcome.holds is False and claim.likely and not report.quick:
+            why += f". Likely: {claim.likely}"
+        claims.append(f"| {claim.sentence} | **{outcome.word}** | {why} |")
     parts += ["\n".join(claims), table(report)]
     if report.results.rows:
         parts.append(f"![{study.title}]({study.name}.png)")

@@ -53,6 +53,8 @@ STUDY = Study(
                 survives("BatchNorm nowhere in the heads"),
                 higher("simsiam", "BatchNorm nowhere in the heads"),
             ),
+            "nothing then holds the scale of narrow heads, whose steps under AdamW are large; the "
+            "paper's are 2,048 wide and trained by SGD.",
         ),
     ),
     papers=(

@@ -51,10 +51,17 @@ class Outcome:
 @final
 @dataclass(frozen=True)
 class Claim:
-    """A sentence that is true or false of the results, and what decides it."""
+    """A sentence that is true or false of the results.
+
+    Attributes:
+        sentence: what is claimed.
+        judge: decides it.
+        likely: where it does not hold, the likely reason.
+    """
 
     sentence: str
     judge: Callable[[Results], Outcome]
+    likely: str = ""
 
 
 @final

@@ -89,6 +89,8 @@ STUDY = Study(
                 higher("vicreg", "simclr", "sample"),
                 higher("simclr", "vicreg", "dimension"),
             ),
+            "by the identity both criteria are nearly one number; how low it is depends on how "
+            "hard a loss pushes, not on which of them it names.",
         ),
         Claim(
             "SimCLR and VICReg come out at most 3 points apart.",
