@@ -41,8 +41,8 @@ def whole_study(study: Study, directory: Path, seeds: int = 2) -> Results:
     """Every variant, with every number that any study shows, and curves."""
     names = {*study.columns, "knn", "linear", "std_z", "effective_rank_z", "memory_mb"}
     names |= {"std_h", "effective_rank_h", "norm_h", "mean_cosine_h", "norm_z", "mean_cosine_z"}
-    names |= {"commutator", "sample", "dimension", "residual", "redundancy", "loss"}
-    names |= {"reads_colours", "reads_places"}
+    names |= {"aligned", "proportional", "sample", "dimension", "residual", "redundancy", "loss"}
+    names |= {"commutator", "reads_colours", "reads_places"}
     columns: dict[str, Sequence[float]] = dict.fromkeys(sorted(names), (0.9, 0.7, 0.5))
     write_curves(directory, columns)
     rows: list[Result] = []
