@@ -108,6 +108,8 @@ def test_the_page_says_what_all_variants_share(made: Results) -> None:
     page = as_page(replace(report(made), study=shared))
     assert "Of all variants: `norm=group`, `options.tau=0.98`." in page
     assert "Of all variants" not in as_page(report(made))
+    nothing = replace(STUDY, settings={"options": {}})
+    assert "Of all variants" not in as_page(replace(report(made), study=nothing))
 
 
 def test_a_quick_look_says_so(made: Results) -> None:

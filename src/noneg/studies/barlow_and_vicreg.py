@@ -120,6 +120,9 @@ STUDY = Study(
         Claim(
             "VICReg (1, 1, 1) collapses at 8,192 coordinates.",
             collapses("vicreg (1, 1, 1), width 8192"),
+            "a covariance term that is heavy beside the others drives out what the coordinates "
+            "share, which is what views share too, and leaves noise in many directions: no meter "
+            "of collapse sees that, accuracy does.",
         ),
         Claim(
             "Barlow Twins with its diagonal alone does not collapse, and is worse.",

@@ -109,8 +109,8 @@ def _what_was_run(report: Report) -> str:
         f"{scale['size']} px, batches of {scale['batch_size']}, {scale['epochs']} epochs, unless "
         "a row says otherwise."
     )
-    if report.study.settings:
-        sentence += f" Of all variants: {_settings(report.study.settings)}."
+    if shared := _settings(report.study.settings):
+        sentence += f" Of all variants: {shared}."
     diverged = sum(row.diverged is not None for row in report.results.rows)
     return sentence + (f" {_counted(diverged, 'run')} diverged." if diverged else "")
 
@@ -122,7 +122,7 @@ def _settings(settings: Mapping[str, Any], prefix: str = "") -> str:
         else f"`{prefix}{name}={value}`"
         for name, value in settings.items()
     ]
-    return ", ".join(parts)
+    return ", ".join(filter(None, parts))
 
 
 def _counted(count: int, noun: str) -> str:
