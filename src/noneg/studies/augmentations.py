@@ -6,15 +6,13 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 
 from noneg.encoder import Encoder
 from noneg.evaluation.factors import read_factors
 from noneg.evaluation.scores import untrained
 from noneg.images.shapes import draw_shapes
-from noneg.studies.figures import bars
+from noneg.studies.figures import bar_panels
 from noneg.studies.judge import every, higher
-from noneg.studies.results import Results
 from noneg.studies.study import Claim, Study, Variant
 from noneg.views import View
 
@@ -59,13 +57,6 @@ def measure_factors(encoder: Encoder, quick: bool) -> Mapping[str, float]:
     return numbers
 
 
-def _draw(results: Results, figure: Figure) -> None:
-    left, middle, right = figure.subplots(1, 3, sharey=True)
-    bars(left, results, "knn")
-    bars(middle, results, "reads_colours")
-    bars(right, results, "reads_places")
-
-
 STUDY = Study(
     name="augmentations",
     title="What each augmentation buys",
@@ -104,7 +95,7 @@ STUDY = Study(
         "BYOL's augmentations are not quite SimCLR's: it has solarisation, blurs its two views "
         "differently, and has other strengths of colour.",
     ),
-    draw=_draw,
+    draw=bar_panels("knn", "reads_colours", "reads_places"),
     measure=measure_factors,
     columns=("knn", "linear", *(f"reads_{group}" for group in _GROUPS)),
 )

@@ -3,13 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from noneg.methods.base import Embeddings, Method
-from noneg.studies.figures import bars
+from noneg.studies.figures import bar_panels
 from noneg.studies.judge import collapses, every, higher, survives
-from noneg.studies.results import Results
 from noneg.studies.study import Claim, Study, Variant
 
 _OTHER = "test_byobnet"
@@ -42,13 +40,6 @@ def _two(objective: str, second: str) -> Variant:
     options = {"objective": objective, "second": second}
     what = "separate weights" if second == "same" else second
     return Variant(f"{objective}, {what}", {"method": "two_networks", "options": options}, False)
-
-
-def _draw(results: Results, figure: Figure) -> None:
-    left, middle, right = figure.subplots(1, 3, sharey=True)
-    bars(left, results, "knn")
-    bars(middle, results, "std_z")
-    bars(right, results, "redundancy")
 
 
 STUDY = Study(
@@ -153,7 +144,7 @@ STUDY = Study(
         "Two networks (VICReg, table 5): shared 68.6, separate weights 66.5, ResNet-50 and -101 "
         "68.1, ResNet-50 and ViT-S 66.2; Barlow Twins 68.7, 64.2, 65.3, 63.9; BYOL cannot.",
     ),
-    draw=_draw,
+    draw=bar_panels("knn", "std_z", "redundancy"),
     meter=redundancy,
     columns=("knn", "linear", "std_z", "effective_rank_z", "redundancy", "loss"),
 )

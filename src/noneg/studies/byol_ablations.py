@@ -2,23 +2,13 @@
 
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from noneg.studies.figures import bars
+from noneg.studies.figures import bar_panels
 from noneg.studies.judge import collapses, every, higher, survives
-from noneg.studies.results import Results
 from noneg.studies.study import Claim, Study, Variant
 
 
 def _variant(name: str, quick: bool = True, **options: Any) -> Variant:
     return Variant(name, {"method": "byol", "options": options}, quick)
-
-
-def _draw(results: Results, figure: Figure) -> None:
-    left, middle, right = figure.subplots(1, 3, sharey=True)
-    bars(left, results, "knn")
-    bars(middle, results, "std_z")
-    bars(right, results, "effective_rank_z")
 
 
 STUDY = Study(
@@ -89,6 +79,6 @@ STUDY = Study(
         "'No predictor or no stop-gradient: collapse' is incomplete: a frozen random predictor "
         "fails without collapsing, and a fast predictor with no moving average works.",
     ),
-    draw=_draw,
+    draw=bar_panels("knn", "std_z", "effective_rank_z"),
     settings={"options": {"predictor_rate": 1.0, "tau": 0.98}},
 )

@@ -2,11 +2,8 @@
 
 from typing import Any
 
-from matplotlib.figure import Figure
-
-from noneg.studies.figures import bars
+from noneg.studies.figures import bar_panels
 from noneg.studies.judge import collapses, every, higher, survives
-from noneg.studies.results import Results
 from noneg.studies.study import Claim, Study, Variant
 
 
@@ -16,13 +13,6 @@ def _held(time: str, hold: int | str, quick: bool = False) -> Variant:
 
 
 _HELD = ("eta held for 10 steps", "eta held for 100 steps", "eta held for an epoch")
-
-
-def _draw(results: Results, figure: Figure) -> None:
-    left, middle, right = figure.subplots(1, 3, sharey=True)
-    bars(left, results, "knn")
-    bars(middle, results, "std_z")
-    bars(right, results, "effective_rank_z")
 
 
 STUDY = Study(
@@ -82,5 +72,5 @@ STUDY = Study(
         "eta is indexed by the image. The authors: the hypothesis 'does not explain why "
         "collapsing is prevented'.",
     ),
-    draw=_draw,
+    draw=bar_panels("knn", "std_z", "effective_rank_z"),
 )

@@ -1,9 +1,10 @@
 """The two figures that most studies draw: bars over variants, and curves over steps."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from noneg.studies.results import Results
 
@@ -34,6 +35,17 @@ def bars(axis: Axes, results: Results, column: str, variants: Sequence[str] | No
     axis.invert_yaxis()
     axis.set_xlabel(LABELS.get(column, column.replace("_", " ")), fontsize=8)
     axis.tick_params(axis="x", labelsize=7)
+
+
+def bar_panels(*columns: str) -> Callable[[Results, Figure], None]:
+    """Draw a panel of bars for each column, with the variants' names at the first."""
+
+    def draw(results: Results, figure: Figure) -> None:
+        panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
+        for axis, column in zip(panels, columns, strict=True):
+            bars(axis, results, column)
+
+    return draw
 
 
 def curves(

@@ -18,6 +18,9 @@ LEAST_SPREAD = 0.01
 """Of a difference between accuracies: two seeds can agree by chance, and 2,000 test images leave a
 standard error of about a point (0.9 points for one accuracy of 20 %)."""
 
+_ACCURACIES = ("knn", "linear")
+_SHARES = (*_ACCURACIES, "distance")
+
 Judge = Callable[[Results], Outcome]
 
 
@@ -68,8 +71,10 @@ def _state(results: Results, variants: Sequence[str], wanted: bool) -> Outcome:
         count = sum(is_collapsed(row) for row in rows)
         holds = holds and lost == 0 and count == (len(rows) if wanted else 0)
         std, rank = results.mean(variant, "std_z"), results.mean(variant, "effective_rank_z")
+        left = statistics.fmean(map(distance_left, rows)) if rows else math.nan
         parts.append(
-            f"{variant}: {count} of {len(rows)} collapsed (std of z {std:.2f}, rank {rank:.1f})"
+            f"{variant}: {count} of {len(rows)} collapsed (std of z {std:.2f}, rank {rank:.1f}, "
+            f"{_shown('distance', left)} of the distance left)"
             + (f", {lost} diverged" if lost else "")
         )
     return Outcome(holds, "; ".join(parts))
@@ -121,7 +126,7 @@ def loses_more(one: tuple[str, str], other: tuple[str, str], column: str = "knn"
 def _standard_error(differences: Sequence[float], column: str) -> float:
     """Of the mean over seeds, from their spread; never below what the test images leave open."""
     spread = statistics.stdev(differences)
-    least = LEAST_SPREAD if column in ("knn", "linear") else 0.0
+    least = LEAST_SPREAD if column in _ACCURACIES else 0.0
     return max(spread, least) / math.sqrt(len(differences))
 
 
@@ -171,4 +176,4 @@ def _too_little(what: str, count: int) -> Outcome:
 
 
 def _shown(column: str, value: float) -> str:
-    return f"{100 * value:.1f} %" if column in ("knn", "linear") else f"{value:.3g}"
+    return f"{100 * value:.1f} %" if column in _SHARES else f"{value:.3g}"
