@@ -1,5 +1,6 @@
 """The two figures that most studies draw: bars over variants, and curves over steps."""
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 
@@ -63,7 +64,9 @@ def curves(
         shared = sorted(set.intersection(*(set(run) for run in runs))) if runs else []
         if shared:
             means = [statistics.fmean(run[step] for run in runs) for step in shared]
-            axis.plot(shared, means, label=name, linewidth=1.2)
+            # A number that a variant does not have has no place in the legend either.
+            if not all(map(math.isnan, means)):
+                axis.plot(shared, means, label=name, linewidth=1.2)
     if logarithmic:
         axis.set_yscale("log")
     axis.set_xlabel("steps", fontsize=8)
