@@ -67,6 +67,15 @@ def test_the_identity_is_aligned_with_anything_and_proportional_to_nothing(z: Te
     assert measure(-torch.eye(WIDTH, dtype=torch.float64), z)["aligned"] == pytest.approx(-1)
 
 
+def test_directions_count_by_the_power_they_carry(z: Tensor) -> None:
+    """Turned round in all but the ten strongest: what these carry, less what the others do."""
+    s, v = torch.linalg.eigh(correlation(z))
+    signs = torch.where(torch.arange(WIDTH) < WIDTH - 10, -1.0, 1.0).double()
+    found = measure(v @ torch.diag(signs) @ v.T, z)
+    assert found["aligned"] == pytest.approx(float((signs * s).sum() / s.sum()))
+    assert -0.4 < found["aligned"] < 0.1
+
+
 def test_a_predictor_that_knows_nothing_is_aligned_with_nothing(z: Tensor) -> None:
     """Though by their commutator any two large matrices are nearly alike."""
     layer = nn.Linear(WIDTH, WIDTH).double()
