@@ -105,8 +105,8 @@ STUDY = Study(
         Claim(
             "VICReg (1, 1, 1) collapses.",
             collapses("vicreg (1, 1, 1)"),
-            "the covariance term, a sum over pairs of coordinates divided by their number, weighs "
-            "64 times as much at the paper's 8,192 coordinates as at 128.",
+            "the covariance term, a sum over pairs of coordinates divided by the number of "
+            "coordinates, weighs 64 times as much at the paper's 8,192 as at 128.",
         ),
         Claim(
             "VICReg (1, 1, 1) collapses at 8,192 coordinates.",
