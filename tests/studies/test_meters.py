@@ -1,38 +1,22 @@
 """The numbers that studies take of a batch, where they are known beforehand."""
 
 import math
-from typing import final
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from noneg.methods.base import Embeddings, Method, Step
+from noneg.methods.base import Embeddings
+from noneg.methods.siamese import Options, Siamese
 from noneg.studies.directpred import predictor_and_correlation
 
 WIDTH = 64
 
 
-@final
-class Predicting(Method):
-    """A method that is its predictor alone."""
-
-    def __init__(self, predictor: Tensor | nn.Module) -> None:
-        super().__init__(nn.Identity())
-        self.predictor = predictor
-
-    def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
-        raise NotImplementedError
-
-    def objective(self, e: Embeddings) -> Step:
-        raise NotImplementedError
-
-    def after_step(self, progress: float) -> None:
-        raise NotImplementedError
-
-
 def measure(predictor: Tensor | nn.Module, z: Tensor) -> dict[str, float]:
-    numbers = predictor_and_correlation(Predicting(predictor), Embeddings(h=z, z=z))
+    method = Siamese(nn.Identity(), WIDTH, Options())
+    method.predictor = predictor
+    numbers = predictor_and_correlation(method, Embeddings(h=z, z=z))
     return {name: float(value) for name, value in numbers.items()}
 
 

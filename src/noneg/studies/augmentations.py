@@ -40,9 +40,10 @@ _GROUPS = {
 
 
 def measure_factors(encoder: Encoder, quick: bool) -> Mapping[str, float]:
-    """From 0 to 1, how much of each group of factors a linear map finds in h, and in the start's.
+    """From 0 to 1, how much of each group of factors a linear map finds in h.
 
-    Read from images of a seed of their own.
+    Also in the h of a random start, of seed 0 whatever the run's. The images have a seed of their
+    own.
     """
     drawn = draw_shapes(500 if quick else 2_500, seed=101, size=encoder.info.stored_size)
     pixels = torch.from_numpy(drawn.pixels)

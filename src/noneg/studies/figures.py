@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from noneg.studies.results import Results
+from noneg.studies.results import ACCURACIES, Results
 
 LABELS = {
     "knn": "kNN accuracy, %",
@@ -24,7 +24,7 @@ LABELS = {
 def bars(axis: Axes, results: Results, column: str, variants: Sequence[str] | None = None) -> None:
     """A bar for each variant's mean, a dot for each seed, a line for the random start."""
     names = [each for each in variants or results.variants if results.values(each, column)]
-    factor = 100 if column in ("knn", "linear") else 1
+    factor = 100 if column in ACCURACIES else 1
     for position, name in enumerate(names):
         values = [factor * value for value in results.values(name, column)]
         axis.barh(position, statistics.fmean(values), color="#9ecae1")

@@ -4,7 +4,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 
-from noneg.studies.results import Result, Results
+from noneg.studies.results import ACCURACIES, Result, Results
 from noneg.studies.study import Outcome
 
 COLLAPSED_STD = 0.1
@@ -18,8 +18,7 @@ LEAST_SPREAD = 0.01
 """Of a difference between accuracies: two seeds can agree by chance, and 2,000 test images leave a
 standard error of about a point (0.9 points for one accuracy of 20 %)."""
 
-_ACCURACIES = ("knn", "linear")
-_SHARES = (*_ACCURACIES, "distance")
+_SHARES = (*ACCURACIES, "distance")
 
 Judge = Callable[[Results], Outcome]
 
@@ -126,7 +125,7 @@ def loses_more(one: tuple[str, str], other: tuple[str, str], column: str = "knn"
 def _standard_error(differences: Sequence[float], column: str) -> float:
     """Of the mean over seeds, from their spread; never below what the test images leave open."""
     spread = statistics.stdev(differences)
-    least = LEAST_SPREAD if column in _ACCURACIES else 0.0
+    least = LEAST_SPREAD if column in ACCURACIES else 0.0
     return max(spread, least) / math.sqrt(len(differences))
 
 

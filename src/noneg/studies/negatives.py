@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from noneg.studies.figures import LABELS
 from noneg.studies.judge import close, every, higher, loses_more
-from noneg.studies.results import Results
+from noneg.studies.results import ACCURACIES, Results
 from noneg.studies.study import Claim, Study, Variant
 
 _METHODS = ("simclr", "triplet", "byol", "simsiam", "barlow_twins", "vicreg")
@@ -57,7 +57,7 @@ def _stepwise(method: str, batch: int) -> str:
 def _curve(
     axis: Axes, results: Results, column: str, label: str, names: dict[int, str], style: str
 ) -> None:
-    factor = 100 if column == "knn" else 1
+    factor = 100 if column in ACCURACIES else 1
     points = [
         (batch, factor * results.mean(name, column))
         for batch, name in names.items()

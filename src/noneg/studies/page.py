@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from noneg.files import whole_or_not_at_all
+from noneg.studies.results import ACCURACIES
 from noneg.studies.study import Report
 
 _NAMES = {
@@ -156,7 +157,7 @@ def table(report: Report) -> str:
 def _cell(values: list[float], name: str, *, spread: bool = True) -> str:
     if not values:
         return ""
-    factor, digits = (100, 1) if name in ("knn", "linear") else (1, 2)
+    factor, digits = (100, 1) if name in ACCURACIES else (1, 2)
     mean = factor * statistics.fmean(values)
     if digits == 2 and abs(mean) >= 100:
         digits = 0

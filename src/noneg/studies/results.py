@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
+ACCURACIES = ("knn", "linear")
+"""The numbers that are shares of the test images; people read them in per cent."""
+
 
 @final
 @dataclass(frozen=True)
