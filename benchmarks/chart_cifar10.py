@@ -12,7 +12,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 RESULTS = Path("benchmarks/results")
-COLOURS = {
+COLORS = {
     "vicreg": "#1f6feb",
     "barlow_twins": "#8250df",
     "byol": "#bf5700",
@@ -38,12 +38,12 @@ def main() -> None:
     for row in curves:
         point = float(row["views"]) / 1000, 100 * float(row["knn"])
         runs[row["method"], row["epochs"]][row["seed"]].append(point)
-    labelled = set()
+    labeled = set()
     for (method, _), seeds in sorted(runs.items(), key=lambda item: int(item[0][1])):
         for points in seeds.values():
-            label = method if method not in labelled else None
-            labelled.add(method)
-            axes.plot(*zip(*points, strict=True), color=COLOURS[method], label=label, linewidth=1.6)
+            label = method if method not in labeled else None
+            labeled.add(method)
+            axes.plot(*zip(*points, strict=True), color=COLORS[method], label=label, linewidth=1.6)
     for kind, style in (("pixels", "--"), ("random", ":")):
         level = 100 * mean(float(row[f"{kind}_knn"]) for row in table)
         axes.axhline(level, color="#24292f", linestyle=style, linewidth=1)

@@ -11,7 +11,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-COLOURS = {"noneg": "#1f6feb", "lightly": "#bf5700", "torchvision": "#8250df"}
+COLORS = {"noneg": "#1f6feb", "lightly": "#bf5700", "torchvision": "#8250df"}
 
 
 def shares(table: Path, method: str) -> dict[str, list[float]]:
@@ -35,9 +35,9 @@ def main() -> None:
     sides = sorted(measured, key=lambda side: median(measured[side]))
     figure, axes = plt.subplots(figsize=(7, 0.6 + 0.45 * len(sides)), layout="constrained")
     for place, side in enumerate(sides):
-        colour = COLOURS[side.partition(",")[0]]
+        color = COLORS[side.partition(",")[0]]
         middle = median(measured[side])
-        axes.barh(place, middle, color=colour, alpha=0.8)
+        axes.barh(place, middle, color=color, alpha=0.8)
         axes.plot(measured[side], [place] * len(measured[side]), "|", color="#24292f", alpha=0.6)
         axes.text(1.03, place, f"{middle:.3f}", va="center", fontsize=8)
     axes.set_yticks(range(len(sides)), sides)

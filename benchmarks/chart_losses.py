@@ -11,7 +11,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-COLOURS = {"noneg": "#1f6feb", "lightly": "#bf5700", "plain": "#6e7781"}
+COLORS = {"noneg": "#1f6feb", "lightly": "#bf5700", "plain": "#6e7781"}
 LABELS = {"noneg": "noneg", "lightly": "lightly 1.6", "plain": "plain d x d"}
 TITLES = {"vicreg": "VICReg", "barlow_twins": "Barlow Twins"}
 STYLES = {"64": ":", "256": "-", "1024": "--"}
@@ -38,7 +38,7 @@ def main() -> None:
         axes[1, column].set_xlabel("width d")
         for line, values in enumerate((times, memory)):
             panel = axes[line, column]
-            for side, colour in COLOURS.items():
+            for side, color in COLORS.items():
                 for batch, style in STYLES.items():
                     points = sorted(
                         (int(width), value)
@@ -47,7 +47,7 @@ def main() -> None:
                     )
                     panel.plot(
                         *zip(*points, strict=True),
-                        color=colour,
+                        color=color,
                         linestyle=style,
                         marker="o",
                         markersize=3,
@@ -60,8 +60,8 @@ def main() -> None:
             panel.grid(axis="y", linewidth=0.4)
     axes[0, 0].set_ylabel("seconds, forward and backward")
     axes[1, 0].set_ylabel("peak memory beyond the embeddings, MiB")
-    for side, colour in COLOURS.items():
-        axes[0, 0].plot([], [], color=colour, label=LABELS[side])
+    for side, color in COLORS.items():
+        axes[0, 0].plot([], [], color=color, label=LABELS[side])
     for batch, style in STYLES.items():
         axes[0, 0].plot([], [], color="#24292f", linestyle=style, label=f"n = {batch}")
     axes[0, 0].legend(frameon=False, ncols=2, fontsize=8)

@@ -12,7 +12,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 TABLE = Path("benchmarks/results/views.csv")
-COLOURS = {
+COLORS = {
     "noneg": "#1f6feb",
     "lightly": "#bf5700",
     "torchvision": "#8250df",
@@ -40,10 +40,10 @@ def main() -> None:
     out = parser.parse_args().out
     figure, axes = plt.subplots(figsize=(7, 3.6), layout="constrained")
     speeds = medians()
-    for number, (side, colour) in enumerate(COLOURS.items()):
+    for number, (side, color) in enumerate(COLORS.items()):
         places = [place + 0.2 * (number - 1.5) for place in range(len(CASES))]
         heights = [speeds[case, side] for case in CASES]
-        bars = axes.bar(places, heights, 0.19, color=colour, label=side)
+        bars = axes.bar(places, heights, 0.19, color=color, label=side)
         axes.bar_label(bars, [f"{height:,.0f}" for height in heights], fontsize=6)
     axes.set_yscale("log")
     axes.set_xticks(range(len(CASES)), list(CASES.values()))

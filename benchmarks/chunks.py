@@ -19,9 +19,9 @@ from pathlib import Path
 
 import torch
 
-from noneg.studies.memory import peak_resident
+from noneg.experiments.peak_memory import peak_resident
+from noneg.training.build import build_method
 from noneg.training.config import make_config
-from noneg.training.prepare import build_method
 from noneg.training.step import Views, compute_gradient, compute_gradient_in_chunks
 from shapes_views import shapes_pixels, shapes_views
 
@@ -72,13 +72,13 @@ def draw_chart(rows: list[dict[str, str | int | float]], out: Path) -> None:
 
     figure, (memory, times) = plt.subplots(1, 2, figsize=(8.5, 3.6), layout="constrained")
     batch = int(rows[0]["batch"])
-    for method, colour in (("vicreg", "#1f6feb"), ("byol", "#bf5700")):
+    for method, color in (("vicreg", "#1f6feb"), ("byol", "#bf5700")):
         chunks = sorted({int(row["chunk"]) for row in rows})
         points = [[r for r in rows if (r["method"], r["chunk"]) == (method, c)] for c in chunks]
         peaks = [statistics.median(float(r["peak_mebibytes"]) for r in p) for p in points]
         seconds = [statistics.median(float(r["seconds"]) for r in p) for p in points]
-        memory.plot(chunks, peaks, "o-", color=colour, label=method)
-        times.plot(chunks, [each / seconds[-1] for each in seconds], "o-", color=colour)
+        memory.plot(chunks, peaks, "o-", color=color, label=method)
+        times.plot(chunks, [each / seconds[-1] for each in seconds], "o-", color=color)
     memory.set_ylabel("peak memory of a step, MiB")
     times.set_ylabel("time of a step, whole batch = 1")
     for axes in (memory, times):

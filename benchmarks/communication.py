@@ -22,10 +22,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from noneg.methods import list_methods
 from noneg.methods.base import Method
-from noneg.norms import batch_norms
+from noneg.networks.norms import batch_norms
+from noneg.training.build import build_method
 from noneg.training.config import make_config
-from noneg.training.distributed import synchronise_statistics
-from noneg.training.prepare import build_method
+from noneg.training.distributed import synchronize_statistics
 from noneg.training.step import compute_gradient
 from shapes_views import shapes_pixels, shapes_views
 
@@ -82,7 +82,7 @@ def one_rank(rank: int, port: int, results: Path) -> None:
     for name in list_methods():
         config = make_config("shapes", method=name, backbone="small_resnet", size=32, channels=3)
         method = build_method(config)
-        synchronise_statistics(method)
+        synchronize_statistics(method)
         network = DistributedDataParallel(OneStep(method), broadcast_buffers=False)
         network.register_comm_hook(None, counting_average)
         images = shapes_pixels(BATCH).chunk(RANKS)[rank]

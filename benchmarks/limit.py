@@ -2,7 +2,7 @@
 
 The limit is the network's forward and backward pass with its loss, on views that are already
 there. Against it stand whole runs: noneg's as `noneg train` makes it (images fetched, views drawn,
-optimiser, metrics, checkpoints, Lightning), and the same network, loss and optimiser fed by a
+optimizer, metrics, checkpoints, Lightning), and the same network, loss and optimizer fed by a
 DataLoader with lightly's and with torchvision's views, in the training process and by two workers;
 the better of the two counts. The sides take turns of a few steps in one process; shares are of the
 limit's turn just before, medians are quoted.
@@ -33,16 +33,16 @@ from torch.utils.data import DataLoader, Dataset
 
 from noneg.images import find_source
 from noneg.images.shapes import draw_shapes
-from noneg.training.config import TrainConfig, make_config
-from noneg.training.fit import fit
-from noneg.training.hardware import choose_hardware, keep_freed_memory
-from noneg.training.optimizers import build_optimizer
-from noneg.training.prepare import (
+from noneg.training.build import (
     build_method,
     complete,
     load_for_training,
-    measure_normalisation,
+    measure_normalization,
 )
+from noneg.training.config import TrainConfig, make_config
+from noneg.training.hardware import choose_hardware, keep_freed_memory
+from noneg.training.loop import fit
+from noneg.training.optimizers import build_optimizer
 from noneg.training.run import describe_encoder
 from noneg.training.step import compute_gradient
 from noneg.views import draw_views
@@ -64,7 +64,7 @@ class NetworkAlone:
         self.mixed = choose_hardware(config).precision == "bf16-mixed"
         images = torch.from_numpy(pixels[:BATCH]).permute(0, 3, 1, 2).contiguous()
         self.index = torch.arange(BATCH)
-        mean, std = measure_normalisation(images.numpy())
+        mean, std = measure_normalization(images.numpy())
         policy = config.policy(config.size)
         self.views = draw_views(
             images, self.index, policy, size=config.size, seed=0, epoch=0, mean=mean, std=std
@@ -86,7 +86,7 @@ class NetworkAlone:
 
 
 class Peer(NetworkAlone):
-    """The same network with its optimiser, fed image by image from a DataLoader."""
+    """The same network with its optimizer, fed image by image from a DataLoader."""
 
     def __init__(
         self,

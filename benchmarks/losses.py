@@ -46,8 +46,8 @@ def plain_vicreg(a: Tensor, b: Tensor) -> Tensor:
     """The authors' formula as it stands."""
     loss = 25 * mse_loss(a, b)
     for z in (a, b):
-        centred = z - z.mean(dim=0)
-        covariance = centred.T @ centred / (len(z) - 1)
+        centered = z - z.mean(dim=0)
+        covariance = centered.T @ centered / (len(z) - 1)
         hinge = torch.relu(1 - torch.sqrt(covariance.diagonal() + 1e-4)).mean()
         off_diagonal = covariance.square().sum() - covariance.diagonal().square().sum()
         loss = loss + 25 * hinge / 2 + off_diagonal / z.shape[1]

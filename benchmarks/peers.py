@@ -28,7 +28,7 @@ def torchvision_views(size: int) -> list[Callable[[Tensor], Tensor]]:
             v2.RandomResizedCrop(size, view.crop_scale, view.crop_ratio, antialias=True),
             v2.RandomHorizontalFlip(view.flip),
             v2.RandomApply([jitter], view.jitter),
-            v2.RandomGrayscale(view.grey),
+            v2.RandomGrayscale(view.grayscale),
         ]
         if view.blur:
             steps.append(v2.RandomApply([v2.GaussianBlur(23, view.blur_sigma)], view.blur))
@@ -65,7 +65,7 @@ def kornia_views(size: int) -> list[Callable[[Tensor], Tensor]]:
             augmentation.RandomResizedCrop((size, size), view.crop_scale, view.crop_ratio),
             augmentation.RandomHorizontalFlip(view.flip),
             augmentation.ColorJitter(*jitter, p=view.jitter),
-            augmentation.RandomGrayscale(p=view.grey),
+            augmentation.RandomGrayscale(p=view.grayscale),
         ]
         if view.blur:
             steps.append(augmentation.RandomGaussianBlur((23, 23), view.blur_sigma, p=view.blur))

@@ -18,8 +18,8 @@ from pathlib import Path
 import torch
 
 from noneg.losses import barlow_twins, vicreg
+from noneg.training.build import build_method
 from noneg.training.config import make_config
-from noneg.training.prepare import build_method
 
 RANKS, BATCH, WIDTH = 64, 4096, 8192
 TIMED_IMAGES, SIDE = 4, 224

@@ -46,7 +46,7 @@ def _render_one(image: Tensor, parameters: Draw, n: int, view: View, size: int) 
     ]
     for operation in parameters.order[n]:
         image = adjust[operation](image)
-    if value("grey"):
+    if value("gray"):
         image = functional.rgb_to_grayscale(image, num_output_channels=3)
     if value("sigma"):
         image = functional.gaussian_blur(image, [23, 23], [value("sigma")] * 2)
@@ -69,13 +69,13 @@ def draw_sequential_views(
 ) -> tuple[Tensor, ...]:
     """What `noneg.views.draw_views` does, in its place."""
     _, channels, height, width = images.shape
-    centre = torch.tensor(mean)[:, None, None]
+    center = torch.tensor(mean)[:, None, None]
     spread = torch.tensor(std)[:, None, None]
     views = []
     for number, (view, side) in enumerate(zip(policy, view_sizes(policy, size), strict=True)):
         key = hash_key(seed, epoch, number)
         parameters = draw(view, key, index.numpy(), channels, height, width)
         rendered = render_sequentially(images, parameters, view, side)
-        normalised = (rendered - centre) / spread
-        views.append(normalised.contiguous(memory_format=torch.channels_last))
+        normalized = (rendered - center) / spread
+        views.append(normalized.contiguous(memory_format=torch.channels_last))
     return tuple(views)

@@ -1,7 +1,7 @@
 """How hard is `shapes`? Raw pixels must fail on it, and a small supervised network must not.
 
 Two figures on the same 4,000 training and 1,000 test images: the accuracy of a cosine kNN on the
-centred pixels, and of a small supervised ResNet at its last epoch. What a self-supervised encoder
+centered pixels, and of a small supervised ResNet at its last epoch. What a self-supervised encoder
 can earn on `shapes` lies between them.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/shapes_difficulty.py --seeds 3 --epochs 40
@@ -35,8 +35,8 @@ def raw_pixel_accuracy(training: Shapes, test: Shapes) -> float:
     keys = functional.normalize(torch.from_numpy(train_pixels - mean))
     test_pixels = test.pixels.reshape(len(test.labels), -1).astype(np.float32)
     queries = functional.normalize(torch.from_numpy(test_pixels - mean))
-    cosines, neighbours = (queries @ keys.T).topk(20)
-    votes = functional.one_hot(torch.from_numpy(training.labels)[neighbours], len(CLASSES))
+    cosines, neighbors = (queries @ keys.T).topk(20)
+    votes = functional.one_hot(torch.from_numpy(training.labels)[neighbors], len(CLASSES))
     predicted = ((cosines / 0.07).exp()[..., None] * votes).sum(dim=1).argmax(dim=1)
     return float((predicted == torch.from_numpy(test.labels)).float().mean())
 
@@ -52,7 +52,7 @@ def small_network() -> nn.Module:
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Rotate, mirror, zoom, shift and recolour each image by itself.
+    """Rotate, mirror, zoom, shift and recolor each image by itself.
 
     Args:
         images: float [B, 3, S, S] in [-1, 1].

@@ -51,7 +51,7 @@ SIDES = ("noneg", "torchvision", "lightly", "kornia")
 
 
 def photographs(count: int, height: int, width: int) -> np.ndarray:
-    """Smooth colours with edges and some noise: uint8 [N, height, width, 3]."""
+    """Smooth colors with edges and some noise: uint8 [N, height, width, 3]."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, 3, 9, 12, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")

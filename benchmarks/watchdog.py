@@ -22,17 +22,17 @@ from scipy.stats import rankdata
 import noneg
 from noneg.diagnostics import METERS, judge, judge_end
 from noneg.errors import NonegError
-from noneg.evaluation.unlabelled import IMAGES as IMAGES_MEASURED
-from noneg.evaluation.unlabelled import embed_with, measure_embeddings
+from noneg.evaluation.label_free import IMAGES as IMAGES_MEASURED
+from noneg.evaluation.label_free import embed_with, measure_embeddings
 from noneg.images import find_source
 from noneg.images.shapes import draw_shapes
-from noneg.training.config import make_config
-from noneg.training.prepare import (
+from noneg.training.build import (
     build_method,
     complete,
     load_for_training,
-    measure_normalisation,
+    measure_normalization,
 )
+from noneg.training.config import make_config
 
 RESULTS = Path("benchmarks/results")
 RUNS, ROWS = RESULTS / "watchdog_runs.csv", RESULTS / "watchdog_rows.csv"
@@ -129,7 +129,7 @@ def measure_starts(images: dict[str, tuple[np.ndarray, ...]]) -> None:
         config = complete(config, source)
         with tempfile.TemporaryDirectory() as folder:
             loaded = load_for_training(source, config, Path(folder))
-        mean, std = measure_normalisation(loaded.pixels)
+        mean, std = measure_normalization(loaded.pixels)
         method = build_method(config)
         meters = measure_embeddings(
             method,
@@ -331,8 +331,10 @@ def correlations(runs: list[dict[str, str]], draws: int = 2_000) -> list[dict[st
                         [
                             np.stack(
                                 [
-                                    centred_ranks([float(run[column]) for run in part]),
-                                    centred_ranks([float(run[f"trained_{probe}"]) for run in part]),
+                                    centered_ranks([float(run[column]) for run in part]),
+                                    centered_ranks(
+                                        [float(run[f"trained_{probe}"]) for run in part]
+                                    ),
                                 ],
                                 axis=1,
                             )
@@ -359,7 +361,7 @@ def correlations(runs: list[dict[str, str]], draws: int = 2_000) -> list[dict[st
     return table
 
 
-def centred_ranks(values: list[float]) -> np.ndarray:
+def centered_ranks(values: list[float]) -> np.ndarray:
     ranks = rankdata(values)
     return (ranks - ranks.mean()) / len(ranks)
 

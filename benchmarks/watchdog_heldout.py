@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from noneg.diagnostics import judge
-from watchdog import centred_ranks, read
+from watchdog import centered_ranks, read
 
 TABLE = Path("benchmarks/results/watchdog_heldout.csv")
 
@@ -74,7 +74,7 @@ def main() -> None:
     large = [rows for rows in groups.values() if len(rows) >= 6]
     for probe in ("knn", "linear"):
         columns = [
-            np.concatenate([centred_ranks([float(row[name]) for row in rows]) for rows in large])
+            np.concatenate([centered_ranks([float(row[name]) for row in rows]) for rows in large])
             for name in ("view_retrieval_h", probe)
         ]
         found = float(np.corrcoef(columns)[0, 1])

@@ -1,4 +1,4 @@
-"""The artefact: what is saved is what is loaded, and embedding depends on the image alone."""
+"""The artifact: what is saved is what is loaded, and embedding depends on the image alone."""
 
 import dataclasses
 import json
@@ -14,10 +14,10 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from noneg._version import __version__
-from noneg.backbones import SMALL, build_backbone
+from noneg.commands.embed import write_parquet
 from noneg.encoder import Encoder, EncoderInfo, load
 from noneg.errors import NonegError
-from noneg.parquet import write_parquet
+from noneg.networks.backbones import SMALL, build_backbone
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
@@ -218,7 +218,7 @@ def test_parquet_holds_the_embeddings(
     rows_per_group: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("noneg.parquet._BYTES_PER_ROW_GROUP", rows_per_group * 4 * 256)
+    monkeypatch.setattr("noneg.commands.embed._BYTES_PER_ROW_GROUP", rows_per_group * 4 * 256)
     out = tmp_path / "out.parquet"
     assert write_parquet(out, encoder, images, batch_size=3).rows == 23
     table = pyarrow.parquet.read_table(out)
@@ -261,7 +261,7 @@ def change_information(directory: Path, **changes: object) -> None:
     [
         ({"format": 3, "noneg": "9.9"}, r"newer noneg wrote \(9\.9\): upgrade"),
         ({"format": None}, "no format number"),
-        ({"colour": 1}, r"unknown fields \['colour'\]"),
+        ({"color": 1}, r"unknown fields \['color'\]"),
         ({"size": "16"}, "size = '16'"),
         ({"channels": True}, "channels = True"),
         ({"mean": [0.5, "x", 0.1]}, "mean = "),

@@ -45,7 +45,7 @@ def test_uniform() -> None:
     assert float(numbers.max()) < 1
     for column in numbers.T:
         assert stats.kstest(column, "uniform").pvalue > 1e-4
-    # Neighbouring images, columns, and keys are uncorrelated: 5 standard errors of 0.0045.
+    # Neighboring images, columns, and keys are uncorrelated: 5 standard errors of 0.0045.
     other = uniform(hash_key(8), np.arange(50_000), 1)[:, 0]
     first = numbers[:, 0]
     for a, b in [(first[:-1], first[1:]), (first, numbers[:, 1]), (first, other)]:

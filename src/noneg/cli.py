@@ -15,7 +15,7 @@ from noneg.errors import NonegError
 HELP = """\
 usage: noneg COMMAND [...]
 
-Train an image encoder on your own unlabelled images, without negative pairs.
+Train an image encoder on your own unlabeled images, without negative pairs.
 
 commands:
   train [DATA]                    train an encoder and say how good it is
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(arguments: list[str]) -> None:
     """`noneg train [DATA] [--setting value ...]`."""
-    from noneg.training.command_line import parse_resume, parse_train
+    from noneg.commands.train import parse_resume, parse_train
 
     if (directory := parse_resume(arguments)) is not None:
         from noneg.training.run import resume
@@ -133,7 +133,7 @@ def views(arguments: list[str]) -> None:
     parser.add_argument("--epochs", type=int, default=2, help="draws of each (default: 2)")
     chosen = vars(parser.parse_args(arguments))
     out, images, epochs = (chosen.pop(name) for name in ("out", "images", "epochs"))
-    from noneg.sheet import write_sheet
+    from noneg.commands.views import write_sheet
     from noneg.training.config import make_config
 
     data = chosen.pop("data")
@@ -156,7 +156,7 @@ def evaluate(arguments: list[str]) -> None:
     parser.add_argument(
         "--bank",
         metavar="DATA",
-        help="labelled images that the probes learn from; by default the run's own images where "
+        help="labeled images that the probes learn from; by default the run's own images where "
         "they have these labels, else four fifths of DATA",
     )
     parser.add_argument(
@@ -164,7 +164,7 @@ def evaluate(arguments: list[str]) -> None:
     )
     parser.add_argument("--out", metavar="FILE", help="also write the scores as JSON")
     chosen = parser.parse_args(arguments)
-    from noneg.evaluation.command import evaluate_run
+    from noneg.commands.evaluate import evaluate_run
 
     evaluate_run(
         Path(chosen.run),
@@ -183,7 +183,7 @@ def rank(arguments: list[str]) -> None:
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", help="directories of finished runs")
     chosen = parser.parse_args(arguments)
-    from noneg.evaluation.rank import format_ranking, rank_runs
+    from noneg.commands.rank import format_ranking, rank_runs
 
     print(format_ranking(rank_runs([Path(run) for run in chosen.runs])))
 
@@ -198,8 +198,8 @@ def embed(arguments: list[str]) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ... (default: auto)")
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")
     chosen = parser.parse_args(arguments)
+    from noneg.commands.embed import write_parquet
     from noneg.encoder import load
-    from noneg.parquet import write_parquet
 
     encoder = load(chosen.run)
     written = write_parquet(
@@ -225,7 +225,7 @@ def study(arguments: list[str]) -> None:
     )
     parser.add_argument("name", metavar="NAME", help="of the study, or list")
     parser.add_argument("data", metavar="DATA", nargs="?", default="shapes", help="as for train")
-    parser.add_argument("--eval-data", metavar="DATA", help="labelled images to score on")
+    parser.add_argument("--eval-data", metavar="DATA", help="labeled images to score on")
     parser.add_argument("--seeds", type=int, default=3, help="of each variant (default: 3)")
     parser.add_argument(
         "--budget",
@@ -251,7 +251,7 @@ def study(arguments: list[str]) -> None:
     if chosen["seeds"] < 1:
         raise NonegError(f"--seeds must be at least 1: {chosen['seeds']}")
     name, out = chosen.pop("name"), Path(chosen.pop("out"))
-    from noneg.studies.command import print_studies, run_study
+    from noneg.commands.study import print_studies, run_study
 
     if name == "list":
         print_studies()
@@ -271,7 +271,7 @@ def list_names(arguments: list[str]) -> None:
         for name in list_methods():
             print(f"{name:14} {find_method(name).summary}")
         return
-    from noneg.backbones import list_backbones
+    from noneg.networks.backbones import list_backbones
 
     names = list_backbones(chosen.pattern)
     if not names:

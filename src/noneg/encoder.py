@@ -1,4 +1,4 @@
-"""The artefact people keep: an encoder, and everything needed to use it.
+"""The artifact people keep: an encoder, and everything needed to use it.
 
 On disk it is a directory of two files: `encoder.safetensors` (the backbone's weights, float32) and
 `encoder.json` (`EncoderInfo`). Reading them runs no code from them, and needs neither the training
@@ -25,12 +25,12 @@ from torch.utils.data import Dataset
 from tqdm import tqdm
 
 from noneg._version import __version__
-from noneg.backbones import build_backbone
 from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.images import ImageSource, Skipped, find_source, stream_images
 from noneg.images.source import printable
-from noneg.norms import Norm
+from noneg.networks.backbones import build_backbone
+from noneg.networks.norms import Norm
 
 FORMAT = 2
 """Of `encoder.json`; it rises when an older noneg could no longer read it right. 2: `norm`."""
@@ -51,7 +51,7 @@ class EncoderInfo:
     """What has to be known to use an encoder's weights, and where they come from.
 
     Attributes:
-        backbone: a name that `noneg.backbones.build_backbone` takes.
+        backbone: a name that `noneg.networks.backbones.build_backbone` takes.
         channels: of the images.
         size: side of the square that enters the backbone, in pixels.
         stored_size: side at which images are decoded, in pixels; resized to `size` if different.
@@ -82,7 +82,7 @@ class EncoderInfo:
     norm: Norm = "batch"
 
     def __post_init__(self) -> None:
-        """Refuse what no image can be normalised with."""
+        """Refuse what no image can be normalized with."""
         if not len(self.mean) == len(self.std) == self.channels:
             raise NonegError(
                 f"An encoder of {self.channels} channels needs one mean and one std each, but got "
@@ -217,7 +217,7 @@ class Encoder:
     ) -> Float32[Tensor, "batch features"]:
         """Embed images that are decoded already, on the device they are on.
 
-        Resized to `info.size` (bilinear, antialiased), divided by 255, normalised, in float32
+        Resized to `info.size` (bilinear, antialiased), divided by 255, normalized, in float32
         without autocast, so that embeddings can be compared between machines.
 
         Args:

@@ -5,7 +5,7 @@ from torch import Tensor
 
 
 def with_singular_values(values: list[float], images: int, width: int, *, centered: bool) -> Tensor:
-    """A float64 matrix with exactly these singular values; its columns sum to zero if centred."""
+    """A float64 matrix with exactly these singular values; its columns sum to zero if centered."""
     generator = torch.Generator().manual_seed(0)
     rank = len(values)
     left = torch.randn(images, rank, generator=generator, dtype=torch.float64)

@@ -52,10 +52,10 @@ def test_closed_forms_on_a_known_spectrum(images: int, width: int) -> None:
     assert nesum(z) == pytest.approx(1.5, rel=1e-6)
     # Cumulative shares of the singular values: 2/4, 3/4, then 1 from the third to the last.
     assert explained_auc(z) == pytest.approx((0.5 + 0.75 + 18) / 20, rel=1e-6)
-    uncentred = with_singular_values([2.0, 1.0, 1.0], images, width, centered=False)
-    assert stable_rank(uncentred) == pytest.approx(1.5, rel=1e-6)
+    uncentered = with_singular_values([2.0, 1.0, 1.0], images, width, centered=False)
+    assert stable_rank(uncentered) == pytest.approx(1.5, rel=1e-6)
     share = np.array([0.5, 0.25, 0.25] + [0.0] * 17) + 1e-7
-    assert rankme(uncentred) == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-6)
+    assert rankme(uncentered) == pytest.approx(np.exp(-(share * np.log(share)).sum()), rel=1e-6)
 
 
 @pytest.mark.parametrize("k", [1, 3, 8])

@@ -44,7 +44,7 @@ def test_effective_rank_agrees_with_singular_value_decomposition() -> None:
         assert float(effective_rank(z, centered=centered)) == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_shared_mean_hides_the_uncentred_spectrum_only() -> None:
+def test_a_shared_mean_hides_the_uncentered_spectrum_only() -> None:
     z = with_singular_values([1.0, 1.0, 1.0], 50, 10, centered=True)
     shifted = z + 1e3
     assert float(effective_rank(shifted)) == pytest.approx(3.0, rel=1e-5)

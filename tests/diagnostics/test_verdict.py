@@ -48,7 +48,7 @@ def history(steps: int = 100, **ends: float) -> list[dict[str, float]]:
         # Directions contract somewhat while the vectors shrink: a squared error's way.
         ("complete collapse", {"mean_cosine_h": 0.6, "norm_h": 1.0}),
         ("projector only", {"mean_cosine_z": 0.6, "norm_z": 1.0}),
-        # The scale alone is nothing to a loss of normalised vectors.
+        # The scale alone is nothing to a loss of normalized vectors.
         ("healthy", {"norm_h": 0.5, "norm_z": 0.5}),
         ("dimensional collapse", {"participation_ratio_h": 1.2}),
         ("projector only", {"participation_ratio_z": 1.2}),

@@ -15,9 +15,9 @@ from test_contract import build, make_views
 from torch import Tensor, nn
 
 from noneg.methods import list_methods
-from noneg.methods.base import Embeddings, Method, Step
-from noneg.norms import use_group_norm
-from noneg.training.distributed import synchronise_statistics
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.networks.norms import use_group_norm
+from noneg.training.distributed import synchronize_statistics
 from noneg.training.step import Views, compute_gradient, compute_gradient_in_chunks
 
 BATCH, STEPS = 24, 10
@@ -25,28 +25,28 @@ VARIANTS = ("group norm", "group norm, in chunks", "batch norm")
 
 
 @final
-class RunningCentre(Method):
+class RunningCenter(Method):
     """What a method may keep: a mean over the batches so far. And it draws its own directions."""
 
-    centre: Tensor
+    center: Tensor
 
     def __init__(self, backbone: nn.Module, width: int) -> None:
         super().__init__(backbone)
         self.projector = nn.Sequential(
             nn.Linear(width, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 6)
         )
-        self.register_buffer("centre", torch.zeros(6))
+        self.register_buffer("center", torch.zeros(6))
 
     def embed(self, views: Views) -> Embeddings:
         h = torch.stack([self.backbone(view) for view in views])
         return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
 
-    def objective(self, e: Embeddings) -> Step:
-        self.centre.lerp_(e.z.detach().mean(dim=(0, 1)), 0.3)
+    def objective(self, e: Embeddings) -> Loss:
+        self.center.lerp_(e.z.detach().mean(dim=(0, 1)), 0.3)
         apart = (e.z[0] - e.z[1]).square().mean()
         directions = torch.randn(6, 3, dtype=e.z.dtype)
-        spread = ((e.z - self.centre) @ directions).std(dim=(0, 1)).mean()
-        return Step(apart - spread, {"apart": apart, "spread": -spread})
+        spread = ((e.z - self.center) @ directions).std(dim=(0, 1)).mean()
+        return Loss(apart - spread, {"apart": apart, "spread": -spread})
 
     def after_step(self, progress: float) -> None:
         pass
@@ -67,13 +67,13 @@ class BatchNormBackbone(nn.Module):
         return torch.relu(self.norm(self.convolution(images))).mean(dim=(2, 3))
 
 
-METHODS = [*list_methods(), "running_centre"]
+METHODS = [*list_methods(), "running_center"]
 
 
 def make_method(name: str, variant: str) -> Method:
-    if name == "running_centre":
+    if name == "running_center":
         torch.manual_seed(1)
-        method: Method = RunningCentre(BatchNormBackbone(), 16)
+        method: Method = RunningCenter(BatchNormBackbone(), 16)
     else:
         method = build(name, backbone=BatchNormBackbone)
     if variant != "batch norm":
@@ -108,7 +108,7 @@ def take_steps(
             average(gradient)
         if number == 0:
             outcome = {
-                "loss": step.loss.detach(),
+                "loss": step.value.detach(),
                 "terms": {key: value.detach() for key, value in step.terms.items()},
                 "z": e.z.detach(),
                 "index": e.index,
@@ -144,7 +144,7 @@ def one_rank(rank: int, ranks: int, port: int, results: Path) -> None:
     for name in METHODS:
         for variant in VARIANTS:
             method = make_method(name, variant)
-            synchronise_statistics(method)
+            synchronize_statistics(method)
             outcome[name, variant] = take_steps(method, part_of(rank, ranks), variant, average)
     torch.save(outcome, results / f"{rank}.pt")
     torch.distributed.destroy_process_group()
@@ -218,7 +218,7 @@ def test_ranks_stay_alike_to_the_last_bit(
         ("simclr", "group norm"),
         ("contrastive", "group norm"),
         ("triplet", "group norm"),
-        ("running_centre", "group norm"),
+        ("running_center", "group norm"),
         # Its loss is a mean over the images, but its network is not.
         ("byol", "batch norm"),
     ],

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from noneg.evaluation.factors import Readout, read_factors
-from noneg.report.factors_section import factors_section
+from noneg.report.sections.factors import factors_section
 
 N = 1_000
 

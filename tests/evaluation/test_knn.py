@@ -1,4 +1,4 @@
-"""The nearest-neighbour probe against a float64 transcription and cases worked out by hand."""
+"""The nearest-neighbor probe against a float64 transcription and cases worked out by hand."""
 
 import math
 
@@ -20,7 +20,7 @@ def transcription(
     k: int,
     temperature: float,
 ) -> float:
-    """Wu et al. 2018, section 3.4, one query and one neighbour at a time."""
+    """Wu et al. 2018, section 3.4, one query and one neighbor at a time."""
     correct = 0
     for query, label in zip(queries, query_labels, strict=True):
         cosines = [
@@ -38,9 +38,9 @@ def noisy_classes(
     images: int, seed: int, classes: int = 5, width: int = 8, noise: float = 1.5
 ) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    centres = torch.randn(classes, width, generator=torch.Generator().manual_seed(99))
+    centers = torch.randn(classes, width, generator=torch.Generator().manual_seed(99))
     labels = torch.randint(0, classes, (images,), generator=generator)
-    return centres[labels] + noise * torch.randn(images, width, generator=generator), labels
+    return centers[labels] + noise * torch.randn(images, width, generator=generator), labels
 
 
 @pytest.mark.parametrize("k", [1, 7, 20, 150])
@@ -121,7 +121,7 @@ def test_a_class_that_the_bank_lacks_counts_as_an_error() -> None:
     assert knn_accuracy(bank, labels, torch.eye(3), torch.tensor([0, 1, 7]), k=1) == 2 / 3
 
 
-def test_features_are_not_centred() -> None:
+def test_features_are_not_centered() -> None:
     # Seen from the origin the query points as the first does; seen from the mean, as the second.
     bank = torch.tensor([[10.0, 10.0], [10.0, 12.0]])
     query = torch.tensor([[12.0, 12.1]])
@@ -133,7 +133,7 @@ def test_features_are_not_centred() -> None:
     [
         ({"bank": torch.full((3, 2), math.nan)}, "bank hold NaN"),
         ({"queries": torch.full((2, 2), math.inf)}, "queries hold NaN"),
-        ({"bank_labels": torch.tensor([0, -1, 1])}, "leave unlabelled"),
+        ({"bank_labels": torch.tensor([0, -1, 1])}, "leave unlabeled"),
         ({"k": 0}, "k=0"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"queries": torch.ones(0, 2), "query_labels": torch.ones(0).long()}, "at least one image"),

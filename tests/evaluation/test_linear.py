@@ -1,4 +1,4 @@
-"""The linear probe: known accuracies, and nothing learnt from the test images."""
+"""The linear probe: known accuracies, and nothing learned from the test images."""
 
 import math
 
@@ -38,8 +38,8 @@ def test_reaches_the_best_possible_accuracy_on_gaussians() -> None:
 def test_a_fit_is_scikit_learns(regularization: float, monkeypatch: pytest.MonkeyPatch) -> None:
     generator = np.random.default_rng(20)
     labels = generator.choice([2, 5, 9], 300)
-    centres = generator.normal(size=(10, 6))
-    train = (centres[labels] + generator.normal(size=(300, 6))).astype(np.float32)
+    centers = generator.normal(size=(10, 6))
+    train = (centers[labels] + generator.normal(size=(300, 6))).astype(np.float32)
     test = generator.normal(size=(5000, 6)).astype(np.float32)
     mean, std = train.mean(axis=0), train.std(axis=0)
     reference = LogisticRegression(C=regularization, tol=1e-8, max_iter=10_000)
@@ -84,7 +84,7 @@ def test_the_test_images_choose_nothing() -> None:
     assert wrong.accuracy == pytest.approx(1 - probe.accuracy)
 
 
-def test_strong_regularisation_is_chosen_where_it_is_needed() -> None:
+def test_strong_regularization_is_chosen_where_it_is_needed() -> None:
     # A third as many features as images, and all but one of them noise.
     train, train_labels = gaussians(2500, 7, width=800, distance=1.5)
     test, test_labels = gaussians(4000, 8, width=800, distance=1.5)

@@ -8,10 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from noneg.backbones import SMALL
+from noneg.commands.evaluate import evaluate_run
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import NonegError
-from noneg.evaluation.command import evaluate_run
 from noneg.evaluation.scores import (
     Score,
     compare,
@@ -22,10 +21,11 @@ from noneg.evaluation.scores import (
 )
 from noneg.files import save_json
 from noneg.images import Images
+from noneg.networks.backbones import SMALL
 
 
 class Corner(nn.Module):
-    """Sees the colours of the top left pixel and nothing else."""
+    """Sees the colors of the top left pixel and nothing else."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images[:, :, 0, 0]
@@ -83,10 +83,10 @@ def test_an_encoder_that_sees_and_one_that_is_blind() -> None:
     assert pixels.linear > 0.95
 
 
-def test_raw_pixels_are_centred_by_the_bank() -> None:
-    # Grey images with more or less of one pattern, and none of it on average. From the mean, a
+def test_raw_pixels_are_centered_by_the_bank() -> None:
+    # Gray images with more or less of one pattern, and none of it on average. From the mean, a
     # class is a direction. From black, the 5 faint images of class 0 lie nearer to class 1 than to
-    # the 20 strong ones of their own class, and 20 neighbours vote.
+    # the 20 strong ones of their own class, and 20 neighbors vote.
     strengths = np.repeat([10, 60, -10], [5, 20, 125])
     test_strengths = np.repeat([10, -10], 10)
     bank, test = (
@@ -159,12 +159,12 @@ def test_the_split_is_stratified_aligned_and_without_overlap() -> None:
 
 def test_images_without_labels_are_named() -> None:
     images = corner_images(40, 10)
-    unlabelled = Images(images.pixels, images.names, None, None, (), "folder plain", None)
+    unlabeled = Images(images.pixels, images.names, None, None, (), "folder plain", None)
     encoder = Encoder(Corner(), information())
     with pytest.raises(NonegError, match="folder plain has no labels"):
-        compare(encoder, encoder, images, unlabelled, progress=False)
+        compare(encoder, encoder, images, unlabeled, progress=False)
     with pytest.raises(NonegError, match="folder plain needs labels"):
-        split_for_evaluation(unlabelled)
+        split_for_evaluation(unlabeled)
 
 
 def test_the_untrained_encoder_depends_on_the_seed_alone() -> None:

@@ -50,16 +50,16 @@ def test_the_pixels_do_not_follow_the_array_they_came_from() -> None:
 
 
 def test_channels() -> None:
-    grey, colour, five = noise(2, 8, 8), noise(2, 8, 8, 3), noise(2, 8, 8, 5)
-    assert find_source(grey).natural_channels() == 1
+    gray, color, five = noise(2, 8, 8), noise(2, 8, 8, 3), noise(2, 8, 8, 5)
+    assert find_source(gray).natural_channels() == 1
     assert find_source(five).natural_channels() == 5
-    assert np.array_equal(load(grey, 3, 8).pixels, np.repeat(grey[:, None], 3, 1))
-    expected = np.asarray(Image.fromarray(colour[1]).convert("L"))
-    assert np.array_equal(load(colour, 1, 8).pixels[1, 0], expected)
+    assert np.array_equal(load(gray, 3, 8).pixels, np.repeat(gray[:, None], 3, 1))
+    expected = np.asarray(Image.fromarray(color[1]).convert("L"))
+    assert np.array_equal(load(color, 1, 8).pixels[1, 0], expected)
     assert np.array_equal(load(five, 5, 8).pixels, five.transpose(0, 3, 1, 2))
-    clear = np.concatenate([colour, np.zeros((2, 8, 8, 1), np.uint8)], axis=3)
+    clear = np.concatenate([color, np.zeros((2, 8, 8, 1), np.uint8)], axis=3)
     assert load(clear, 1, 8).pixels.min() == 255
-    for data, channels in ((five, 3), (colour, 5), (noise(2, 8, 8, 2), 1)):
+    for data, channels in ((five, 3), (color, 5), (noise(2, 8, 8, 2), 1)):
         have = data.shape[3]
         with pytest.raises(NonegError, match=f"{have} channels and {channels} were asked for"):
             load(data, channels, 8)

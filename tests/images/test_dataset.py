@@ -64,7 +64,7 @@ def test_every_kind_of_item(convert, wrap) -> None:
     assert "Items" in images.description
 
 
-def test_grey_items() -> None:
+def test_gray_items() -> None:
     for item in (NOISE[0, :, :, 0], Image.fromarray(NOISE[0, :, :, 0])):
         source = find_source(Items([item]))
         assert source.natural_channels() == 1

@@ -1,4 +1,4 @@
-"""A folder of image files: what is found, how it is labelled, and what a person would see."""
+"""A folder of image files: what is found, how it is labeled, and what a person would see."""
 
 import os
 import warnings
@@ -14,9 +14,9 @@ from noneg.images import Unreadable, find_source
 RED, GREEN, BLUE, WHITE = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255)
 
 
-def save(path: Path, colour=RED, size=(8, 8), **options) -> Path:
+def save(path: Path, color=RED, size=(8, 8), **options) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, colour).save(path, **options)
+    Image.new("RGB", size, color).save(path, **options)
     return path
 
 
@@ -118,7 +118,7 @@ def test_errors_name_the_folder_and_the_way_out(tmp_path: Path) -> None:
     assert "film.mp4" in str(caught.value)
     with pytest.raises(NonegError, match=r"nothing-like-it.*shapes, cifar10"):
         find_source("nothing-like-it")
-    with pytest.raises(NonegError, match=r"5 channels.*1 \(grey\) or 3"):
+    with pytest.raises(NonegError, match=r"5 channels.*1 \(gray\) or 3"):
         find_source(save(tmp_path / "x.png").parent).read(0, 5, 8)
 
 
@@ -154,7 +154,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int, ending: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("mode", "colour", "ending", "expected"),
+    ("mode", "color", "ending", "expected"),
     [
         ("1", 1, "png", (255, 255, 255)),
         ("L", 77, "png", (77, 77, 77)),
@@ -170,16 +170,16 @@ def test_exif_orientation(tmp_path: Path, orientation: int, ending: str) -> None
         ("F", 0.5, "tiff", (128, 128, 128)),
     ],
 )
-def test_modes_as_a_person_sees_them(tmp_path: Path, mode, colour, ending, expected) -> None:
+def test_modes_as_a_person_sees_them(tmp_path: Path, mode, color, ending, expected) -> None:
     path = tmp_path / f"x.{ending}"
-    Image.new(mode, (8, 8), colour).save(path, **({"lossless": True} if ending == "webp" else {}))
+    Image.new(mode, (8, 8), color).save(path, **({"lossless": True} if ending == "webp" else {}))
     pixels = read(path)
     assert pixels.shape == (3, 8, 8)
     assert np.abs(pixels.astype(int) - np.array(expected)[:, None, None]).max() <= 1
-    grey = read(path, channels=1)
+    gray = read(path, channels=1)
     luminance = round(0.299 * expected[0] + 0.587 * expected[1] + 0.114 * expected[2])
-    assert grey.shape == (1, 8, 8)
-    assert np.abs(grey.astype(int) - luminance).max() <= 1
+    assert gray.shape == (1, 8, 8)
+    assert np.abs(gray.astype(int) - luminance).max() <= 1
 
 
 def test_cmyk_jpeg_is_not_inverted(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_palette_with_transparency(tmp_path: Path) -> None:
 
 
 def test_first_frame_of_an_animation(tmp_path: Path) -> None:
-    frames = [Image.new("RGB", (8, 8), colour) for colour in (GREEN, RED)]
+    frames = [Image.new("RGB", (8, 8), color) for color in (GREEN, RED)]
     for ending, options in {"webp": {"lossless": True}, "png": {}, "tiff": {}}.items():
         path = tmp_path / f"x.{ending}"
         frames[0].save(path, save_all=True, append_images=frames[1:], **options)
@@ -212,8 +212,8 @@ def test_right_size_passes_exactly(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
     Image.fromarray(noise.transpose(1, 2, 0)).save(tmp_path / "x.png")
     assert np.array_equal(read(tmp_path / "x.png", size=16), noise)
-    Image.fromarray(noise[0]).save(tmp_path / "grey.png")
-    assert np.array_equal(read(tmp_path / "grey.png", channels=1, size=16), noise[:1])
+    Image.fromarray(noise[0]).save(tmp_path / "gray.png")
+    assert np.array_equal(read(tmp_path / "gray.png", channels=1, size=16), noise[:1])
 
 
 def test_short_side_of_the_right_size_is_cropped_exactly(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from noneg.images import (
     write_skipped,
 )
 from noneg.images import load as load_module
-from noneg.images.memory import _container, _machine, available_memory
+from noneg.images.free_memory import _container, _machine, available_memory
 
 COUNT = 150
 BROKEN = (0, 70, 71, 149)
@@ -198,7 +198,7 @@ def test_order_whatever_the_threads_do() -> None:
 def test_streaming_reads_a_bounded_amount_ahead_and_stops_when_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("noneg.images.parallel.processors", lambda: 2)
+    monkeypatch.setattr("noneg.images.reading.processors", lambda: 2)
     source = Counted(100_000)
     batches = stream_images(source, channels=1, size=2, batch_size=10, on_skip=lambda _: None)
     next(batches)

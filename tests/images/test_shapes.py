@@ -54,8 +54,8 @@ def drawn_masks(shapes: Shapes) -> Array:
 ALL_CLASSES = np.arange(len(CLASSES))
 
 
-def centre_of_mass(masks: Array) -> Array:
-    """In image sides from the centre: [n, 2], x then y."""
+def center_of_mass(masks: Array) -> Array:
+    """In image sides from the center: [n, 2], x then y."""
     line = (np.arange(masks.shape[-1]) + 0.5) / masks.shape[-1] - 0.5
     weights = masks / masks.sum(axis=(1, 2), keepdims=True)
     return np.stack(
@@ -166,9 +166,9 @@ def test_raw_pixels_hardly_help(many: Shapes) -> None:
     pixels -= pixels[:4_000].mean(axis=0)
     pixels /= np.linalg.norm(pixels, axis=1, keepdims=True)
     cosines = pixels[4_000:] @ pixels[:4_000].T
-    neighbours = np.argpartition(-cosines, 20, axis=1)[:, :20]
-    weights = np.exp(np.take_along_axis(cosines, neighbours, axis=1) / 0.07)
-    is_class = many.labels[neighbours][..., None] == ALL_CLASSES
+    neighbors = np.argpartition(-cosines, 20, axis=1)[:, :20]
+    weights = np.exp(np.take_along_axis(cosines, neighbors, axis=1) / 0.07)
+    is_class = many.labels[neighbors][..., None] == ALL_CLASSES
     predicted = (weights[..., None] * is_class).sum(axis=1).argmax(axis=1)
     accuracy = (predicted == many.labels[4_000:]).mean()
     assert 0.12 < accuracy < 0.40
@@ -186,7 +186,7 @@ def test_every_two_silhouettes_differ_however_they_are_turned_or_mirrored() -> N
                 assert both / either < 0.85, (CLASSES[one], CLASSES[other], degrees)
 
 
-def test_silhouettes_are_filled_antialiased_and_round_their_centre() -> None:
+def test_silhouettes_are_filled_antialiased_and_round_their_center() -> None:
     masks = silhouettes(ALL_CLASSES, size=64)
     assert masks.min() == 0
     assert masks.max() == 1
@@ -206,8 +206,8 @@ def test_coverage_does_not_depend_on_the_resolution() -> None:
 
 
 def test_position_moves_right_and_down() -> None:
-    moved = centre_of_mass(silhouettes(ALL_CLASSES, position=(0.1, -0.05), diameter=0.5))
-    still = centre_of_mass(silhouettes(ALL_CLASSES, diameter=0.5))
+    moved = center_of_mass(silhouettes(ALL_CLASSES, position=(0.1, -0.05), diameter=0.5))
+    still = center_of_mass(silhouettes(ALL_CLASSES, diameter=0.5))
     np.testing.assert_allclose(moved - still, np.tile([0.1, -0.05], (10, 1)), atol=2e-3)
 
 
@@ -228,13 +228,13 @@ def test_rotation_turns_clockwise() -> None:
         assert (change < 1e-3) == (name in ("disc", "ring")), name
 
 
-def test_the_silhouette_stands_out_in_greyscale() -> None:
+def test_the_silhouette_stands_out_in_grayscale() -> None:
     few = draw_shapes(500, seed=0, size=32)
     masks = drawn_masks(few)
-    grey = np.einsum("c,nchw->nhw", [0.299, 0.587, 0.114], few.pixels / 255)
+    gray = np.einsum("c,nchw->nhw", [0.299, 0.587, 0.114], few.pixels / 255)
     inside, outside = masks == 1, masks == 0
     gaps = np.array(
-        [np.median(g[i]) - np.median(g[o]) for g, i, o in zip(grey, inside, outside, strict=True)]
+        [np.median(g[i]) - np.median(g[o]) for g, i, o in zip(gray, inside, outside, strict=True)]
     )
     # The light may fall on one of the two alone, so a few gaps come out smaller than drawn.
     agrees = np.where(few.factors["lighter"] == 1, gaps, -gaps)
@@ -244,22 +244,22 @@ def test_the_silhouette_stands_out_in_greyscale() -> None:
 
 @pytest.mark.parametrize("name", ["light_strength", "noise"])
 def test_light_and_noise_really_do_something(many: Shapes, name: str) -> None:
-    grey = many.pixels.mean(axis=1)
+    gray = many.pixels.mean(axis=1)
     if name == "noise":
-        effect = np.abs(np.diff(grey, n=2, axis=2)).mean(axis=(1, 2))
+        effect = np.abs(np.diff(gray, n=2, axis=2)).mean(axis=(1, 2))
     else:
         direction = np.deg2rad(many.factors["light_direction"])
         line = (np.arange(32) + 0.5) / 32 - 0.5
-        toward_x = (grey * line).mean(axis=(1, 2)) * np.cos(direction)
-        effect = toward_x + (grey * line[:, None]).mean(axis=(1, 2)) * np.sin(direction)
+        toward_x = (gray * line).mean(axis=(1, 2)) * np.cos(direction)
+        effect = toward_x + (gray * line[:, None]).mean(axis=(1, 2)) * np.sin(direction)
     assert np.corrcoef(effect, many.factors[name])[0, 1] > 0.2
 
 
 def test_a_striped_background_varies_more_than_a_plain_one(many: Shapes) -> None:
     quiet = (many.factors["clutter_behind"] == 0) & (many.factors["light_strength"] < 0.1)
     quiet &= many.factors["background_depth"] > 0.1
-    grey, behind = many.pixels.mean(axis=1), drawn_masks(many) == 0
-    spread = np.array([image[mask].std() for image, mask in zip(grey, behind, strict=True)])
+    gray, behind = many.pixels.mean(axis=1), drawn_masks(many) == 0
+    spread = np.array([image[mask].std() for image, mask in zip(gray, behind, strict=True)])
     kinds = many.factors["background_texture"]
     plain, stripes = (
         np.median(spread[quiet & (kinds == TEXTURES.index(name))]) for name in ("plain", "stripes")

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from noneg.losses import barlow_twins, spectral_contrastive, vicreg
-from noneg.losses.gram import centre, covariance_energy, cross_energy, gram
+from noneg.losses.gram import center, covariance_energy, cross_energy, gram
 
 Loss = Callable[..., dict[str, Tensor]]
 
@@ -45,18 +45,18 @@ def textbook(z: Tensor, name: str) -> dict[str, Tensor]:
     views, batch, width = z.shape
     rest = 1 - torch.eye(width, dtype=z.dtype)
     # Twice, for means that are large beside the deviation.
-    centred = [view - view.mean(0) - (view - view.mean(0)).mean(0) for view in z]
+    centered = [view - view.mean(0) - (view - view.mean(0)).mean(0) for view in z]
     pairs = list(combinations(range(views), 2))
     terms: dict[str, Tensor] = {}
     if name == "vicreg":
         terms["invariance"] = 25 * sum((z[a] - z[b]).square().mean() for a, b in pairs) / len(pairs)
-        for number, x in enumerate(centred, start=1):
+        for number, x in enumerate(centered, start=1):
             matrix = x.T @ x / (batch - 1)
             hinge = torch.relu(1 - torch.sqrt(matrix.diagonal() + 1e-4)).mean()
             terms[f"variance_{number}"] = 25 * hinge / views
             terms[f"covariance_{number}"] = 2 / views * (matrix * rest).square().sum() / width
         return terms
-    standard = [x / torch.sqrt(x.square().mean(0) + 1e-5) for x in centred]
+    standard = [x / torch.sqrt(x.square().mean(0) + 1e-5) for x in centered]
     matrices = [standard[a].T @ standard[b] / batch for a, b in pairs]
     terms["invariance"] = sum((1 - c.diagonal()).square().sum() for c in matrices) / len(pairs)
     terms["redundancy"] = 5e-3 * sum((c * rest).square().sum() for c in matrices) / len(pairs)
@@ -89,7 +89,7 @@ def test_value_and_gradient_are_the_textbooks_in_float64(
     loss: Loss, batch: int, width: int, views: int
 ) -> None:
     z = random_views(batch, width, views)
-    # Standardised, two images are +1 and -1 but for epsilon: nearly all of the gradient cancels.
+    # Standardized, two images are +1 and -1 but for epsilon: nearly all of the gradient cancels.
     tolerance = 1e-10 if batch > 2 else 1e-8
     assert_equal_to_the_textbook(loss, z, tolerance, floor=1e-15)
 
@@ -258,10 +258,10 @@ def test_gram_in_stripes_is_the_whole_product(count: int) -> None:
     torch.testing.assert_close(gram(rows), rows @ rows.T)
 
 
-def test_centring_twice_is_what_large_means_need() -> None:
+def test_centering_twice_is_what_large_means_need() -> None:
     z = random_views(200, 7)[0].float() * 1e-2 + 1e4
     truth = z.double() - z.double().mean(0)
-    assert float((centre(z) - truth).norm()) < 1e-6 * float(truth.norm())
+    assert float((center(z) - truth).norm()) < 1e-6 * float(truth.norm())
     assert float((z - z.mean(0) - truth).norm()) > 1e-3 * float(truth.norm())
 
 

@@ -72,8 +72,8 @@ def test_images_far_apart_with_identical_views(views: int) -> None:
 
 def test_linear_kernel_of_whitened_identical_views() -> None:
     """Covariance I: its trace, and the root of the sum of its squares."""
-    centred = random_views(12, 4)[0]
-    white = torch.linalg.qr(centred - centred.mean(dim=0))[0] * 12**0.5
+    centered = random_views(12, 4)[0]
+    white = torch.linalg.qr(centered - centered.mean(dim=0))[0] * 12**0.5
     terms = hsic(white.expand(2, 12, 4), kernel="linear", gamma=1.0)
     assert float(terms["dependence"]) == pytest.approx(-4)
     assert float(terms["regularizer"]) == pytest.approx(2)

@@ -90,15 +90,15 @@ def test_vicreg_of_zeros_tells_the_convention() -> None:
 
 
 def test_vicreg_of_whitened_identical_views_is_zero() -> None:
-    centred = random_views(12, 5)[0]
-    whitened = torch.linalg.qr(centred - centred.mean(0))[0] * np.sqrt(11) * 2
+    centered = random_views(12, 5)[0]
+    whitened = torch.linalg.qr(centered - centered.mean(0))[0] * np.sqrt(11) * 2
     for name, value in vicreg(torch.stack([whitened, whitened])).items():
         assert abs(float(value)) < 1e-20, name
 
 
 def test_barlow_twins_of_whitened_identical_views_is_zero() -> None:
-    centred = random_views(12, 5)[0]
-    whitened = torch.linalg.qr(centred - centred.mean(0))[0] * np.sqrt(12)
+    centered = random_views(12, 5)[0]
+    whitened = torch.linalg.qr(centered - centered.mean(0))[0] * np.sqrt(12)
     terms = barlow_twins(torch.stack([whitened, whitened]), epsilon=0.0)
     assert float(sum(terms.values())) < 1e-20
 
@@ -148,14 +148,14 @@ def test_vicreg_ignores_shifts_and_rotation_keeps_its_invariance_alone() -> None
     assert float(turned["invariance"]) == pytest.approx(float(terms["invariance"]))
     # The whole covariance matrix keeps its norm; how much of it lies on the diagonal changes.
     assert float(turned["covariance_1"]) != pytest.approx(float(terms["covariance_1"]), rel=1e-3)
-    centred = z[0] - z[0].mean(0)
+    centered = z[0] - z[0].mean(0)
     (before, off), (after, off_after) = (
         (each.square().sum(), energy)
         for each, energy in (
             (squares[0], energies[0])
             for squares, energies in (
-                covariance_energy(centred[None]),
-                covariance_energy((centred @ rotation)[None]),
+                covariance_energy(centered[None]),
+                covariance_energy((centered @ rotation)[None]),
             )
         )
     )

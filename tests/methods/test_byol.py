@@ -121,7 +121,7 @@ def test_the_loss_is_the_papers_equation() -> None:
     unit = torch.nn.functional.normalize
     p, t = (unit(each.double(), dim=-1) for each in (e.p, e.t))
     expected = ((p[0] - t[1]) ** 2).sum(-1).mean() + ((p[1] - t[0]) ** 2).sum(-1).mean()
-    torch.testing.assert_close(method.objective(e).loss.double(), expected)
+    torch.testing.assert_close(method.objective(e).value.double(), expected)
 
 
 @pytest.mark.parametrize("rate", [0.0, 2.0, 10.0])

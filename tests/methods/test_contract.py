@@ -71,7 +71,7 @@ def train_briefly(method: Method, steps: int) -> list[float]:
         step, _ = compute_gradient(method, make_views(seed=number), torch.arange(BATCH))
         optimizer.step()
         method.after_step((number + 1) / steps)
-        losses.append(float(step.loss.detach()))
+        losses.append(float(step.value.detach()))
     return losses
 
 
@@ -101,8 +101,8 @@ def test_shapes_and_terms(name: str) -> None:
     for other in (e.p, e.t):
         assert other is None or other.shape == e.z.shape
     step = method.objective(e)
-    assert torch.isfinite(step.loss)
-    torch.testing.assert_close(torch.stack(list(step.terms.values())).sum(), step.loss)
+    assert torch.isfinite(step.value)
+    torch.testing.assert_close(torch.stack(list(step.terms.values())).sum(), step.value)
 
 
 @every_method
@@ -111,9 +111,9 @@ def test_views_may_differ_in_size(name: str) -> None:
     small = tuple(view[:, :, :6, :6] for view in make_views())
     step, e = compute_gradient(method, (*make_views(), *small), torch.arange(BATCH))
     assert e.h.shape[0] == 4
-    assert torch.isfinite(step.loss)
+    assert torch.isfinite(step.value)
     whole, _ = compute_gradient(method, make_views(), torch.arange(BATCH))
-    assert abs(float(step.loss.detach()) - float(whole.loss.detach())) > 1e-6
+    assert abs(float(step.value.detach()) - float(whole.value.detach())) > 1e-6
 
 
 @every_method
@@ -170,7 +170,7 @@ def test_permuting_the_batch_changes_nothing(name: str) -> None:
     views, order = make_views(), torch.randperm(BATCH, generator=torch.Generator().manual_seed(3))
     step, _ = compute_gradient(whole, views, torch.arange(BATCH))
     other, _ = compute_gradient(shuffled, tuple(view[order] for view in views), order)
-    torch.testing.assert_close(other.loss, step.loss)
+    torch.testing.assert_close(other.value, step.value)
     assert_same_gradients(shuffled, whole)
 
 
@@ -184,7 +184,7 @@ def test_chunks_equal_the_whole(name: str, chunk_size: int) -> None:
     other, _ = compute_gradient_in_chunks(
         chunked, lambda part: tuple(view[part] for view in views), torch.arange(BATCH), chunk_size
     )
-    torch.testing.assert_close(other.loss, step.loss)
+    torch.testing.assert_close(other.value, step.value)
     assert_same_gradients(chunked, whole)
 
 
@@ -215,9 +215,9 @@ def test_bfloat16_is_close_to_float32(name: str) -> None:
     step, _ = compute_gradient(exact, make_views(), torch.arange(BATCH))
     with torch.autocast("cpu", torch.bfloat16):
         other, e = compute_gradient(rounded, make_views(), torch.arange(BATCH))
-    assert other.loss.dtype == torch.float32
+    assert other.value.dtype == torch.float32
     assert e.h.dtype in (torch.bfloat16, torch.float32)
-    expected, actual = float(step.loss.detach()), float(other.loss.detach())
+    expected, actual = float(step.value.detach()), float(other.value.detach())
     assert abs(actual - expected) < 0.1 * max(abs(expected), 0.01)
 
 

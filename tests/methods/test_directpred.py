@@ -84,7 +84,7 @@ def test_the_running_correlation_and_the_next_steps_predictor(name: str) -> None
         before = method.predictor.clone()
         _, e = compute_gradient(method, make_views(seed=step), torch.arange(12))
         assert e.p is not None
-        # Before the step the predictor is that of the steps before; uncentred, of both views.
+        # Before the step the predictor is that of the steps before; uncentered, of both views.
         torch.testing.assert_close(e.p, e.z @ before)
         assert torch.equal(method.predictor, before)
         expected = 0.3 * expected + 0.7 * correlation_of(e.z)

@@ -1,4 +1,4 @@
-"""MoCo's queue, and what its keys are normalised by."""
+"""MoCo's queue, and what its keys are normalized by."""
 
 import pytest
 import torch
@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 
 from noneg.errors import NonegError
 from noneg.methods.moco import MoCo
-from noneg.norms import measure_statistics
+from noneg.networks.norms import measure_statistics
 from noneg.training.step import compute_gradient, compute_gradient_in_chunks
 
 KEYS = 2 * BATCH
@@ -70,7 +70,7 @@ def test_the_first_loss_is_the_papers_equation() -> None:
         for image in range(BATCH):
             against = (q[view, image] * k[other, image]).sum()[None], queue[:192] @ q[view, image]
             losses.append(-torch.log_softmax(torch.cat(against) / 0.3, dim=0)[0])
-    torch.testing.assert_close(step.loss.detach().double(), torch.stack(losses).mean())
+    torch.testing.assert_close(step.value.detach().double(), torch.stack(losses).mean())
 
 
 def test_an_images_own_older_keys_are_no_negatives() -> None:
@@ -81,7 +81,7 @@ def test_an_images_own_older_keys_are_no_negatives() -> None:
     control.queue_index = torch.full_like(control.queue_index, -1)
     step, e = compute_gradient(method, make_views(seed=1), images_of(0))
     counted, _ = compute_gradient(control, make_views(seed=1), images_of(0))
-    assert float(step.loss.detach()) < float(counted.loss.detach()) - 0.01
+    assert float(step.value.detach()) < float(counted.value.detach()) - 0.01
     del e
 
 
@@ -95,7 +95,7 @@ def test_the_order_within_a_batch_never_matters(length: int) -> None:
         index = images_of(step)
         first, _ = compute_gradient(one, views, index)
         second, _ = compute_gradient(other, tuple(view[order] for view in views), index[order])
-        torch.testing.assert_close(first.loss, second.loss, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(first.value, second.value, rtol=1e-5, atol=1e-6)
     assert not torch.equal(one.queue, other.queue)
 
 

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 import torch
 
-from noneg.methods.base import Embeddings, Method, Recipe, Step
+from noneg.methods.base import Embeddings, Method, Loss
+from noneg.methods.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Own(Method):
     def objective(self, e):
         apart = (e.z[0] - e.z[1]).square().mean()
         length = self.options.length * (e.z.norm(dim=2) - 1).square().mean()
-        return Step(apart + length, {"apart": apart, "length": length})
+        return Loss(apart + length, {"apart": apart, "length": length})
 
     def after_step(self, progress):
         pass

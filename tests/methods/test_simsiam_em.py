@@ -50,7 +50,7 @@ def test_eta_is_each_images_own_running_average() -> None:
             mean = z[:, position].mean(axis=0)
             eta[image] = 0.7 * eta[image] + 0.3 * mean if image in eta else mean
         step = method.objective(e)
-        assert float(step.loss.detach()) == pytest.approx(-np.mean(cosines), rel=1e-9)
+        assert float(step.value.detach()) == pytest.approx(-np.mean(cosines), rel=1e-9)
         for image, expected in eta.items():
             np.testing.assert_allclose(method.eta[image].numpy(), expected, rtol=1e-9)
         assert method.seen.nonzero().flatten().tolist() == sorted(eta)
@@ -61,7 +61,7 @@ def test_a_constant_image_has_itself_as_its_target() -> None:
     method, z = simsiam_em(), torch.randn(1, 4, WIDTH).expand(2, -1, -1)
     for _ in range(3):
         step = method.objective(Embeddings(h=z, z=z, index=torch.arange(4)))
-        torch.testing.assert_close(step.loss, torch.tensor(-1.0))
+        torch.testing.assert_close(step.value, torch.tensor(-1.0))
     torch.testing.assert_close(method.eta, z[0])
 
 
@@ -69,7 +69,7 @@ def test_no_gradient_flows_into_a_target() -> None:
     """The gradient is that of a cosine with a constant, image by image."""
     for options in ({"eta": "average"}, {"eta": "views"}):
         method, e = simsiam_em(**options).double(), embeddings([0, 1, 2], 0)
-        method.objective(e).loss.backward()
+        method.objective(e).value.backward()
         z = e.z.detach().clone().requires_grad_()
         constant = z.detach().flip(0)
         (-torch.cosine_similarity(z, constant, dim=-1).mean()).backward()
@@ -87,7 +87,7 @@ def test_the_mean_of_the_other_views_keeps_nothing() -> None:
         for view in range(4):
             others = torch.cat([z[:view], z[view + 1 :]]).mean(dim=0)
             expected -= torch.cosine_similarity(z[view], others, dim=-1).mean() / 4
-        torch.testing.assert_close(method.objective(e).loss.detach(), expected)
+        torch.testing.assert_close(method.objective(e).value.detach(), expected)
     assert len(method.eta) == 0
 
 

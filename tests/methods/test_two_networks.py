@@ -63,8 +63,8 @@ def test_the_objective_is_vicregs() -> None:
     z = torch.randn(2, 9, 4, generator=generator, dtype=torch.float64)
     expected = 25 * float(mse_loss(z[0], z[1]))
     for view in z:
-        centred = view - view.mean(dim=0)
-        covariance = centred.T @ centred / 8
+        centered = view - view.mean(dim=0)
+        covariance = centered.T @ centered / 8
         for j in range(4):
             # The halves: see the losses' convention.
             std = math.sqrt(float(covariance[j, j]) + 1e-4)
@@ -72,7 +72,7 @@ def test_the_objective_is_vicregs() -> None:
             for k in range(4):
                 expected += float(covariance[j, k]) ** 2 / 4 * (j != k)
     step = two_networks().objective(Embeddings(h=z, z=z))
-    assert float(step.loss) == pytest.approx(expected, rel=1e-9)
+    assert float(step.value) == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_objective_is_barlow_twins() -> None:
@@ -87,7 +87,7 @@ def test_the_objective_is_barlow_twins() -> None:
         for j in range(4)
     )
     step = two_networks(objective="barlow_twins").objective(Embeddings(h=z, z=z))
-    assert float(step.loss) == pytest.approx(expected, rel=1e-3)
+    assert float(step.value) == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_second_may_be_of_another_kind() -> None:

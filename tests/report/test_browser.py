@@ -120,8 +120,8 @@ def test_the_page_is_quiet_offline_and_harmless(watched: Watched, report: Path) 
         .evaluate("each => getComputedStyle(each).backgroundImage.slice(0, 15)")
         .startswith('url("data:image')
     )
-    for grouping in page.locator("#map-colour option").all_inner_texts():
-        page.select_option("#map-colour", label=grouping)
+    for grouping in page.locator("#map-color option").all_inner_texts():
+        page.select_option("#map-color", label=grouping)
         for button in page.locator("#map-legend button").all():
             button.click()
     page.locator("main").hover(position={"x": 5, "y": 5})

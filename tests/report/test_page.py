@@ -56,7 +56,7 @@ def test_a_page_has_every_part_and_asks_for_nothing_outside(
 ) -> None:
     run = make_run("run", str(folder))
     html = written([run])
-    for part in ("training", "meters", "spectrum", "map", "neighbours", "duplicates", "views"):
+    for part in ("training", "meters", "spectrum", "map", "neighbors", "duplicates", "views"):
         assert f'<section id="{part}"' in html
     # The built-in images alone have factors.
     assert '<section id="factors"' not in html

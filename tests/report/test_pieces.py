@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from noneg.errors import NonegError
+from noneg.records.contents import read_run
 from noneg.report.canvases import MOST_POINTS, data_script, thinned
 from noneg.report.map import cluster, groupings, project
 from noneg.report.numbers import duration, number
 from noneg.report.pictures import make_atlas
-from noneg.report.read import read_run
 from noneg.report.sample import Sample, directions
-from noneg.report.spectrum import eigenvalues
+from noneg.report.sections.spectrum import eigenvalues
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 
@@ -171,8 +171,8 @@ def test_folders_that_are_the_labels_are_not_offered_twice() -> None:
 
 def test_maps_repeat_for_a_seed_and_keep_clusters_together() -> None:
     generator = np.random.default_rng(0)
-    centres = 4 * generator.normal(size=(3, 20))
-    embeddings = np.repeat(centres, 40, axis=0) + generator.normal(size=(120, 20))
+    centers = 4 * generator.normal(size=(3, 20))
+    embeddings = np.repeat(centers, 40, axis=0) + generator.normal(size=(120, 20))
     unit = directions(embeddings.astype(np.float32))
     first, again = project(unit, seed=3), project(unit, seed=3)
     assert np.array_equal(first.tsne, again.tsne)

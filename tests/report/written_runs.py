@@ -11,11 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
-from noneg.backbones import build_backbone
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.images import find_source
+from noneg.networks.backbones import build_backbone
+from noneg.training.build import complete
 from noneg.training.config import make_config, save_config
-from noneg.training.prepare import complete
 
 MakeRun = Callable[..., Path]
 

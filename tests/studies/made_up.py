@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from noneg.studies.results import Result, Results
-from noneg.studies.study import Study
+from noneg.experiments.results import Result, Results
+from noneg.experiments.study import Study
 
 
 def result(variant: str, seed: int = 0, diverged: str | None = None, **numbers: float) -> Result:
@@ -42,7 +42,7 @@ def whole_study(study: Study, directory: Path, seeds: int = 2) -> Results:
     names = {*study.columns, "knn", "linear", "std_z", "effective_rank_z", "memory_mb"}
     names |= {"std_h", "effective_rank_h", "norm_h", "mean_cosine_h", "norm_z", "mean_cosine_z"}
     names |= {"aligned", "proportional", "sample", "dimension", "residual", "redundancy", "loss"}
-    names |= {"commutator", "reads_colours", "reads_places"}
+    names |= {"commutator", "reads_colors", "reads_places"}
     columns: dict[str, Sequence[float]] = dict.fromkeys(sorted(names), (0.9, 0.7, 0.5))
     write_curves(directory, columns)
     rows: list[Result] = []

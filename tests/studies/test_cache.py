@@ -16,14 +16,14 @@ import pytest
 from torch import Tensor
 
 from noneg.encoder import Encoder
+from noneg.experiments.cache import fingerprint
+from noneg.experiments.conduct import conduct
+from noneg.experiments.figures import bars
+from noneg.experiments.judge import survives
+from noneg.experiments.peak_memory import peak_memory, peak_resident
+from noneg.experiments.study import Claim, Report, Study, Variant
 from noneg.images.shapes import draw_shapes
 from noneg.methods.base import Embeddings, Method
-from noneg.studies.cache import fingerprint
-from noneg.studies.conduct import conduct
-from noneg.studies.figures import bars
-from noneg.studies.judge import survives
-from noneg.studies.memory import peak_memory, peak_resident
-from noneg.studies.study import Claim, Report, Study, Variant
 
 STEPS = 8
 # 32 images in batches of 8, two epochs.
@@ -151,7 +151,7 @@ def test_a_run_is_trained_and_measured_once(
 def test_peak_memory_is_not_that_of_the_process_that_asks() -> None:
     held = np.ones(2**26)
     asked = peak_resident()
-    program = "from noneg.studies.memory import peak_resident; print(peak_resident())"
+    program = "from noneg.experiments.peak_memory import peak_resident; print(peak_resident())"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )

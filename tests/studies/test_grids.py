@@ -7,14 +7,14 @@ from made_up import whole_study
 from matplotlib.figure import Figure
 
 from noneg.errors import NonegError
+from noneg.experiments.cache import Cache
+from noneg.experiments.conduct import make_run_config
+from noneg.experiments.page import draw
+from noneg.experiments.results import Results
+from noneg.experiments.scale import HEADS, QUICK, STANDARD
+from noneg.experiments.study import Report, Study
 from noneg.methods import find_method
-from noneg.studies.cache import Cache
-from noneg.studies.conduct import make_run_config
-from noneg.studies.find import NAMES, find_study, list_studies
-from noneg.studies.page import draw
-from noneg.studies.results import Results
-from noneg.studies.scale import HEADS, QUICK, STANDARD
-from noneg.studies.study import Report, Study
+from noneg.studies import NAMES, find_study, list_studies
 
 every_study = pytest.mark.parametrize("study", list_studies(), ids=NAMES)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from made_up import result, results, seeds, write_curves
 
-from noneg.studies.judge import (
+from noneg.experiments.judge import (
     close,
     collapses,
     distance_left,
@@ -16,8 +16,8 @@ from noneg.studies.judge import (
     loses_more,
     survives,
 )
-from noneg.studies.results import Results
-from noneg.studies.study import Outcome
+from noneg.experiments.results import Results
+from noneg.experiments.study import Outcome
 
 DIVERGED = "the loss is nan at step 3"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from noneg.cli import main
-from noneg.studies.find import NAMES
+from noneg.studies import NAMES
 
 
 def failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -65,7 +65,7 @@ def test_a_quick_study_from_the_command_to_its_files(
     command = ["study", "augmentations", "--quick", "--out", str(tmp_path)]
     assert main(command) == 0
     said = capsys.readouterr()
-    assert "undecided: Colour augmentation makes `h` forget colours." in said.out
+    assert "undecided: Color augmentation makes `h` forget colors." in said.out
     assert "it decides nothing" in said.out
     # What the runs say goes to files of their own.
     assert "verdict" not in said.out
@@ -73,10 +73,10 @@ def test_a_quick_study_from_the_command_to_its_files(
     assert "**A quick look**" in page
     assert "2 of 2 runs, up to 1 seed each, on shapes (built in)" in page
     rows = list(csv.DictReader(StringIO((tmp_path / "augmentations.csv").read_text())))
-    assert [row["variant"] for row in rows] == ["all", "without colour"]
+    assert [row["variant"] for row in rows] == ["all", "without color"]
     for row in rows:
         assert 0 <= float(row["knn"]) <= 1
-        assert 0 <= float(row["reads_colours"]) <= 1
+        assert 0 <= float(row["reads_colors"]) <= 1
         assert row["quick"] == "True"
     assert (tmp_path / "augmentations.png").read_bytes().startswith(b"\x89PNG")
     results = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cache/*/*.json")}

@@ -9,11 +9,11 @@ import pytest
 from made_up import result, results, seeds
 from matplotlib.figure import Figure
 
-from noneg.studies.figures import bars
-from noneg.studies.judge import collapses, higher
-from noneg.studies.page import as_csv, as_page, summary, table, write_report
-from noneg.studies.results import Results
-from noneg.studies.study import Claim, Report, Study, Variant
+from noneg.experiments.figures import bars
+from noneg.experiments.judge import collapses, higher
+from noneg.experiments.page import as_csv, as_page, summary, table, write_report
+from noneg.experiments.results import Results
+from noneg.experiments.study import Claim, Report, Study, Variant
 
 STUDY = Study(
     name="made-up",

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 import noneg
 from noneg.errors import NonegError
 from noneg.methods import list_methods
-from noneg.methods.base import Embeddings, Method, Step
-from noneg.norms import batch_norms, use_group_norm
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.networks.norms import batch_norms, use_group_norm
 from noneg.training.step import Views, chunks_of, compute_gradient, compute_gradient_in_chunks
 
 BATCH = 14
@@ -23,7 +23,7 @@ BATCH = 14
 
 def in_chunks(
     method: Method, chunk_size: int, views: Views | None = None, seed: int = 0
-) -> tuple[Step, Embeddings]:
+) -> tuple[Loss, Embeddings]:
     whole = make_views(BATCH) if views is None else views
     return compute_gradient_in_chunks(
         method,
@@ -34,7 +34,7 @@ def in_chunks(
     )
 
 
-def in_one_piece(method: Method, seed: int = 0) -> tuple[Step, Embeddings]:
+def in_one_piece(method: Method, seed: int = 0) -> tuple[Loss, Embeddings]:
     return compute_gradient(method, make_views(BATCH), torch.arange(BATCH), seed=seed)
 
 
@@ -56,7 +56,7 @@ def test_training_without_batch_statistics_is_the_same(name: str, chunk_size: in
     use_group_norm(chunked)
     step, e = in_one_piece(whole)
     other, f = in_chunks(chunked, chunk_size)
-    torch.testing.assert_close(other.loss, step.loss, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(other.value, step.value, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(dict(other.terms), dict(step.terms), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(f.z, e.z)
     assert_same_gradients(chunked, whole)
@@ -67,7 +67,7 @@ def test_one_chunk_is_the_whole_with_batch_statistics_too(name: str) -> None:
     whole, chunked = build(name), build(name)
     step, _ = in_one_piece(whole)
     other, _ = in_chunks(chunked, BATCH)
-    torch.testing.assert_close(other.loss, step.loss)
+    torch.testing.assert_close(other.value, step.value)
     assert_same_gradients(chunked, whole)
     for key, value in whole.state_dict().items():
         torch.testing.assert_close(chunked.state_dict()[key], value, msg=key)
@@ -83,7 +83,7 @@ def test_lower_precision_changes_little(name: str) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         in_one_piece(rounded)
         step, _ = in_chunks(chunked, 5)
-    assert step.loss.dtype == torch.float32
+    assert step.value.dtype == torch.float32
 
     def error(method: Method) -> float:
         pairs = [
@@ -149,7 +149,7 @@ def test_the_gradient_with_dropout_is_that_of_what_was_embedded() -> None:
     for shift in (-1e-4, 2e-4):
         with torch.no_grad():
             weight += shift * direction
-        losses.append(float(in_chunks(method, 5, views)[0].loss.detach()))
+        losses.append(float(in_chunks(method, 5, views)[0].value.detach()))
     assert (losses[1] - losses[0]) / 2e-4 == pytest.approx(slope, rel=1e-4)
 
 

@@ -18,6 +18,7 @@ from conftest import TinyBackbone
 from noneg.errors import NonegError
 from noneg.methods.simsiam import Options, SimSiam
 from noneg.training.batches import Batches, epoch_order
+from noneg.training.build import build_method, choose_batch_size, choose_size
 from noneg.training.config import TrainConfig, make_config
 from noneg.training.hardware import choose_hardware
 from noneg.training.optimizers import (
@@ -26,7 +27,6 @@ from noneg.training.optimizers import (
     rate_share,
     set_learning_rates,
 )
-from noneg.training.prepare import build_method, choose_batch_size, choose_size
 
 
 def indices(batches: Iterator[tuple[torch.Tensor, torch.Tensor]]) -> list[list[int]]:

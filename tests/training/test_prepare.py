@@ -10,8 +10,8 @@ import noneg
 from noneg.errors import NonegError
 from noneg.images import PixelsOnDemand, find_source
 from noneg.training import prepare
+from noneg.training.build import build_method, choose_cache, measure_normalization
 from noneg.training.config import make_config
-from noneg.training.prepare import build_method, choose_cache, measure_normalisation
 
 
 def test_images_go_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,18 +23,18 @@ def test_images_go_where_there_is_room(tmp_path: Path, monkeypatch: pytest.Monke
     assert choose_cache(5_001, tmp_path) == "none"
 
 
-def test_normalisation_is_the_mean_and_standard_deviation_of_the_pixels() -> None:
+def test_normalization_is_the_mean_and_standard_deviation_of_the_pixels() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (250, 3, 5, 5), dtype=np.uint8)
     pixels[:, 1] //= 3
     pixels[:, 2] = 7
-    mean, std = measure_normalisation(pixels)
+    mean, std = measure_normalization(pixels)
     shares = pixels.astype(np.float64) / 255
     np.testing.assert_allclose(mean, shares.mean(axis=(0, 2, 3)), atol=1e-6)
     np.testing.assert_allclose(std[:2], shares.std(axis=(0, 2, 3))[:2], atol=1e-6)
     assert std[2] == pytest.approx(1 / 255, abs=1e-6)
-    assert measure_normalisation(pixels, most=100) == measure_normalisation(pixels[::3])
+    assert measure_normalization(pixels, most=100) == measure_normalization(pixels[::3])
     on_demand = PixelsOnDemand(find_source(pixels.transpose(0, 2, 3, 1).copy()), 3, 5)
-    assert measure_normalisation(on_demand) == (mean, std)
+    assert measure_normalization(on_demand) == (mean, std)
 
 
 def test_where_the_images_are_kept_does_not_change_the_run(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from noneg.training.table import StepTable
+from noneg.records.table import StepTable
 
 
 def fill(path: Path, steps: list[int]) -> None:

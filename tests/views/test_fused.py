@@ -14,7 +14,7 @@ from noneg.views.render import render
 from sequential_views import render_sequentially
 
 BYOL = POLICIES["byol"](224)[0]
-CROP = dataclasses.replace(BYOL, jitter=0.0, grey=0.0, blur=0.0)
+CROP = dataclasses.replace(BYOL, jitter=0.0, grayscale=0.0, blur=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def noise() -> Tensor:
 
 
 def difference(images: Tensor, view: View, size: int) -> Tensor:
-    """Absolute differences in grey levels of 255, [batch, 3, size, size]."""
+    """Absolute differences in gray levels of 255, [batch, 3, size, size]."""
     parameters = draw(view, 7, np.arange(len(images)), 3, *images.shape[2:])
     fused = torch.empty(len(images), 3, size, size)
     render(images, parameters, view, mean=(0.0,) * 3, std=(1.0,) * 3, out=fused)
@@ -58,7 +58,7 @@ def test_crops_of_photographs_are_torchvisions(photographs: Tensor) -> None:
     assert quantile(difference(photographs, CROP, 224), 0.999) < 0.01
 
 
-def test_blurred_photographs_are_within_a_grey_level(photographs: Tensor) -> None:
+def test_blurred_photographs_are_within_a_gray_level(photographs: Tensor) -> None:
     blurred = difference(photographs, dataclasses.replace(CROP, blur=1.0), 224)
     assert quantile(blurred, 0.999) < 1.5
     assert quantile(blurred, 0.99) < 0.25

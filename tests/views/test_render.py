@@ -27,7 +27,7 @@ PLAIN = View(
     crop_ratio=(1.0, 1.0),
     flip=0.0,
     jitter=0.0,
-    grey=0.0,
+    grayscale=0.0,
     blur=0.0,
     solarize=0.0,
 )
@@ -36,7 +36,7 @@ DIHEDRAL = dataclasses.replace(PLAIN, transpose=0.5)
 
 
 def photograph(batch: int = 3, channels: int = 3, height: int = 20, width: int = 28) -> Tensor:
-    """Smooth random images in [0.2, 0.8], which no colour operation below drives into a clamp."""
+    """Smooth random images in [0.2, 0.8], which no color operation below drives into a clamp."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(batch, channels, 5, 7, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
@@ -129,7 +129,7 @@ def test_brightness_contrast_and_saturation_are_torchvisions(factor: float, chan
 
 def test_jitter_follows_each_images_own_order() -> None:
     images = square(2)
-    # These two do not commute: a turned hue has another mean grey, which contrast turns about.
+    # These two do not commute: a turned hue has another mean gray, which contrast turns about.
     orders = [[3, 1, 2, 0], [1, 3, 2, 0]]
     parameters = still(images, order=orders, hue=[0.3, 0.3], contrast=[[0.6], [0.6]])
     both = rendered(images, parameters, 20)
@@ -140,11 +140,11 @@ def test_jitter_follows_each_images_own_order() -> None:
     assert (hue_first - contrast_first).abs().max() > 0.001
 
 
-def test_grey_is_torchvisions() -> None:
+def test_gray_is_torchvisions() -> None:
     images = square()
-    grey = rendered(images, still(images, grey=[True] * 3), 20)
+    gray = rendered(images, still(images, gray=[True] * 3), 20)
     expected = reference.rgb_to_grayscale(images, num_output_channels=3)
-    torch.testing.assert_close(grey, expected, rtol=0, atol=2e-6)
+    torch.testing.assert_close(gray, expected, rtol=0, atol=2e-6)
 
 
 def test_hue_turns_red_to_green_to_blue_and_back() -> None:
@@ -155,8 +155,8 @@ def test_hue_turns_red_to_green_to_blue_and_back() -> None:
         result = rendered(pure, parameters, 4)
         assert int(result.mean(dim=(0, 2, 3)).argmax()) == channel
         torch.testing.assert_close(result[:, channel], pure[:, 0], rtol=0, atol=1e-5)
-    grey = torch.full((1, 3, 4, 4), 0.4)
-    torch.testing.assert_close(rendered(grey, still(grey, hue=[0.37]), 4), grey)
+    gray = torch.full((1, 3, 4, 4), 0.4)
+    torch.testing.assert_close(rendered(gray, still(gray, hue=[0.37]), 4), gray)
 
 
 @pytest.mark.parametrize("sigma", [0.3, 1.0, 2.0])
@@ -243,13 +243,13 @@ def test_crops_have_the_drawn_area_and_ratio() -> None:
 
 
 def test_probabilities_are_kept() -> None:
-    view = View(flip=0.3, vertical_flip=0.1, jitter=0.6, grey=0.2, blur=0.4, solarize=0.25)
+    view = View(flip=0.3, vertical_flip=0.1, jitter=0.6, grayscale=0.2, blur=0.4, solarize=0.25)
     drawn = draw(view, hash_key(1), np.arange(20_000), 3, 8, 8)
     for happened, probability in [
         (drawn.flip, 0.3),
         (drawn.vertical_flip, 0.1),
         (drawn.brightness != 1, 0.6),
-        (drawn.grey, 0.2),
+        (drawn.gray, 0.2),
         (drawn.sigma > 0, 0.4),
         (drawn.solarize, 0.25),
     ]:
@@ -298,7 +298,7 @@ def test_any_size_gives_values_in_range(
         assert 0 <= float(view.min()) <= float(view.max()) <= 1
 
 
-def test_normalised_views_are_those_in_zero_to_one_normalised() -> None:
+def test_normalized_views_are_those_in_zero_to_one_normalized() -> None:
     images, index = uint8(16), torch.arange(16)
     arguments: dict[str, Any] = {"size": 80, "seed": 0, "epoch": 0}
     plain = draw_views(
@@ -311,7 +311,7 @@ def test_normalised_views_are_those_in_zero_to_one_normalised() -> None:
         torch.testing.assert_close(view, expected, rtol=0, atol=1e-5)
 
 
-def test_views_are_normalised_and_channels_last() -> None:
+def test_views_are_normalized_and_channels_last() -> None:
     images = uint8(64, side=16)
     (view, _) = draw_views(
         images,

@@ -1,8 +1,7 @@
 """Label-free meters: pure functions of embeddings."""
 
 from noneg.diagnostics.lidar import lidar
-from noneg.diagnostics.measure import METERS, QUICK_METERS, Meter, measure, quick_measure
-from noneg.diagnostics.neighbours import two_nn_dimension
+from noneg.diagnostics.meters import METERS, QUICK_METERS, Meter, measure, quick_measure
 from noneg.diagnostics.spectrum import (
     alpha_req,
     covariance_eigenvalues,
@@ -23,8 +22,8 @@ from noneg.diagnostics.spread import (
     uniformity,
     view_retrieval,
 )
+from noneg.diagnostics.two_nn import two_nn_dimension
 from noneg.diagnostics.verdict import State, Verdict, judge, judge_end
-from noneg.diagnostics.window import Window
 
 __all__ = [
     "METERS",
@@ -32,7 +31,6 @@ __all__ = [
     "Meter",
     "State",
     "Verdict",
-    "Window",
     "alignment",
     "alpha_req",
     "covariance_eigenvalues",

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from noneg.diagnostics.precision import exact, resolution_of
+from noneg.diagnostics.resolution import exact, resolution_of
 
 
 def lidar(

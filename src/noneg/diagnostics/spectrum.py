@@ -4,7 +4,7 @@
 
 `covariance_eigenvalues` decomposes once; every `..._of` takes what it gives, and the functions of
 embeddings are those two in a row. RankMe and the stable rank are defined on embeddings that are not
-centred, so they have a spectrum of their own.
+centered, so they have a spectrum of their own.
 
 All look at second moments alone. None can tell signal from noise: independent random vectors score
 best of all. None sees the scale. Compare one method at one width and one number of images.
@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from noneg.diagnostics.precision import exact, resolution_of
+from noneg.diagnostics.resolution import exact, resolution_of
 
 Spectrum = Float[Tensor, "directions"]
 
@@ -63,8 +63,8 @@ def effective_rank(z: Float[Tensor, "images width"], *, centered: bool = True) -
 
     Roy and Vetterli 2007, "The effective rank", definition 1; 0 log 0 is 0.
 
-    Centred by default, because a mean that all images share tells none of them apart, yet would
-    hide all else in an uncentred spectrum. `centered=False` is for comparing with RankMe's figures.
+    Centered by default, because a mean that all images share tells none of them apart, yet would
+    hide all else in an uncentered spectrum. `centered=False` is for comparing with RankMe.
 
     Near min(N - 1, D): no direction is preferred. 1: all embeddings on a line, or all equal. A
     fall to a few per cent of D in training is dimensional collapse. Compare runs of one
@@ -93,7 +93,7 @@ def effective_rank_of(eigenvalues: Spectrum) -> float:
 
 
 def rankme(z: Float[Tensor, "images width"]) -> float:
-    """RankMe: the effective rank of embeddings that are not centred.
+    """RankMe: the effective rank of embeddings that are not centered.
 
         exp(-sum_k p_k log p_k),   p_k = s_k / sum_l s_l + 1e-7,   s the singular values of z
 
@@ -108,7 +108,7 @@ def rankme(z: Float[Tensor, "images width"]) -> float:
 
 
 def rankme_of(second_moment_eigenvalues: Spectrum) -> float:
-    """`rankme` of a spectrum that is not centred."""
+    """`rankme` of a spectrum that is not centered."""
     singular = second_moment_eigenvalues.sqrt()
     if singular.sum() == 0:
         return 1.0
@@ -145,17 +145,17 @@ def participation_ratio_of(eigenvalues: Spectrum) -> float:
 def stable_rank(z: Float[Tensor, "images width"]) -> float:
     """The total energy over that of the strongest direction, origin included.
 
-        |Z|_F^2 / |Z|_2^2  =  sum_k l_k / l_1,   l of the second moment, not centred
+        |Z|_F^2 / |Z|_2^2  =  sum_k l_k / l_1,   l of the second moment, not centered
 
     Rudelson and Vershynin 2007; as a meter of embeddings, Tsitsulin et al. 2023, arXiv 2305.16562.
     In [1, min(N, D)]. Good: large. Bad: near 1; one direction, often the shared mean, holds nearly
-    everything. It sees l_1 alone: how the rest is spread does not enter. Centred, it is `nesum`.
+    everything. It sees l_1 alone: how the rest is spread does not enter. Centered, it is `nesum`.
     """
     return stable_rank_of(covariance_eigenvalues(z, centered=False))
 
 
 def stable_rank_of(second_moment_eigenvalues: Spectrum) -> float:
-    """`stable_rank` of a spectrum that is not centred."""
+    """`stable_rank` of a spectrum that is not centered."""
     return 1 / float(_shares(second_moment_eigenvalues)[0])
 
 
@@ -226,7 +226,7 @@ def explained_auc(z: Float[Tensor, "images width"]) -> float:
     """The area under the curve of cumulative explained variance.
 
         1/d sum_k (sum_{i<=k} s_i / sum_i s_i),   d = min(N, D),
-        s the singular values of the centred z
+        s the singular values of the centered z
 
     Li, Efros and Pathak 2022, "Understanding collapse in non-contrastive siamese representation
     learning", arXiv 2209.15007, equation 2. The paper speaks of variance and sums singular values;

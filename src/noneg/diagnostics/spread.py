@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from noneg.diagnostics.precision import directions, exact, resolution_of
+from noneg.diagnostics.resolution import directions, exact, resolution_of
 
 # Rows of an images x images matrix that are held at once.
 BLOCK = 1024
@@ -43,7 +43,7 @@ def mean_norm(z: Float[Tensor, "images width"]) -> float:
     """The mean length of the embeddings: mean_i |z_i|.
 
     At least 0. No length is good in itself. Bad is a run to 0 or without end: losses of
-    normalised vectors do not see the length, yet their gradient falls as one over it. It says
+    normalized vectors do not see the length, yet their gradient falls as one over it. It says
     nothing of directions.
     """
     return float(torch.linalg.vector_norm(exact(z), dim=1).mean())
@@ -72,7 +72,7 @@ def alignment(views: Float[Tensor, "views images width"]) -> float:
 
         mean over images, and pairs of views, of |u - u'|^2,   u = z / |z|
 
-    Wang and Isola 2020, arXiv 2005.10242, section 4.1.2, with alpha = 2, of normalised embeddings.
+    Wang and Isola 2020, arXiv 2005.10242, section 4.1.2, with alpha = 2, of normalized embeddings.
 
     In [0, 4]. 0: the embedding does not see the augmentation. 2: the views of an image are no
     nearer than two random ones. Lower is better at equal uniformity; by itself it is best when all
@@ -160,7 +160,7 @@ def view_retrieval(
 
     In [0, 1]; chance is 1 / N. Good: near 1, the embedding tells images apart whatever the
     augmentation. Bad: near chance. Embeddings that tie share the hit, as by drawing one of them, so
-    that equal embeddings read 1 / N. It gets harder as N grows, and it can be had from colour or
+    that equal embeddings read 1 / N. It gets harder as N grows, and it can be had from color or
     position alone: it does not say that what tells the images apart is worth anything.
 
     Args:

@@ -33,7 +33,7 @@ FEW_DIRECTIONS = 1.8
 OF_THE_START = 0.8
 """Directions (1 - mean cosine, participation ratio) must also have fallen to this share.
 
-Some networks begin low with them; and a loss of normalised vectors lets the scale go where it will.
+Some networks begin low with them; and a loss of normalized vectors lets the scale go where it will.
 """
 
 EXPLODED = 100.0
@@ -125,13 +125,13 @@ def judge_end(
 ) -> Verdict:
     """The last word on a run, once its encoder can be measured beside its start.
 
-    A run that did not collapse has learnt if another view of an image is found among other images
-    more often than by the encoder at initialisation (`view_retrieval`, compared by odds).
+    A run that did not collapse has learned if another view of an image is found among other images
+    more often than by the encoder at initialization (`view_retrieval`, compared by odds).
 
     Args:
         verdict: on the rows of the run.
         trained: meters of `h` of the trained encoder, as `measure` gives them.
-        random: of the encoder at initialisation, on the same views of the same images.
+        random: of the encoder at initialization, on the same views of the same images.
         searches: how many views were looked for. Where fewer than `FEWEST_FOUND` were found by
             either encoder, the comparison is left out.
     """
@@ -150,16 +150,16 @@ def judge_end(
         f"Another view of an image is the nearest of all images' in {found:.1%} of cases "
         f"({at_start:.1%} before training)"
     )
-    has_learnt = gain >= LEAST_RETRIEVAL_GAIN
+    has_learned = gain >= LEAST_RETRIEVAL_GAIN
     if verdict.state == "projector only":
-        worth = "the encoder is better than at its start" if has_learnt else "hardly more"
+        worth = "the encoder is better than at its start" if has_learned else "hardly more"
         return replace(
             verdict,
             sentence=f"{verdict.sentence} {told}: {worth}.",
             numbers=numbers,
-            needs_action=not has_learnt,
+            needs_action=not has_learned,
         )
-    if not has_learnt:
+    if not has_learned:
         return Verdict("not learning", f"{told}: hardly more.", numbers)
     directions = verdict.numbers.get("participation_ratio_h")
     along = "" if directions is None else f", and images differ along {directions:.0f} directions"
@@ -177,7 +177,7 @@ def _odds(share: float) -> float:
 def separation(row: Mapping[str, float], embedding: str = "h") -> float:
     """Squared distance between different images, in multiples of that between views of one.
 
-    2 (1 - mean cosine) / alignment, of normalised embeddings: 1 where views of an image are as far
+    2 (1 - mean cosine) / alignment, of normalized embeddings: 1 where views of an image are as far
     apart as different images. At least 0; infinite where views do not differ.
     """
     between = 2 * (1 - row[f"mean_cosine_{embedding}"])

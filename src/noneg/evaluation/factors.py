@@ -126,13 +126,13 @@ def _scores(
     targets = {name: _targets(name, kind, factors[name]) for name, kind in kinds.items()}
     together = np.concatenate(list(targets.values()), axis=1)
     spread = together[~test].std(axis=0)
-    centred = together - together[~test].mean(axis=0)
+    centered = together - together[~test].mean(axis=0)
     # Scaled alike, so that one strength fits the columns; but classes compete as they are.
     scale = np.where(spread > 0, spread, 1)
-    predicted = np.zeros_like(centred[test])
+    predicted = np.zeros_like(centered[test])
     if standard.shape[1] and together.shape[1]:
         ridge = RidgeCV(_STRENGTHS, alpha_per_target=True)
-        ridge.fit(standard[~test], centred[~test] / scale)
+        ridge.fit(standard[~test], centered[~test] / scale)
         predicted = ridge.predict(standard[test]).reshape(predicted.shape) * scale
     scores: dict[str, float] = {}
     first = 0
@@ -143,8 +143,8 @@ def _scores(
             guess = (predicted[:, part] + together[~test][:, part].mean(axis=0)).argmax(axis=1)
             scores[name] = float(np.mean(guess == columns[test].argmax(axis=1)))
         else:
-            residual = np.square(centred[test][:, part] - predicted[:, part]).sum()
-            scores[name] = float(1 - residual / np.square(centred[test][:, part]).sum())
+            residual = np.square(centered[test][:, part] - predicted[:, part]).sum()
+            scores[name] = float(1 - residual / np.square(centered[test][:, part]).sum())
     return scores
 
 

@@ -1,4 +1,4 @@
-"""The weighted nearest-neighbour probe: how often do neighbours share a class?"""
+"""The weighted nearest-neighbor probe: how often do neighbors share a class?"""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -20,23 +20,23 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> float:
-    """Share of queries whose class is the one their k nearest neighbours vote for.
+    """Share of queries whose class is the one their k nearest neighbors vote for.
 
-    Each neighbour votes for its class with weight exp(cos / temperature), cos being the cosine of
+    Each neighbor votes for its class with weight exp(cos / temperature), cos being the cosine of
     the angle between the two feature vectors (Wu et al. 2018, arXiv 1805.01978, section 3.4). There
-    is nothing to train, and only the directions matter: the features are used as given, uncentred.
+    is nothing to train, and only the directions matter: the features are used as given, uncentered.
 
-    Ties are settled by order: of equally near images the earlier in the bank are neighbours, and of
+    Ties are settled by order: of equally near images the earlier in the bank are neighbors, and of
     classes with equal votes the lower label wins. Features of width D for M queries take M * N * D
     multiplications and a fixed amount of memory beside the features, on the device of the bank.
 
     Args:
-        bank: features [N, D] of the labelled images to search.
+        bank: features [N, D] of the labeled images to search.
         bank_labels: their classes [N], 0 or more.
         queries: features [M, D] of the images to classify.
         query_labels: their classes [M]; a class that the bank lacks counts as errors.
-        k: neighbours a query, 1 or more; all of the bank where the bank is smaller.
-        temperature: above 0; smaller gives nearer neighbours more of the say.
+        k: neighbors a query, 1 or more; all of the bank where the bank is smaller.
+        temperature: above 0; smaller gives nearer neighbors more of the say.
 
     Returns:
         Accuracy in [0, 1].
@@ -56,12 +56,12 @@ def knn_accuracy(
     for start in range(0, len(queries), block):
         rows = slice(start, start + block)
         similarity = normalize(queries[rows].to(bank), dim=1) @ bank.T
-        neighbours = _nearest(similarity, k)
+        neighbors = _nearest(similarity, k)
         # Less 1, the largest cosine: the same shares of the vote, and no overflow when the
         # temperature is small.
-        weight = ((similarity.gather(1, neighbours) - 1) / temperature).double().exp()
+        weight = ((similarity.gather(1, neighbors) - 1) / temperature).double().exp()
         votes = weight.new_zeros(len(similarity), classes)
-        votes.scatter_add_(1, bank_labels[neighbours], weight)
+        votes.scatter_add_(1, bank_labels[neighbors], weight)
         correct += int((votes.argmax(dim=1) == query_labels[rows]).sum())
     return correct / len(queries)
 
@@ -118,7 +118,7 @@ def _check(
     if bank_labels.min() < 0:
         raise NonegError(
             f"kNN needs a class of 0 or more for each image of the bank, but one is "
-            f"{int(bank_labels.min())}; leave unlabelled images out."
+            f"{int(bank_labels.min())}; leave unlabeled images out."
         )
     if k < 1 or not temperature > 0:
         raise NonegError(

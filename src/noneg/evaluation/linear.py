@@ -24,7 +24,7 @@ class LinearProbe:
 
     Attributes:
         accuracy: on the test images, in [0, 1].
-        regularization: the C that was chosen; a large one regularises little.
+        regularization: the C that was chosen; a large one regularizes little.
         validation: for each C tried, the accuracy in [0, 1] on the held-out training images.
     """
 
@@ -42,18 +42,18 @@ def linear_probe_accuracy(
     seed: int = 0,
     max_images: int = 50_000,
 ) -> LinearProbe:
-    """Multinomial logistic regression on frozen features, regularised as suits them.
+    """Multinomial logistic regression on frozen features, regularized as suits them.
 
-    Features are standardised with the training images' mean and standard deviation. C is chosen
+    Features are standardized with the training images' mean and standard deviation. C is chosen
     from `GRID` on a held-out, stratified fifth of the training images (of at most 10,000 of them),
     then all training images are fitted with it. The test images choose nothing.
 
-    With C as scikit-learn has it, a fit minimises over W and b, without a penalty on b,
+    With C as scikit-learn has it, a fit minimizes over W and b, without a penalty on b,
 
         sum_i cross_entropy(W x_i + b, y_i) + |W|^2 / (2 C)
 
     by at most 50 iterations of L-BFGS, converged or not: from 30 to 100 of them, accuracy on raw
-    CIFAR-10 pixels moved by 0.1 points. The search goes from strong to weak regularisation and ends
+    CIFAR-10 pixels moved by 0.1 points. The search goes from strong to weak regularization and ends
     when two in a row were worse than the best.
 
     Args:
@@ -77,7 +77,7 @@ def linear_probe_accuracy(
     if len(train) > max_images:
         chosen = np.sort(np.random.default_rng(seed).choice(len(train), max_images, replace=False))
         train, train_labels = train[chosen], train_labels[chosen]
-    train, test = _standardised(train, test)
+    train, test = _standardized(train, test)
     regularization, validation = _search(train, train_labels, seed)
     classes, targets = np.unique(train_labels, return_inverse=True)
     weights = torch.zeros(len(classes), train.shape[1] + 1)
@@ -86,7 +86,7 @@ def linear_probe_accuracy(
     return LinearProbe(float(np.mean(predicted == test_labels)), regularization, validation)
 
 
-def _standardised(
+def _standardized(
     train: Float[np.ndarray, "train width"], test: Float[np.ndarray, "test width"]
 ) -> tuple[Float32[np.ndarray, "train width"], Float32[np.ndarray, "test width"]]:
     mean = train.mean(axis=0, dtype=np.float64)
@@ -112,7 +112,7 @@ def _search(
     if len(np.unique(labels[~held_out])) < 2 or not held_out.any():
         raise NonegError(
             f"A linear probe needs training images of at least two classes, several of each, "
-            f"but got {len(labels)} images of {len(np.unique(labels))}; add labelled images."
+            f"but got {len(labels)} images of {len(np.unique(labels))}; add labeled images."
         )
     classes, targets = np.unique(labels[~held_out], return_inverse=True)
     fitted = torch.from_numpy(features[~held_out]), torch.from_numpy(targets)
@@ -126,7 +126,7 @@ def _search(
         validation[regularization] = float(np.mean(predicted == labels[held_out]))
         if max(list(validation.values())[-2:]) < max(validation.values()):
             break
-    # Of equals the strongest regularisation.
+    # Of equals the strongest regularization.
     return max(validation, key=lambda regularization: validation[regularization]), validation
 
 

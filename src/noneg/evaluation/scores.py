@@ -10,13 +10,13 @@ from jaxtyping import Float32, Int, Int64, UInt8
 from torch.nn.functional import interpolate
 from tqdm import tqdm
 
-from noneg.backbones import build_backbone
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import NonegError
 from noneg.evaluation.knn import knn_accuracy
 from noneg.evaluation.linear import linear_probe_accuracy
 from noneg.evaluation.splits import every_fifth
 from noneg.images import Images, PixelsOnDemand
+from noneg.networks.backbones import build_backbone
 
 LARGEST_PIXEL_SIDE = 32
 """Raw pixels as features are 3,072 numbers at this side, and would be 150,528 at 224."""
@@ -29,7 +29,7 @@ class Score:
 
     Attributes:
         features: "trained" (the encoder), "random" (the same before training) or "pixels".
-        knn: accuracy of the nearest neighbours, in [0, 1].
+        knn: accuracy of the nearest neighbors, in [0, 1].
         linear: accuracy of the linear probe, in [0, 1].
         dimensions: length of a feature vector.
     """
@@ -61,8 +61,8 @@ def compare(
     Args:
         encoder: trained.
         random_encoder: the same before training; see `untrained`.
-        bank: labelled images that the probes learn from.
-        test: labelled images that the probes are tested on, none of them in the bank.
+        bank: labeled images that the probes learn from.
+        test: labeled images that the probes are tested on, none of them in the bank.
         most: take a random choice of so many of each.
         seed: of that choice, and of the linear probe's held-out fifth.
         device: for the encoders; "auto" takes a GPU where there is one.
@@ -83,7 +83,7 @@ def compare(
             bar.set_description(f"scoring {name}")
             if name == "pixels":
                 side = min(encoder.info.size, LARGEST_PIXEL_SIDE)
-                bank_features, test_features = centred_pixels(bank_pixels, test_pixels, side)
+                bank_features, test_features = centered_pixels(bank_pixels, test_pixels, side)
             else:
                 chosen = encoder if name == "trained" else random_encoder
                 bank_features = chosen.embed_pixels(bank_pixels, device=device)
@@ -259,7 +259,7 @@ def _selected(images: Images, chosen: Int64[np.ndarray, " chosen"]) -> Images:
     )
 
 
-def centred_pixels(
+def centered_pixels(
     bank: UInt8[np.ndarray, "bank channels stored stored"],
     test: UInt8[np.ndarray, "test channels stored stored"],
     side: int,

@@ -1,4 +1,4 @@
-"""A deterministic fifth of labelled images, the same share of every class."""
+"""A deterministic fifth of labeled images, the same share of every class."""
 
 import numpy as np
 from jaxtyping import Bool, Int

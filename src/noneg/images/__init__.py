@@ -7,8 +7,8 @@
 from noneg.images.find import find_source
 from noneg.images.load import Images, images_on_demand, load_images, write_skipped
 from noneg.images.on_demand import PixelsOnDemand
+from noneg.images.reading import stream_images
 from noneg.images.source import ImageSource, Skipped, Unreadable
-from noneg.images.stream import stream_images
 
 __all__ = [
     "ImageSource",

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Shaped, UInt8
 
 from noneg.errors import NonegError
-from noneg.images.fit import array_to_pixels, check_channels, sixteen_to_eight_bit
+from noneg.images.resize import array_to_pixels, check_channels, sixteen_to_eight_bit
 from noneg.images.source import ImageSource, printable
 
 _CONVERSIONS = {
@@ -77,7 +77,7 @@ class ArraySource(ImageSource):
         return np.array(_eight_bit(self._images[start:stop]).transpose(0, 3, 1, 2), order="C")
 
     def natural_channels(self) -> int:
-        """The array's channels; one for a grey array."""
+        """The array's channels; one for a gray array."""
         return int(self._images.shape[3])
 
     def natural_size(self) -> int:

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset, IterableDataset
 from noneg.errors import NonegError
 from noneg.images.array import integers
 from noneg.images.decode import decode_picture
-from noneg.images.fit import array_to_pixels, check_channels, sixteen_to_eight_bit
+from noneg.images.resize import array_to_pixels, check_channels, sixteen_to_eight_bit
 from noneg.images.source import ImageSource, Unreadable, spread
 
 _KINDS = (
@@ -89,7 +89,7 @@ class DatasetSource(ImageSource):
             if channels not in (1, 3):
                 raise NonegError(
                     f"{channels} channels were asked for, but the pictures of the "
-                    f"{self.description} can be read with 1 (grey) or 3 (colour): give arrays for "
+                    f"{self.description} can be read with 1 (gray) or 3 (color): give arrays for "
                     "more."
                 )
             return decode_picture(image, channels, size)
@@ -100,7 +100,7 @@ class DatasetSource(ImageSource):
         return array_to_pixels(pixels, channels, size)
 
     def natural_channels(self) -> int:
-        """The first image's channels: 1 for a grey picture, 3 for any other."""
+        """The first image's channels: 1 for a gray picture, 3 for any other."""
         image = self._first_readable(1)[0]
         if isinstance(image, Image.Image):
             return 1 if image.mode in ("1", "L", "I", "F") or image.mode.startswith("I;16") else 3

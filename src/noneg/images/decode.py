@@ -1,7 +1,12 @@
 """An encoded image -> the pixels a person would see."""
 
 import os
-from typing import BinaryIO
+import re
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 from jaxtyping import UInt8
@@ -19,8 +24,7 @@ from PIL import (
     WebPImagePlugin,  # noqa: F401
 )
 
-from noneg.images.fit import fit, picture_to_pixels, sixteen_to_eight_bit
-from noneg.images.pillow import pillow_without_warnings
+from noneg.images.resize import fit, picture_to_pixels, sixteen_to_eight_bit
 from noneg.images.source import Unreadable
 
 # Pillow knows formats that run other programs (EPS) whatever the file's name says; these do not.
@@ -36,6 +40,12 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+_pillow_lock = threading.Lock()
+_decoding = 0
+_pillow_limit: int | None = None
+_pillow_filters: list[Any] = []
+_PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\b"), 0)
 
 
 def decode(
@@ -121,7 +131,7 @@ def _flat(picture: Image.Image) -> Image.Image:
     try:
         return picture.convert("RGB")
     except ValueError:
-        raise Unreadable(f"colours of kind {mode} have no conversion to RGB") from None
+        raise Unreadable(f"colors of kind {mode} have no conversion to RGB") from None
 
 
 def _eight_bit(values: np.ndarray) -> np.ndarray:
@@ -150,3 +160,32 @@ def _check_size(picture: Image.Image) -> None:
         raise Unreadable(f"too large: {width} x {height} pixels")
     if width == 0 or height == 0:
         raise Unreadable(f"no pixels: {width} x {height}")
+
+
+@contextmanager
+def pillow_without_warnings() -> Iterator[None]:
+    """Silence Pillow's warnings, and lift its pixel limit; we hold a limit of our own.
+
+    `warnings.catch_warnings` swaps a global list, which is wrong in threads: one thread's
+    exit undoes another's entry. So the first thread in adds one filter and the last one out
+    removes it. Pillow's limit is lifted because it refuses a file before telling how large it is.
+    """
+    global _decoding, _pillow_limit, _pillow_filters
+    with _pillow_lock:
+        _decoding += 1
+        if _decoding == 1:
+            _pillow_limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            _pillow_filters = cast(list[Any], warnings.filters)
+            _pillow_filters.insert(0, _PILLOW_WARNINGS)
+    try:
+        yield
+    finally:
+        with _pillow_lock:
+            _decoding -= 1
+            if _decoding == 0:
+                if Image.MAX_IMAGE_PIXELS is None:
+                    Image.MAX_IMAGE_PIXELS = _pillow_limit
+                # Somebody's catch_warnings may have put a copy in place of the list meanwhile.
+                for filters in (_pillow_filters, cast(list[Any], warnings.filters)):
+                    with suppress(ValueError):
+                        filters.remove(_PILLOW_WARNINGS)

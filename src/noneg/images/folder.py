@@ -51,7 +51,7 @@ class FolderSource(ImageSource):
         if channels not in (1, 3):
             raise NonegError(
                 f"{channels} channels were asked for, but the files of the {self.description} can "
-                "be read with 1 (grey) or 3 (colour); give more channels as a .npy array."
+                "be read with 1 (gray) or 3 (color); give more channels as a .npy array."
             )
         try:
             with open(self._folder / self._names[index], "rb") as file:

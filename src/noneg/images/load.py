@@ -13,9 +13,9 @@ from jaxtyping import Int64, UInt8
 from tqdm import tqdm
 
 from noneg.errors import NonegError
-from noneg.images.memory import available_memory
+from noneg.images.free_memory import available_memory
 from noneg.images.on_demand import PixelsOnDemand
-from noneg.images.parallel import check_form, read_in_chunks
+from noneg.images.reading import check_form, read_in_chunks
 from noneg.images.source import (
     ImageSource,
     Skipped,
@@ -63,7 +63,7 @@ def load_images(
 
     Args:
         source: from `find_source`.
-        channels: 1 (grey), 3 (colour), or the channels that the source's arrays have.
+        channels: 1 (gray), 3 (color), or the channels that the source's arrays have.
         size: side of the square, in pixels.
         strict: whether an unreadable image is an error; otherwise it is left out.
         cache_file: the file for images that do not fit into memory; replaced when it is complete.

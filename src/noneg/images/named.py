@@ -75,7 +75,7 @@ def _shapes(split: Literal["train", "test"], seed: int) -> ArraySource:
     if seed < 0:
         raise NonegError(f"The seed of the shapes is {seed}: give a whole number from 0.")
     if split == "test":
-        # A stream of its own: no test image may be a training image of a neighbouring seed.
+        # A stream of its own: no test image may be a training image of a neighboring seed.
         seed = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
     shapes = draw_shapes(_SHAPES[split], seed)
     return ArraySource(

@@ -7,7 +7,7 @@ from typing import final
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from noneg.images.parallel import check_form, processors
+from noneg.images.reading import check_form, processors
 from noneg.images.source import ImageSource, Skipped, Unreadable, none_readable, not_readable
 
 Image = UInt8[np.ndarray, "channels size size"]

@@ -1,8 +1,8 @@
-"""`shapes`: a labelled image set that noneg draws itself, so that every claim can be tried offline.
+"""`shapes`: a labeled image set that noneg draws itself, so that every claim can be tried offline.
 
 Each image shows four copies of one of ten silhouettes. Everything else (each copy's place, size and
-rotation; colours, textures, clutter, light, noise) is drawn independently of the class, so only the
-outline tells the class: colour is never needed, and raw pixels hardly help. Four copies, because
+rotation; colors, textures, clutter, light, noise) is drawn independently of the class, so only the
+outline tells the class: color is never needed, and raw pixels hardly help. Four copies, because
 then two crops of an image share their outlines while places, sizes and rotations differ, which is
 what a network without labels can find out. `FACTORS` lists what varies, with units.
 
@@ -39,7 +39,7 @@ class Factor(NamedTuple):
     whole: bool = False
 
 
-# The middles of the quarters of the image, a copy in each: right of and below the image's centre.
+# The middles of the quarters of the image, a copy in each: right of and below the image's center.
 _MIDDLES: Final = ((-0.25, -0.25), (0.25, -0.25), (-0.25, 0.25), (0.25, 0.25))
 # Copies may touch, and a tip may leave the image, but never a telling part of the outline.
 _LARGEST_SHIFT: Final = 0.1
@@ -49,22 +49,22 @@ def _copy(number: int, x: float, y: float) -> dict[str, Factor]:
     low, high = -_LARGEST_SHIFT, _LARGEST_SHIFT
     return {
         f"size_{number}": Factor(0.34, 0.5, "image sides; diameter of the circle around a copy"),
-        f"position_x_{number}": Factor(x + low, x + high, "image sides right of the centre"),
-        f"position_y_{number}": Factor(y + low, y + high, "image sides below the centre"),
+        f"position_x_{number}": Factor(x + low, x + high, "image sides right of the center"),
+        f"position_y_{number}": Factor(y + low, y + high, "image sides below the center"),
         f"rotation_{number}": Factor(0, 360, "degrees clockwise"),
     }
 
 
 def _surface(name: str) -> dict[str, Factor]:
     return {
-        f"{name}_hue": Factor(0, 360, "degrees about the grey axis"),
+        f"{name}_hue": Factor(0, 360, "degrees about the gray axis"),
         f"{name}_saturation": Factor(0.1, 0.9, "of what the luminance allows"),
         f"{name}_texture": Factor(0, len(TEXTURES) - 1, "index into TEXTURES", whole=True),
         f"{name}_period": Factor(0.2, 0.5, "image sides; stripes, checks, dots"),
         f"{name}_angle": Factor(0, 360, "degrees; the texture's direction"),
         f"{name}_phase": Factor(0, 1, "periods"),
         f"{name}_depth": Factor(0, 0.2, "the texture's swing, of half the contrast"),
-        f"{name}_hue_shift": Factor(-30, 30, "degrees from the first colour to the second"),
+        f"{name}_hue_shift": Factor(-30, 30, "degrees from the first color to the second"),
     }
 
 
@@ -133,7 +133,7 @@ def draw_shapes(count: int, seed: int, size: int = 32) -> Shapes:
     strokes = draws[:, len(FACTORS) :].reshape(count, _STROKES, _STROKE_DRAWS)
     noise_stream = _stream(seed, _NOISE_STREAM)
     pixels = np.empty((count, 3, size, size), dtype=np.uint8)
-    # About 1 MB a colour plane: small enough for the cache, large enough to hide Python's overhead.
+    # About 1 MB a color plane: small enough for the cache, large enough to hide Python's overhead.
     chunk = max(1, 2**17 // size**2)
     for start in range(0, count, chunk):
         rows = slice(start, start + chunk)
@@ -154,8 +154,8 @@ def draw_silhouettes(
 
     Args:
         labels: index into `CLASSES`.
-        position_x: image sides right of the centre.
-        position_y: image sides below the centre.
+        position_x: image sides right of the center.
+        position_y: image sides below the center.
         diameter: of the circle around the silhouette, in image sides.
         rotation: degrees clockwise.
         size: the image side in pixels.
@@ -208,7 +208,7 @@ def _painted(surface: str, scene: Scene, size: int) -> Image:
     """The whole image covered with one surface's texture.
 
     The textures' swings are fractions below 1 of half the contrast, so the foreground is everywhere
-    lighter (or everywhere darker) than the background, in greyscale too, before clutter and light.
+    lighter (or everywhere darker) than the background, in grayscale too, before clutter and light.
     """
     names = ("hue", "saturation", "texture", "period", "angle", "phase", "depth", "hue_shift")
     hue, saturation, kind, period, angle, phase, depth, hue_shift = (
@@ -216,26 +216,26 @@ def _painted(surface: str, scene: Scene, size: int) -> Image:
     )
     lighter = (scene["lighter"] == 1) == (surface == "foreground")
     half = np.where(lighter, 0.5, -0.5) * scene["contrast"]
-    # A plain surface shows only its first colour, which must then lie in the middle.
+    # A plain surface shows only its first color, which must then lie in the middle.
     swing = np.where(kind == TEXTURES.index("plain"), 0, half * depth)
-    first = _colour(scene["luminance"] + half - swing, hue, saturation)
-    second = _colour(scene["luminance"] + half + swing, hue + hue_shift, saturation)
+    first = _color(scene["luminance"] + half - swing, hue, saturation)
+    second = _color(scene["luminance"] + half + swing, hue + hue_shift, saturation)
     along, across = _turned(*_grid(size), angle)
     share = np.empty_like(along)
     for index, name in enumerate(TEXTURES):
         rows = np.flatnonzero(kind == index)
         columns = _column(period[rows]), _column(phase[rows])
         share[rows] = _texture(name, along[rows], across[rows], *columns)
-    colours: Image = first[:, :, None, None] + share[:, None] * (second - first)[:, :, None, None]
-    return colours
+    colors: Image = first[:, :, None, None] + share[:, None] * (second - first)[:, :, None, None]
+    return colors
 
 
 def _texture(name: str, along: Plane, across: Plane, period: Column, phase: Column) -> Plane:
-    """The second colour's share at each pixel, in [0, 1]."""
+    """The second color's share at each pixel, in [0, 1]."""
     if name == "plain":
         return np.zeros_like(along)
     if name == "gradient":
-        # The image's corners, half a diagonal from its centre, get 0 and 1.
+        # The image's corners, half a diagonal from its center, get 0 and 1.
         gradient: Plane = np.clip(along * 0.5**0.5 + 0.5, 0, 1)
         return gradient
     u, v = along / period + phase, across / period + phase
@@ -253,28 +253,28 @@ def _paint_stroke(
 ) -> None:
     """Paint one distractor (from a dot to a line) into the images in which it is present."""
     rows = np.flatnonzero(present)
-    centre_x, centre_y, angle, length, width, luminance, hue, saturation = draws[rows].T
+    center_x, center_y, angle, length, width, luminance, hue, saturation = draws[rows].T
     x, y = _grid(image.shape[-1])
-    x, y = _turned(x - _column(centre_x - 0.5), y - _column(centre_y - 0.5), 360 * angle)
+    x, y = _turned(x - _column(center_x - 0.5), y - _column(center_y - 0.5), 360 * angle)
     beyond = np.maximum(np.abs(x) - _column(0.15 * length), 0)
     cover = _coverage(_length(beyond, y) - _column(0.015 + 0.03 * width))
-    colour = _colour(0.1 + 0.8 * luminance, 360 * hue, saturation)
-    image[rows] += cover[:, None] * (colour[:, :, None, None] - image[rows])
+    color = _color(0.1 + 0.8 * luminance, 360 * hue, saturation)
+    image[rows] += cover[:, None] * (color[:, :, None, None] - image[rows])
 
 
-def _colour(luminance: PerImage, hue: PerImage, saturation: PerImage) -> Float32[np.ndarray, "n 3"]:
+def _color(luminance: PerImage, hue: PerImage, saturation: PerImage) -> Float32[np.ndarray, "n 3"]:
     """Red, green and blue of exactly this luminance, never outside [0, 1]."""
     direction = np.cos(np.deg2rad(hue[:, None] - np.array([0, 120, 240])))
     direction -= (direction @ _LUMINANCE_WEIGHTS)[:, None]
-    grey = luminance[:, None]
-    room = np.where(direction > 0, 1 - grey, grey) / np.maximum(np.abs(direction), 1e-9)
+    gray = luminance[:, None]
+    room = np.where(direction > 0, 1 - gray, gray) / np.maximum(np.abs(direction), 1e-9)
     chroma = saturation[:, None] * room.min(axis=1, keepdims=True) * direction
-    colour: Float32[np.ndarray, "n 3"] = (grey + chroma).astype(np.float32)
-    return colour
+    color: Float32[np.ndarray, "n 3"] = (gray + chroma).astype(np.float32)
+    return color
 
 
 def _grid(size: int) -> tuple[Plane, Plane]:
-    """The pixels' centres, in image sides from the image's centre: x to the right, y downwards."""
+    """The pixels' centers, in image sides from the image's center: x to the right, y downwards."""
     line = ((np.arange(size) + 0.5) / size - 0.5).astype(np.float32)
     y, x = np.meshgrid(line, line, indexing="ij")
     return x[None], y[None]
@@ -390,7 +390,7 @@ def _polygon(*corners: tuple[float, float]) -> Callable[[Plane, Plane], Plane]:
 
 
 def _spokes(*radii: float) -> tuple[tuple[float, float], ...]:
-    """Corners at equal angles round the centre, clockwise from the top."""
+    """Corners at equal angles round the center, clockwise from the top."""
     angles = 2 * np.pi * np.arange(len(radii)) / len(radii)
     pairs = zip(radii, angles, strict=True)
     return tuple(

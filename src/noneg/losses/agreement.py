@@ -1,4 +1,4 @@
-"""How far views of the same image are apart. Minimised alone, these collapse."""
+"""How far views of the same image are apart. Minimized alone, these collapse."""
 
 from itertools import combinations
 

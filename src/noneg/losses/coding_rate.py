@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from noneg.losses.precision import in_full_precision
+from noneg.losses.inputs import in_full_precision
 
 
 @in_full_precision
@@ -13,11 +13,11 @@ def coding_rate(z: Float[Tensor, "batch width"], *, distortion: float = 0.5) -> 
 
         R = 1/2 log det(I + d / (n distortion) Z'Z) = 1/2 log det(I + d / (n distortion) ZZ')
 
-    The smaller of the two matrices is built (Sylvester's identity), and factorised by Cholesky in
+    The smaller of the two matrices is built (Sylvester's identity), and factorized by Cholesky in
     float64 where the device has it: large eigenvalues would else drown the others' 1.
 
     Convention: MCR2's R(Z, epsilon) with n samples, d coordinates, distortion = epsilon squared
-    (EMP-SSL has 0.2). `z` is not centred; embeddings are usually of unit length.
+    (EMP-SSL has 0.2). `z` is not centered; embeddings are usually of unit length.
 
     Args:
         z: embeddings; bfloat16 and float16 count as float32.

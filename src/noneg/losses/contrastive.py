@@ -5,8 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from noneg.losses.agreement import mean_squared_error
-from noneg.losses.checks import check_views
-from noneg.losses.precision import in_full_precision
+from noneg.losses.inputs import check_views, in_full_precision
 
 
 @in_full_precision

@@ -98,7 +98,7 @@ def barlow_twins_weights(
 def byol_weight(convention: str) -> float:
     """What noneg's BYOL loss is to be multiplied by for another convention's gradient.
 
-    With an optimiser whose step is in proportion to the gradient (SGD), that is a factor on the
+    With an optimizer whose step is in proportion to the gradient (SGD), that is a factor on the
     learning rate; with AdamW it changes nothing, and with LARS only biases and norms.
 
     Args:

@@ -32,7 +32,7 @@ from torch.autograd.function import once_differentiable
 def covariance_energy(
     z: Float[Tensor, "views batch width"],
 ) -> tuple[Float[Tensor, "views width"], Float[Tensor, "views"]]:
-    """Of x'x, with x a centred view: the diagonal, and the sum of squares of the rest (>= 0).
+    """Of x'x, with x a centered view: the diagonal, and the sum of squares of the rest (>= 0).
 
     Matrices are batch x batch where the batch is smaller than the width, and width x width
     elsewhere. Differentiable once.
@@ -51,7 +51,7 @@ def cross_energy(
 
     Args:
         z: the views.
-        epsilon: standardise each coordinate first (mean 0, variance 1 with divisor batch; this is
+        epsilon: standardize each coordinate first (mean 0, variance 1 with divisor batch; this is
             added to the variance under the root), as BatchNorm does. None takes z as it is.
     """
     diagonal, energy = _CrossEnergy.apply(z, epsilon)
@@ -70,11 +70,11 @@ def gram(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     return products
 
 
-def centre(z: Float[Tensor, "*views batch width"]) -> Float[Tensor, "*views batch width"]:
+def center(z: Float[Tensor, "*views batch width"]) -> Float[Tensor, "*views batch width"]:
     """Take the mean over the batch away, without gradient."""
-    centred = z - z.mean(dim=-2, keepdim=True)
+    centered = z - z.mean(dim=-2, keepdim=True)
     # The mean of large values is rounded, and what it is off by may be large beside the deviation.
-    return centred.sub_(centred.mean(dim=-2, keepdim=True))
+    return centered.sub_(centered.mean(dim=-2, keepdim=True))
 
 
 # Autograd by itself would multiply twice in backward for each symmetric matrix, and keep copies.
@@ -86,28 +86,28 @@ class _CovarianceEnergy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> tuple[Tensor, Tensor]:
         _, batch, width = z.shape
-        centred = [centre(view) for view in z]
-        scratch = torch.empty_like(centred[0])
-        diagonal = torch.stack([torch.square(x, out=scratch).sum(dim=0) for x in centred])
+        centered = [center(view) for view in z]
+        scratch = torch.empty_like(centered[0])
+        diagonal = torch.stack([torch.square(x, out=scratch).sum(dim=0) for x in centered])
         if batch < width:
             sigma = diagonal.mean(dim=1, keepdim=True)
-            matrices = torch.stack([gram(x) for x in centred])
+            matrices = torch.stack([gram(x) for x in centered])
             matrices.diagonal(dim1=1, dim2=2).sub_(sigma)
             rest = (width - batch) * sigma[:, 0].square() - (diagonal - sigma).square().sum(dim=1)
         else:
-            matrices = torch.stack([gram(x.T) for x in centred])
+            matrices = torch.stack([gram(x.T) for x in centered])
             matrices.diagonal(dim1=1, dim2=2).zero_()
             rest = torch.zeros_like(diagonal[:, 0])
-        ctx.save_for_backward(diagonal, matrices, *centred)
+        ctx.save_for_backward(diagonal, matrices, *centered)
         return diagonal, (matrices.square().sum(dim=(1, 2)) + rest).clamp_(min=0)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, on: Tensor, off: Tensor) -> Tensor:
-        diagonal, matrices, *centred = ctx.saved_tensors
-        batch, width = centred[0].shape
-        gradient: Tensor = matrices.new_empty(len(centred), batch, width)
-        for view, x in enumerate(centred):
+        diagonal, matrices, *centered = ctx.saved_tensors
+        batch, width = centered[0].shape
+        gradient: Tensor = matrices.new_empty(len(centered), batch, width)
+        for view, x in enumerate(centered):
             weights = matrices[view] * (4 * off[view])
             if batch < width:
                 unequal = diagonal[view] - diagonal[view].mean()
@@ -116,7 +116,7 @@ class _CovarianceEnergy(torch.autograd.Function):
             else:
                 weights.diagonal().copy_(2 * on[view])
                 torch.mm(x, weights, out=gradient[view])
-        # Its mean over the batch is zero already, as that of every sum of centred columns.
+        # Its mean over the batch is zero already, as that of every sum of centered columns.
         return gradient
 
 
@@ -128,7 +128,7 @@ class _CrossEnergy(torch.autograd.Function):
         scratch = torch.empty_like(z[0])
         rows, scale = z, None
         if epsilon is not None:
-            rows = centre(z)
+            rows = center(z)
             squares = torch.stack([torch.square(view, out=scratch).sum(dim=0) for view in rows])
             scale = torch.rsqrt(squares / batch + epsilon)[:, None]
             rows.mul_(scale)
@@ -178,7 +178,7 @@ class _CrossEnergy(torch.autograd.Function):
         else:
             along = _CrossEnergy.sums_by_width(views, diagonal, extra, on, 2 * off)
         # BatchNorm's backward, but for the part that takes the mean over the batch away: it is zero
-        # already, as that of every sum of centred columns.
+        # already, as that of every sum of centered columns.
         gradient.addcmul_(rows, along[:, None], value=-1 / batch).mul_(scale)
         return gradient, None
 

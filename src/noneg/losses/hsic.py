@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from noneg.losses.checks import check_views
 from noneg.losses.gram import covariance_energy
-from noneg.losses.precision import in_full_precision
+from noneg.losses.inputs import check_views, in_full_precision
 
 
 @in_full_precision
@@ -64,9 +63,9 @@ def _linear(z: Float[Tensor, "views batch width"]) -> tuple[Tensor, Tensor]:
     views, batch, _ = z.shape
     everything = views * batch
     squares, energy = covariance_energy(z.flatten(0, 1)[None])
-    centred = z - z.mean(dim=(0, 1))
-    # Sums over pairs of different views, without the pairs; the mean kernel of centred rows is 0.
-    pairs = centred.sum(dim=0).square().sum() - centred.square().sum()
+    centered = z - z.mean(dim=(0, 1))
+    # Sums over pairs of different views, without the pairs; the mean kernel of centered rows is 0.
+    pairs = centered.sum(dim=0).square().sum() - centered.square().sum()
     on_itself = (energy.sum() + squares.square().sum()) / everything**2
     return on_itself, pairs / (everything * (views - 1))
 
@@ -81,8 +80,8 @@ def _inverse_multiquadric(
     squares = rows.square().sum(dim=1)
     distance = (squares[:, None] + squares - 2 * rows @ rows.T).clamp(min=0)
     matrix = scale * torch.rsqrt(distance + scale**2)
-    centred = matrix - matrix.mean(dim=0) - matrix.mean(dim=1, keepdim=True) + matrix.mean()
+    centered = matrix - matrix.mean(dim=0) - matrix.mean(dim=1, keepdim=True) + matrix.mean()
     of_images = matrix.view(views, batch, views, batch).diagonal(dim1=1, dim2=3).sum(dim=2)
     pairs = of_images.sum() - of_images.diagonal().sum()
     on_image = pairs / (everything * (views - 1)) - matrix.mean()
-    return centred.square().sum() / everything**2, on_image
+    return centered.square().sum() / everything**2, on_image

@@ -5,8 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from noneg.losses.checks import check_views
-from noneg.losses.precision import in_full_precision
+from noneg.losses.inputs import check_views, in_full_precision
 
 
 @in_full_precision

@@ -7,8 +7,7 @@ from torch.nn.functional import normalize
 
 from noneg.errors import NonegError
 from noneg.losses.agreement import mean_squared_error
-from noneg.losses.checks import check_views
-from noneg.losses.precision import in_full_precision
+from noneg.losses.inputs import check_views, in_full_precision
 
 
 @in_full_precision
@@ -32,8 +31,8 @@ def whiten(
             "raise the batch size or end the projector in fewer coordinates (the paper has 64)"
         )
     exact = z if z.device.type == "mps" else z.double()
-    centred = exact - exact.mean(dim=0)
-    covariance = centred.T @ centred / (batch - 1)
+    centered = exact - exact.mean(dim=0)
+    covariance = centered.T @ centered / (batch - 1)
     identity = torch.eye(width, dtype=exact.dtype, device=z.device)
     factor, failed = torch.linalg.cholesky_ex((1 - epsilon) * covariance + epsilon * identity)
     if bool(failed):
@@ -41,7 +40,7 @@ def whiten(
             "the covariance of the batch is singular (collapsed, or copies of one coordinate): "
             "whitening needs epsilon > 0 there"
         )
-    white: Tensor = torch.linalg.solve_triangular(factor, centred.T, upper=False).T.to(z.dtype)
+    white: Tensor = torch.linalg.solve_triangular(factor, centered.T, upper=False).T.to(z.dtype)
     return white
 
 

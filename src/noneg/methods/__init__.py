@@ -9,12 +9,17 @@ from types import ModuleType
 from torch import nn
 
 from noneg.errors import NonegError
-from noneg.methods.base import Method, Recipe
+from noneg.methods.base import Method
+from noneg.methods.recipe import Recipe
 
 
 def list_methods() -> list[str]:
     """The names of the built-in methods, sorted."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__) if module.name != "base")
+    return sorted(
+        module.name
+        for module in pkgutil.iter_modules(__path__)
+        if module.name not in ("base", "recipe")
+    )
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from noneg.heads import mlp
 from noneg.losses import barlow_twins
-from noneg.methods.base import Embeddings, Method, Recipe, Step
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.recipe import Recipe
+from noneg.networks.heads import mlp
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,12 @@ class BarlowTwins(Method):
         h = torch.stack([self.backbone(view) for view in views])
         return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
 
-    def objective(self, e: Embeddings) -> Step:
+    def objective(self, e: Embeddings) -> Loss:
         """The diagonal and the rest, on the whole batch."""
         terms = barlow_twins(
             e.z, invariance=self.options.invariance, redundancy=self.options.redundancy
         )
-        return Step(torch.stack(list(terms.values())).sum(), terms)
+        return Loss(torch.stack(list(terms.values())).sum(), terms)
 
     def after_step(self, progress: float) -> None:
         """Nothing moves."""

@@ -7,7 +7,6 @@ method never knows of ranks, chunks, precision or data.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -33,10 +32,10 @@ class Embeddings:
 
 
 @dataclass(frozen=True)
-class Step:
+class Loss:
     """A loss, and the terms (weights applied) that it is made of."""
 
-    loss: Float[Tensor, ""]
+    value: Float[Tensor, ""]
     terms: Mapping[str, Float[Tensor, ""]]
 
 
@@ -46,33 +45,6 @@ class Rate:
 
     multiplier: float = 1.0
     constant: bool = False
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything a method suggests for a run; each field can be set on its own.
-
-    Args:
-        options: the method's own config.
-        epochs: passes over the images.
-        batch_size: images a step, over all devices.
-        optimizer: which update rule.
-        learning_rate: for a batch of 256; scaled in proportion to the batch.
-        weight_decay: on weights; never on biases and norms.
-        bias_rate: learning rate of biases and norms, in multiples of the weights'.
-        warmup_epochs: of linear warm-up, before the cosine.
-        views: name of the policy.
-    """
-
-    options: object
-    epochs: int = 100
-    batch_size: int = 256
-    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    bias_rate: float = 1.0
-    warmup_epochs: float = 1.0
-    views: str = "gentle"
 
 
 class Method(nn.Module, ABC):
@@ -93,12 +65,12 @@ class Method(nn.Module, ABC):
         """Everything that runs image by image (batch statistics of BatchNorm aside)."""
 
     @abstractmethod
-    def objective(self, e: Embeddings) -> Step:
+    def objective(self, e: Embeddings) -> Loss:
         """Everything that needs the whole batch. `e` is in float32 (or float64)."""
 
     @abstractmethod
     def after_step(self, progress: float) -> None:
-        """What moves once the optimiser has; `progress` is the share of the run done, 0 to 1."""
+        """What moves once the optimizer has; `progress` is the share of the run done, 0 to 1."""
 
     def after_epoch(self) -> None:
         """What moves, after its last step, once every image has had its turn; most have nothing."""

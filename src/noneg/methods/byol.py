@@ -12,10 +12,11 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
-from noneg.heads import mlp
 from noneg.losses import negative_cosine
-from noneg.methods.base import Embeddings, Method, Rate, Recipe, Step
-from noneg.target_network import copy_as_target, move_target
+from noneg.methods.base import Embeddings, Loss, Method, Rate
+from noneg.methods.recipe import Recipe
+from noneg.networks.heads import mlp
+from noneg.networks.target import copy_as_target, move_target
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,12 @@ class BYOL(Method):
                 t = torch.stack([self.target(view) for view in views])
         return Embeddings(h=h, z=z, p=p, t=t)
 
-    def objective(self, e: Embeddings) -> Step:
+    def objective(self, e: Embeddings) -> Loss:
         """Squared distance of unit vectors, both directions added (paper, equation 2)."""
         assert e.p is not None
         assert e.t is not None
         loss = 4 * (1 + negative_cosine(e.p, e.t))
-        return Step(loss, {"prediction": loss})
+        return Loss(loss, {"prediction": loss})
 
     def after_step(self, progress: float) -> None:
         """Move the target towards the online network, parameters and buffers alike."""

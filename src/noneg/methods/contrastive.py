@@ -12,9 +12,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from noneg.heads import mlp
 from noneg.losses import contrastive
-from noneg.methods.base import Embeddings, Method, Recipe, Step
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.recipe import Recipe
+from noneg.networks.heads import mlp
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,10 @@ class Contrastive(Method):
         h = torch.stack([self.backbone(view) for view in views])
         return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
 
-    def objective(self, e: Embeddings) -> Step:
+    def objective(self, e: Embeddings) -> Loss:
         """All pairs of the whole batch (paper, equation 4)."""
         terms = contrastive(e.z, margin=self.options.margin)
-        return Step(torch.stack(list(terms.values())).sum(), terms)
+        return Loss(torch.stack(list(terms.values())).sum(), terms)
 
     def after_step(self, progress: float) -> None:
         """Nothing moves."""

@@ -15,10 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noneg.heads import mlp
 from noneg.losses import negative_cosine
-from noneg.methods.base import Embeddings, Method, Recipe, Step
-from noneg.target_network import copy_as_target, move_target
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.recipe import Recipe
+from noneg.networks.heads import mlp
+from noneg.networks.target import copy_as_target, move_target
 
 
 @dataclass(frozen=True)
@@ -89,15 +90,15 @@ class DirectPred(Method):
                 t = torch.stack([self.target(view) for view in views])
         return Embeddings(h=h, z=z, p=z @ self.predictor, t=t)
 
-    def objective(self, e: Embeddings) -> Step:
-        """BYOL's loss; and the running correlation, uncentred, of all views (equation 19)."""
+    def objective(self, e: Embeddings) -> Loss:
+        """BYOL's loss; and the running correlation, uncentered, of all views (equation 19)."""
         assert e.p is not None
         assert e.t is not None
         flat = e.z.detach().flatten(0, 1)
         # It starts at zero, which is a matter of scale alone: the predictor does not see it.
         self.correlation.lerp_(flat.T @ flat / len(flat), 1 - self.options.rho)
         loss = 4 * (1 + negative_cosine(e.p, e.t))
-        return Step(loss, {"prediction": loss})
+        return Loss(loss, {"prediction": loss})
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

@@ -7,9 +7,9 @@ ago to compare with today's. In return the batch may be small.
 
 BatchNorm lets a query know its own batch: query and key share the statistics of the same images,
 which no key in the queue does. On several GPUs the paper shuffles images between them, so that
-query and key are normalised in different company. Here BatchNorm sees all processes' images, so
+query and key are normalized in different company. Here BatchNorm sees all processes' images, so
 that no small company gives a query away, but the batch as a whole still may. `key_statistics`:
-"running" closes that: keys are normalised by the key network's running statistics, which carry
+"running" closes that: keys are normalized by the key network's running statistics, which carry
 nothing of the batch (EMAN: Cai et al., 2101.08482). They lag behind a network that moves fast, as
 in short runs, so the small recipe has "batch".
 """
@@ -22,11 +22,12 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from noneg.errors import NonegError
-from noneg.heads import mlp
 from noneg.losses import info_nce
-from noneg.methods.base import Embeddings, Method, Recipe, Step
-from noneg.norms import batch_norms
-from noneg.target_network import copy_as_target, move_target
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.recipe import Recipe
+from noneg.networks.heads import mlp
+from noneg.networks.norms import batch_norms
+from noneg.networks.target import copy_as_target, move_target
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Options:
         queue: how many keys are kept; at least as many as the batch has views. It uses whole
             batches of them, so that what falls out does not depend on an order within a batch.
         momentum: what the key network keeps of itself a step.
-        key_statistics: what BatchNorm in the key network normalises by: "running" statistics, or
+        key_statistics: what BatchNorm in the key network normalizes by: "running" statistics, or
             those of the "batch".
         projector: widths of the projector's layers after the backbone, without BatchNorm.
     """
@@ -100,7 +101,7 @@ class MoCo(Method):
             t = torch.stack([self.target(view) for view in views])
         return Embeddings(h=h, z=z, t=t)
 
-    def objective(self, e: Embeddings) -> Step:
+    def objective(self, e: Embeddings) -> Loss:
         """Each query with its key and the queue, into which the keys then go."""
         assert e.t is not None
         keys = normalize(e.t.detach(), dim=2)
@@ -119,7 +120,7 @@ class MoCo(Method):
         )
         self.queue = _put_first(keys.flatten(0, 1), self.queue)
         self.queue_index = _put_first(index.repeat(views), self.queue_index)
-        return Step(terms["info_nce"], terms)
+        return Loss(terms["info_nce"], terms)
 
     def after_step(self, progress: float) -> None:
         """Move the key network towards the query network."""

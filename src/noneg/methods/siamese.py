@@ -10,9 +10,10 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
-from noneg.heads import mlp
 from noneg.losses import mean_squared_error
-from noneg.methods.base import Embeddings, Method, Recipe, Step
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.recipe import Recipe
+from noneg.networks.heads import mlp
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ class Siamese(Method):
         h = torch.stack([self.backbone(view) for view in views])
         return Embeddings(h=h, z=torch.stack([self.head(each) for each in h]))
 
-    def objective(self, e: Embeddings) -> Step:
+    def objective(self, e: Embeddings) -> Loss:
         """Agreement alone."""
         loss = mean_squared_error(e.z)
-        return Step(loss, {"invariance": loss})
+        return Loss(loss, {"invariance": loss})
 
     def after_step(self, progress: float) -> None:
         """Nothing moves."""

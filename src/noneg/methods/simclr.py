@@ -12,9 +12,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from noneg.heads import mlp
 from noneg.losses import nt_xent
-from noneg.methods.base import Embeddings, Method, Recipe, Step
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.recipe import Recipe
+from noneg.networks.heads import mlp
 
 
 @dataclass(frozen=True)
@@ -60,10 +61,10 @@ class SimCLR(Method):
         h = torch.stack([self.backbone(view) for view in views])
         return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
 
-    def objective(self, e: Embeddings) -> Step:
+    def objective(self, e: Embeddings) -> Loss:
         """Each view against all others of the whole batch (paper, equation 1)."""
         terms = nt_xent(e.z, temperature=self.options.temperature)
-        return Step(terms["nt_xent"], terms)
+        return Loss(terms["nt_xent"], terms)
 
     def after_step(self, progress: float) -> None:
         """Nothing moves."""

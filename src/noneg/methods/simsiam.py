@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from noneg.errors import NonegError
-from noneg.heads import mlp
 from noneg.losses import negative_cosine
-from noneg.methods.base import Embeddings, Method, Rate, Recipe, Step
-from noneg.target_network import copy_as_target, move_target
+from noneg.methods.base import Embeddings, Loss, Method, Rate
+from noneg.methods.recipe import Recipe
+from noneg.networks.heads import mlp
+from noneg.networks.target import copy_as_target, move_target
 
 
 @dataclass(frozen=True)
@@ -111,12 +112,12 @@ class SimSiam(Method):
                 t = torch.stack([self.held(view) for view in views])
         return Embeddings(h=h, z=z, p=torch.stack([self.predictor(each) for each in z]), t=t)
 
-    def objective(self, e: Embeddings) -> Step:
+    def objective(self, e: Embeddings) -> Loss:
         """Each prediction towards the other views' projections."""
         assert e.p is not None
         target = e.z if e.t is None else e.t
         loss = negative_cosine(e.p, target.detach() if self.options.stop_gradient else target)
-        return Step(loss, {"negative_cosine": loss})
+        return Loss(loss, {"negative_cosine": loss})
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from noneg.heads import mlp
-from noneg.methods.base import Embeddings, Method, Recipe, Step
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.recipe import Recipe
+from noneg.networks.heads import mlp
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ class SimSiamEM(Method):
         h = torch.stack([self.backbone(view) for view in views])
         return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
 
-    def objective(self, e: Embeddings) -> Step:
+    def objective(self, e: Embeddings) -> Loss:
         """Each view towards its image's eta, which its other views have just moved."""
         views = e.z.shape[0]
         z = e.z.detach()
@@ -77,7 +78,7 @@ class SimSiamEM(Method):
         if self.options.eta == "average" and e.index is not None:
             targets = self._average(targets, z.mean(dim=0), e.index.to(z.device))
         loss = -cosine_similarity(e.z, targets, dim=-1).mean()
-        return Step(loss, {"negative_cosine": loss})
+        return Loss(loss, {"negative_cosine": loss})
 
     def _average(self, targets: Tensor, mean: Tensor, index: Tensor) -> Tensor:
         """The targets, averaged with eta; then eta itself moves (paper, appendix A)."""

@@ -14,9 +14,10 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
-from noneg.heads import mlp
 from noneg.losses import triplet
-from noneg.methods.base import Embeddings, Method, Recipe, Step
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.recipe import Recipe
+from noneg.networks.heads import mlp
 from noneg.randomness import hash_index
 
 
@@ -66,12 +67,12 @@ class Triplet(Method):
         h = torch.stack([self.backbone(view) for view in views])
         return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
 
-    def objective(self, e: Embeddings) -> Step:
+    def objective(self, e: Embeddings) -> Loss:
         """Each view with its image's other views and a negative of the whole batch."""
         options = self.options
         negatives = _next_in_circle(e) if options.negatives == "random" else options.negatives
         terms = triplet(e.z, margin=options.margin, negatives=negatives)
-        return Step(terms["triplet"], terms)
+        return Loss(terms["triplet"], terms)
 
     def after_step(self, progress: float) -> None:
         """Nothing moves."""

@@ -11,10 +11,11 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
-from noneg.backbones import build_backbone
-from noneg.heads import mlp
 from noneg.losses import barlow_twins, vicreg
-from noneg.methods.base import Embeddings, Method, Recipe, Step
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.recipe import Recipe
+from noneg.networks.backbones import build_backbone
+from noneg.networks.heads import mlp
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,10 @@ class TwoNetworks(Method):
         z = torch.stack([projectors[number % 2](each) for number, each in enumerate(h)])
         return Embeddings(h=h, z=z)
 
-    def objective(self, e: Embeddings) -> Step:
+    def objective(self, e: Embeddings) -> Loss:
         """The chosen objective, on the whole batch."""
         terms = vicreg(e.z) if self.options.objective == "vicreg" else barlow_twins(e.z)
-        return Step(torch.stack(list(terms.values())).sum(), terms)
+        return Loss(torch.stack(list(terms.values())).sum(), terms)
 
     def after_step(self, progress: float) -> None:
         """Nothing moves."""

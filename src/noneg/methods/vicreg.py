@@ -11,9 +11,10 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from noneg.heads import mlp
 from noneg.losses import vicreg
-from noneg.methods.base import Embeddings, Method, Recipe, Step
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.recipe import Recipe
+from noneg.networks.heads import mlp
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class VICReg(Method):
         h = torch.stack([self.backbone(view) for view in views])
         return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
 
-    def objective(self, e: Embeddings) -> Step:
+    def objective(self, e: Embeddings) -> Loss:
         """Invariance, and each view's variance and covariance, on the whole batch."""
         terms = vicreg(
             e.z,
@@ -71,7 +72,7 @@ class VICReg(Method):
             variance=self.options.variance,
             covariance=self.options.covariance,
         )
-        return Step(torch.stack(list(terms.values())).sum(), terms)
+        return Loss(torch.stack(list(terms.values())).sum(), terms)
 
     def after_step(self, progress: float) -> None:
         """Nothing moves."""

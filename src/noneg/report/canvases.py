@@ -13,7 +13,7 @@ from bokeh.models.annotations import Span
 from bokeh.plotting import figure
 from bokeh.resources import Resources
 
-from noneg.report.colours import GRID, INK
+from noneg.report.colors import GRID, INK
 
 MOST_POINTS = 1_000
 """Of one line; longer ones are thinned out evenly."""
@@ -77,7 +77,7 @@ class Canvases:
 
         Args:
             over: what x is.
-            lines: name, colour, x and y of each; the page finds a line's numbers by its name.
+            lines: name, color, x and y of each; the page finds a line's numbers by its name.
             height: in pixels.
             settings: of the figure, such as its y_range.
         """
@@ -91,12 +91,12 @@ class Canvases:
         plot.add_tools(CrosshairTool(overlay=self._shared[over][1], dimensions="height"))
         plot.xaxis.ticker.desired_num_ticks = 4
         plot.yaxis.ticker.desired_num_ticks = 3
-        for name, colour, x, y in lines:
+        for name, color, x, y in lines:
             x, y = thinned(x, y)
-            drawn = plot.line(x, y, color=colour, line_width=1.8, line_join="round")
+            drawn = plot.line(x, y, color=color, line_width=1.8, line_join="round")
             drawn.data_source.name = f"line {name}"
             if len(x) == 1:
-                plot.scatter(x, y, color=colour, size=5)
+                plot.scatter(x, y, color=color, size=5)
         plot.js_on_event(MouseMove, CustomJS(code="window.noneg.read(cb_obj.x)"))
         plot.js_on_event(MouseLeave, CustomJS(code="window.noneg.read(null)"))
         return plot

@@ -5,15 +5,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from noneg.report.about import flat
+from noneg.records.contents import RunFiles, read_run
 from noneg.report.canvases import Canvases
-from noneg.report.colours import CATEGORIES, css_colour
-from noneg.report.curves import Line, known_meters, panel, plain
+from noneg.report.colors import CATEGORIES, css_color
+from noneg.report.html import Section
 from noneg.report.numbers import count, duration, number, percent
 from noneg.report.page import document
-from noneg.report.read import RunFiles, read_run
-from noneg.report.section import Section
-from noneg.report.verdict import badge, median_speed
+from noneg.report.sections.about import flat
+from noneg.report.sections.curves import Line, known_meters, panel, plain
+from noneg.report.sections.verdict import badge, median_speed
 
 
 def several_runs(directories: Sequence[Path]) -> str:
@@ -47,7 +47,7 @@ def _distinct(runs: Sequence[RunFiles]) -> list[str]:
     ]
 
 
-def _colour(position: int) -> str:
+def _color(position: int) -> str:
     return CATEGORIES[position % len(CATEGORIES)]
 
 
@@ -78,9 +78,9 @@ def _table(runs: Sequence[RunFiles], names: Sequence[str]) -> str:
             best = is_score and value is not None and len(known) > 1 and value == max(known)
             shown = "\N{EN DASH}" if value is None else form(value)
             cells.append(f'<td class="number{" best" if best else ""}">{shown}</td>')
-        colour = css_colour(_colour(position))
+        color = css_color(_color(position))
         rows.append(
-            f'<tr><th scope="row"><span class="swatch" style="background:{colour}">'
+            f'<tr><th scope="row"><span class="swatch" style="background:{color}">'
             f"</span>{escape(name)}</th><td>{badge(run)}</td>"
             f"<td>{escape(str(run.settings.get('method', '')))}</td>{''.join(cells)}</tr>"
         )
@@ -119,7 +119,7 @@ def _curves(runs: Sequence[RunFiles], names: Sequence[str], canvases: Canvases) 
             Line(
                 names[each],
                 "run",
-                _colour(each),
+                _color(each),
                 runs[each].metrics["step"],
                 runs[each].metrics[column],
             )
@@ -129,7 +129,7 @@ def _curves(runs: Sequence[RunFiles], names: Sequence[str], canvases: Canvases) 
     if not panels:
         return None
     introduction = (
-        "Over the steps; the colours are those of the table. Point anywhere to read all curves."
+        "Over the steps; the colors are those of the table. Point anywhere to read all curves."
     )
     body = f'<div class="halves">{"".join(panels)}</div>'
     return Section("curves", "Curves", introduction, body)

@@ -1,4 +1,4 @@
-"""Embeddings in two dimensions, and the groups that they may be coloured by."""
+"""Embeddings in two dimensions, and the groups that they may be colored by."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ CLUSTERS = 10
 @final
 @dataclass(frozen=True, eq=False)
 class Grouping:
-    """One way to colour the map: the groups' names, largest first, and each image's group."""
+    """One way to color the map: the groups' names, largest first, and each image's group."""
 
     title: str
     names: tuple[str, ...]
@@ -48,7 +48,7 @@ class Projections:
 
 
 def project(directions: Float32[np.ndarray, "n width"], *, seed: int) -> Projections:
-    """Principal components of centred embeddings of length 1, and t-SNE of the first 50 of them.
+    """Principal components of centered embeddings of length 1, and t-SNE of the first 50 of them.
 
     t-SNE (van der Maaten and Hinton 2008) is scikit-learn's, from the first two principal
     components, with perplexity 30 (fewer for under 91 images) and 500 iterations: of 2,000 images,

@@ -12,19 +12,19 @@
   };
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
   const inTheDark = parsed("in-the-dark") ?? {};
-  const tone = (colour) => (dark.matches && inTheDark[colour]) || colour;
+  const tone = (color) => (dark.matches && inTheDark[color]) || color;
 
-  // Colours of what Bokeh draws: before it draws, and again where the scheme changes meanwhile.
-  const recolour = (bokeh) => {
+  // Colors of what Bokeh draws: before it draws, and again where the scheme changes meanwhile.
+  const recolor = (bokeh) => {
     const other = Object.entries(inTheDark).map((pair) => (dark.matches ? pair : pair.reverse()));
-    const colours = Object.fromEntries(other);
+    const colors = Object.fromEntries(other);
     for (const model of bokeh._all_models.values()) {
       for (const name of Object.keys(model.properties)) {
         if (!name.endsWith("_color")) continue;
         let value = null;
         try { value = model[name]; } catch { continue; }
-        if (typeof value === "string" && colours[value]) model[name] = colours[value];
-        else if (value && colours[value.value]) model[name] = { value: colours[value.value] };
+        if (typeof value === "string" && colors[value]) model[name] = colors[value];
+        else if (value && colors[value.value]) model[name] = { value: colors[value.value] };
       }
     }
   };
@@ -61,7 +61,7 @@
   // The map.
   const map = parsed("map-data");
   let source = null, grouping = 0;
-  const groupColour = (number) => tone(map.colours[number] ?? map.other);
+  const groupColor = (number) => tone(map.colors[number] ?? map.other);
   const picture = (index) => {
     const element = make("span", undefined, `picture ${map.atlas}`);
     element.style.setProperty("--x", index % map.columns);
@@ -110,19 +110,19 @@
     });
   };
   const legend = () => {
-    const group = map.groups[grouping], shown = map.colours.length;
+    const group = map.groups[grouping], shown = map.colors.length;
     const members = group.names.map(() => []);
     group.members.forEach((number, index) => members[number].push(index));
-    const entries = group.names.slice(0, shown).map((name, number) => [name, members[number], groupColour(number), number]);
+    const entries = group.names.slice(0, shown).map((name, number) => [name, members[number], groupColor(number), number]);
     if (group.names.length > shown) {
       entries.push([`${group.names.length - shown} others`, members.slice(shown).flat().sort((a, b) => a - b), tone(map.other), "other"]);
     }
-    one("#map-legend").replaceChildren(...entries.map(([name, whose, colour, number]) => {
+    one("#map-legend").replaceChildren(...entries.map(([name, whose, color, number]) => {
       const button = make("button", name);
       button.type = "button";
       button.members = whose;
       button.dataset.group = number;
-      button.style.setProperty("--dot", colour);
+      button.style.setProperty("--dot", color);
       button.setAttribute("aria-pressed", "false");
       button.append(make("small", whose.length.toLocaleString("en")));
       button.addEventListener("click", () => {
@@ -132,7 +132,7 @@
     }));
   };
   const paint = () => {
-    source.data = { ...source.data, colour: map.groups[grouping].members.map(groupColour) };
+    source.data = { ...source.data, color: map.groups[grouping].members.map(groupColor) };
     legend();
     select(source.selected.indices);
   };
@@ -156,11 +156,11 @@
       source = bokeh.get_model_by_name("map");
       projection("tsne");
       paint();
-      one("#map-colour").addEventListener("change", (event) => { grouping = Number(event.target.value); paint(); });
+      one("#map-color").addEventListener("change", (event) => { grouping = Number(event.target.value); paint(); });
       all("[name=projection]").forEach((radio) => radio.addEventListener("change", () => projection(radio.value)));
       one(".map-place").addEventListener("mouseleave", () => { one("#map-hover").hidden = true; });
     }
-    dark.addEventListener("change", () => { recolour(bokeh); if (map) paint(); });
+    dark.addEventListener("change", () => { recolor(bokeh); if (map) paint(); });
     window.noneg.ready = true;
   };
   start();

@@ -14,21 +14,21 @@ from noneg.errors import NonegError
 from noneg.evaluation.factors import read_factors
 from noneg.evaluation.scores import untrained
 from noneg.images import Images
-from noneg.report.about import about_section
+from noneg.records.contents import RunFiles, read_run
 from noneg.report.canvases import Canvases, data_script
-from noneg.report.colours import IN_THE_DARK, category_css
-from noneg.report.curves import meters_section, training_section
-from noneg.report.factors_section import factors_section
+from noneg.report.colors import IN_THE_DARK, category_css
+from noneg.report.html import Section
 from noneg.report.map import cluster, groupings, project
-from noneg.report.map_figure import map_section
-from noneg.report.neighbours import find_duplicates, find_neighbours
-from noneg.report.picture_sections import duplicates_section, neighbours_section, views_section
 from noneg.report.pictures import Atlas, make_atlas
-from noneg.report.read import RunFiles, read_run
 from noneg.report.sample import Sample, embed_sample, find_images
-from noneg.report.section import Section
-from noneg.report.spectrum import spectrum_section
-from noneg.report.verdict import facts_html, scores_html, verdict_html
+from noneg.report.sections.about import about_section
+from noneg.report.sections.curves import meters_section, training_section
+from noneg.report.sections.factors import factors_section
+from noneg.report.sections.map import map_section
+from noneg.report.sections.neighbors import find_duplicates, find_neighbors
+from noneg.report.sections.pictured import duplicates_section, neighbors_section, views_section
+from noneg.report.sections.spectrum import spectrum_section
+from noneg.report.sections.verdict import facts_html, scores_html, verdict_html
 from noneg.training.config import load_config
 
 Made = TypeVar("Made")
@@ -101,17 +101,17 @@ def _pictured(
     seed: int,
     step: Callable[[str], None],
 ) -> tuple[list[Section | None], Atlas]:
-    """All that needs images: map, neighbours, duplicates, factors."""
+    """All that needs images: map, neighbors, duplicates, factors."""
     step("map")
     projections = project(sample.directions, seed=seed)
     clusters = cluster(projections.components, seed=seed)
     atlas = make_atlas("image", sample.pixels)
-    step("neighbours")
-    neighbours = find_neighbours(sample.directions)
+    step("neighbors")
+    neighbors = find_neighbors(sample.directions)
     sections: list[Section | None] = [
         map_section(sample, atlas, projections, groupings(sample, clusters), canvases),
-        neighbours_section(sample, neighbours, clusters, atlas),
-        duplicates_section(sample, find_duplicates(sample, neighbours), neighbours, atlas),
+        neighbors_section(sample, neighbors, clusters, atlas),
+        duplicates_section(sample, find_duplicates(sample, neighbors), neighbors, atlas),
     ]
     step("factors")
     if sample.factors:

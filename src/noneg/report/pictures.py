@@ -72,7 +72,7 @@ def make_atlas(
 ) -> Atlas:
     """Tiles as sharp as the number of images and `most_bytes` allow.
 
-    Of images with neither one nor three channels the first is shown, in grey.
+    Of images with neither one nor three channels the first is shown, in gray.
     """
     count, _, side, _ = pixels.shape
     largest = min(side, _LARGEST if count <= 2_000 else 48)
@@ -98,12 +98,12 @@ def _sheet(pixels: UInt8[np.ndarray, "images channels side side"], tile: int) ->
     sheet = np.zeros((rows * tile, columns * tile, 3), dtype=np.uint8)
     for number in range(count):
         image = pixels[number] if pixels.shape[1] == 3 else np.repeat(pixels[number, :1], 3, axis=0)
-        colours = image.transpose(1, 2, 0)
+        colors = image.transpose(1, 2, 0)
         if pixels.shape[-1] != tile:
-            picture = Image.fromarray(np.ascontiguousarray(colours))
-            colours = np.asarray(picture.resize((tile, tile), Image.Resampling.LANCZOS))
+            picture = Image.fromarray(np.ascontiguousarray(colors))
+            colors = np.asarray(picture.resize((tile, tile), Image.Resampling.LANCZOS))
         top, left = (tile * each for each in divmod(number, columns))
-        sheet[top : top + tile, left : left + tile] = colours
+        sheet[top : top + tile, left : left + tile] = colors
     return Image.fromarray(sheet)
 
 

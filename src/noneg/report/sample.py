@@ -12,8 +12,8 @@ from noneg.errors import NonegError
 from noneg.evaluation.scores import sample_images
 from noneg.images import Images, find_source, images_on_demand
 from noneg.images.source import printable
+from noneg.records.contents import RunFiles
 from noneg.report.numbers import count
-from noneg.report.read import RunFiles
 
 
 @final
@@ -94,11 +94,11 @@ def embed_sample(images: Images, encoder: Encoder, *, most: int, seed: int) -> S
 
 def directions(embeddings: Float32[np.ndarray, "n width"]) -> Float32[np.ndarray, "n width"]:
     """Less their mean, which all share and which would bring all cosines near 1; of length 1."""
-    centred = embeddings - embeddings.mean(axis=0)
-    length = np.linalg.norm(centred, axis=1, keepdims=True)
+    centered = embeddings - embeddings.mean(axis=0)
+    length = np.linalg.norm(centered, axis=1, keepdims=True)
     # What rounding leaves of equal embeddings has no direction.
     rounding = 1e-6 * np.linalg.norm(embeddings, axis=1, keepdims=True)
-    unit: Float32[np.ndarray, "n width"] = np.where(length > rounding, centred, 0) / np.maximum(
+    unit: Float32[np.ndarray, "n width"] = np.where(length > rounding, centered, 0) / np.maximum(
         length, 1e-30
     )
     return unit.astype(np.float32)

@@ -2,10 +2,10 @@
 
 from matplotlib.figure import Figure
 
-from noneg.studies.figures import bars, curves
-from noneg.studies.judge import COLLAPSED_DISTANCE, collapses, every, survives
-from noneg.studies.results import Results
-from noneg.studies.study import Claim, Outcome, Study, Variant
+from noneg.experiments.figures import bars, curves
+from noneg.experiments.judge import COLLAPSED_DISTANCE, collapses, every, survives
+from noneg.experiments.results import Results
+from noneg.experiments.study import Claim, Outcome, Study, Variant
 
 _OTHER_BACKBONES = ("test_byobnet", "test_efficientnet")
 _BARE = ("siamese", *(f"siamese, {name}" for name in _OTHER_BACKBONES))
@@ -48,7 +48,7 @@ STUDY = Study(
     name="bare-siamese",
     title="The bare siamese network",
     question="Two views of an image go through one network, and the mean squared error between "
-    "them is all that is minimised. A constant has error 0. Is that where it goes, on three "
+    "them is all that is minimized. A constant has error 0. Is that where it goes, on three "
     "backbones, and in how many steps? Does a head with BatchNorm change it? Do negatives?",
     variants=(
         Variant("siamese", {"method": "siamese"}),

@@ -5,10 +5,10 @@ from typing import Any
 
 from torch import Tensor
 
+from noneg.experiments.figures import bar_panels
+from noneg.experiments.judge import collapses, every, higher, survives
+from noneg.experiments.study import Claim, Study, Variant
 from noneg.methods.base import Embeddings, Method
-from noneg.studies.figures import bar_panels
-from noneg.studies.judge import collapses, every, higher, survives
-from noneg.studies.study import Claim, Study, Variant
 
 _OTHER = "test_byobnet"
 

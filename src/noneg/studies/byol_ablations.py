@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from noneg.studies.figures import bar_panels
-from noneg.studies.judge import collapses, every, higher, survives
-from noneg.studies.study import Claim, Study, Variant
+from noneg.experiments.figures import bar_panels
+from noneg.experiments.judge import collapses, every, higher, survives
+from noneg.experiments.study import Claim, Study, Variant
 
 
 def _variant(name: str, quick: bool = True, **options: Any) -> Variant:

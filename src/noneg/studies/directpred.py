@@ -6,18 +6,18 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from noneg.experiments.figures import bars, curves
+from noneg.experiments.judge import higher, survives
+from noneg.experiments.results import Results
+from noneg.experiments.study import Claim, Outcome, Study, Variant
 from noneg.methods.base import Embeddings, Method
-from noneg.studies.figures import bars, curves
-from noneg.studies.judge import higher, survives
-from noneg.studies.results import Results
-from noneg.studies.study import Claim, Outcome, Study, Variant
 
 _TRAINED = "trained linear predictor"
 _NUMBERS = ("aligned", "proportional", "commutator", "rank_w", "asymmetry")
 
 
 def predictor_and_correlation(method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
-    """How far a linear predictor W is a function of its input's correlation F = E[z z'], uncentred.
+    """How far a linear predictor W is a function of the uncentered correlation F = E[z z'].
 
     With v the eigenvectors of F and s its eigenvalues (Tian et al., 2102.06810, sections 3 and 4):
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from noneg.studies.figures import bar_panels
-from noneg.studies.judge import collapses, every, higher, survives
-from noneg.studies.study import Claim, Study, Variant
+from noneg.experiments.figures import bar_panels
+from noneg.experiments.judge import collapses, every, higher, survives
+from noneg.experiments.study import Claim, Study, Variant
 
 
 def _held(time: str, hold: int | str, quick: bool = False) -> Variant:
@@ -18,7 +18,7 @@ _HELD = ("eta held for 10 steps", "eta held for 100 steps", "eta held for an epo
 STUDY = Study(
     name="em",
     title="SimSiam as an alternation",
-    question="SimSiam can be read as minimising E |F(T(x)) - eta_x|^2 in turns: over the network F "
+    question="SimSiam can be read as minimizing E |F(T(x)) - eta_x|^2 in turns: over the network F "
     "by gradient steps, and over one target eta for each image x by averaging over augmentations "
     "T. Can the targets be held for many steps? Can an average of them take the predictor's place?",
     variants=(

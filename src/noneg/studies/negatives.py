@@ -3,10 +3,10 @@
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from noneg.studies.figures import LABELS
-from noneg.studies.judge import close, every, higher, loses_more
-from noneg.studies.results import ACCURACIES, Results
-from noneg.studies.study import Claim, Study, Variant
+from noneg.experiments.figures import LABELS
+from noneg.experiments.judge import close, every, higher, loses_more
+from noneg.experiments.results import ACCURACIES, Results
+from noneg.experiments.study import Claim, Study, Variant
 
 _METHODS = ("simclr", "triplet", "byol", "simsiam", "barlow_twins", "vicreg")
 _BATCHES = (16, 64, 256, 512)

@@ -4,10 +4,10 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from noneg.studies.figures import bars, curves
-from noneg.studies.judge import collapses, every, higher, survives
-from noneg.studies.results import Results
-from noneg.studies.study import Claim, Outcome, Study, Variant
+from noneg.experiments.figures import bars, curves
+from noneg.experiments.judge import collapses, every, higher, survives
+from noneg.experiments.results import Results
+from noneg.experiments.study import Claim, Outcome, Study, Variant
 
 
 def _variant(name: str, quick: bool = True, **options: Any) -> Variant:

@@ -7,11 +7,11 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from noneg.experiments.figures import bars, curves
+from noneg.experiments.judge import close, every, higher
+from noneg.experiments.results import Results
+from noneg.experiments.study import Claim, Outcome, Study, Variant
 from noneg.methods.base import Embeddings, Method
-from noneg.studies.figures import bars, curves
-from noneg.studies.judge import close, every, higher
-from noneg.studies.results import Results
-from noneg.studies.study import Claim, Outcome, Study, Variant
 
 _SAMPLE = ("simclr", "moco")
 _DIMENSION = ("vicreg", "barlow_twins")
@@ -25,7 +25,7 @@ def criteria(_method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
     With K = z', M coordinates x N images, in float64 (definition 3.2): L_c = |K'K - diag|^2 over
     pairs of images, L_nc = |KK' - diag|^2 over pairs of coordinates. Theorem 3.3:
     L_nc + sum_j |row j|^4 = L_c + sum_i |column i|^4; `residual` is the two sides' difference over
-    either. `sample` and `dimension` are both criteria of unit-length images, centred first, each
+    either. `sample` and `dimension` are both criteria of unit-length images, centered first, each
     as a share of its largest value, that of embeddings on a line.
     """
     k = e.z[0].detach().double().T

@@ -11,11 +11,11 @@ from jsonargparse import ArgumentParser, Namespace
 
 from noneg.errors import NonegError
 from noneg.methods import Definition, find_method
-from noneg.norms import Norm
+from noneg.networks.norms import Norm
 from noneg.views import POLICIES, Policy, View
 
 # As many passes over the built-in images as two cores make in about two minutes, and views that fit
-# them: their colours say nothing of their class.
+# them: their colors say nothing of their class.
 _SHAPES = {"epochs": 24, "views": "outline"}
 
 # Not part of what a run is: a repeated run gets a directory of its own.
@@ -32,7 +32,7 @@ class TrainConfig:
         recipe: "small" suits small data, small batches and short runs; "paper" is the authors'.
         options: the method's own settings.
         out: directory of the run; the next free one under runs/ by default.
-        eval_data: labelled images to score the encoder on; never trained on.
+        eval_data: labeled images to score the encoder on; never trained on.
         backbone: a name from `noneg list backbones`; "auto" takes small_resnet up to 64 px and on
             CPUs, else resnet18.
         size: side of the views in pixels; 32 or 64 by default, by the size of the images.
@@ -63,7 +63,7 @@ class TrainConfig:
         precision: "auto" chooses by hardware; "32-true", "bf16-mixed" ... as Lightning names them.
         evaluate: score the encoder when it is trained.
         evaluation_images: at most so many training and test images are used for scoring.
-        knn_every: score by nearest neighbours every so many epochs while training; 0 for never.
+        knn_every: score by nearest neighbors every so many epochs while training; 0 for never.
         log_every: steps between two rows of metrics.csv.
         checkpoint_every: steps between two checkpoints.
         on_collapse: what happens where the embeddings collapse or explode: "warn" and go on;
@@ -193,7 +193,7 @@ def make_parser(
     definition = find_method(method)
     parser = ArgumentParser(
         prog="noneg train",
-        description="Train an encoder on unlabelled images and say how good it is. "
+        description="Train an encoder on unlabeled images and say how good it is. "
         "A stopped run goes on with: noneg train --resume RUN",
         exit_on_error=False,
     )

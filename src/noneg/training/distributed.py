@@ -100,7 +100,7 @@ def gather(e: Embeddings) -> Embeddings:
 
 
 @final
-class SynchronisedBatchNorm(_BatchNorm):
+class SynchronizedBatchNorm(_BatchNorm):
     """BatchNorm by the statistics of all ranks' images, on any device.
 
     torch's SyncBatchNorm does the same on GPUs, and refuses CPUs. Each rank must have as many
@@ -121,12 +121,12 @@ class SynchronisedBatchNorm(_BatchNorm):
         self.train(norm.training)
 
     def forward(self, input: Float[Tensor, "batch features *_"]) -> Tensor:
-        """The same shape, normalised for each feature over all else."""
+        """The same shape, normalized for each feature over all else."""
         if not self.training:
-            normalised = batch_norm(
+            normalized = batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
             )
-            return self.after(normalised)  # type: ignore[no-any-return]
+            return self.after(normalized)  # type: ignore[no-any-return]
         dimensions = [0, *range(2, input.ndim)]
         precise = input if input.dtype == torch.float64 else input.float()
         own_variance, own_mean = torch.var_mean(precise, dimensions, correction=0)
@@ -134,10 +134,10 @@ class SynchronisedBatchNorm(_BatchNorm):
         variance = _Sum.apply(own_variance + (own_mean - mean).square()) / world_size()
         self._move_statistics(mean.detach(), variance.detach(), input.numel() // input.shape[1])
         shape = (1, -1, *[1] * (input.ndim - 2))
-        normalised = (precise - mean.view(shape)) * (variance + self.eps).rsqrt().view(shape)
+        normalized = (precise - mean.view(shape)) * (variance + self.eps).rsqrt().view(shape)
         if self.affine:
-            normalised = normalised * self.weight.view(shape) + self.bias.view(shape)
-        return self.after(normalised.to(input.dtype))  # type: ignore[no-any-return]
+            normalized = normalized * self.weight.view(shape) + self.bias.view(shape)
+        return self.after(normalized.to(input.dtype))  # type: ignore[no-any-return]
 
     def _move_statistics(self, mean: Tensor, variance: Tensor, local_count: int) -> None:
         if not self.track_running_stats or self.running_mean is None or self.running_var is None:
@@ -150,19 +150,19 @@ class SynchronisedBatchNorm(_BatchNorm):
         self.running_var.lerp_(variance * (count / (count - 1)), share)
 
 
-def synchronise_statistics(module: nn.Module, *, on_gpus: bool = False) -> None:
+def synchronize_statistics(module: nn.Module, *, on_gpus: bool = False) -> None:
     """Let every BatchNorm take the statistics of all ranks' images: torch's on GPUs, else ours."""
     if on_gpus:
         # timm's way to it, since torch's own loses the activations that timm's BatchNorm ends with.
         convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return
     for name, norm in list(module.named_modules(remove_duplicate=False)):
-        if isinstance(norm, _BatchNorm) and not isinstance(norm, SynchronisedBatchNorm):
-            module.set_submodule(name, SynchronisedBatchNorm(norm))
+        if isinstance(norm, _BatchNorm) and not isinstance(norm, SynchronizedBatchNorm):
+            module.set_submodule(name, SynchronizedBatchNorm(norm))
 
 
 def shard(method: Method) -> None:
-    """Let each process keep its share of the weights, gradients and optimiser's state: FSDP2.
+    """Let each process keep its share of the weights, gradients and optimizer's state: FSDP2.
 
     The parts that a method calls (backbone, projector ...) are sharded one by one, since `embed`
     and not `forward` is what the engine calls. Averages gradients as data-parallel training does.

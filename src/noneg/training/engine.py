@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 
 from noneg.errors import DivergedError
 from noneg.images import PixelsOnDemand
-from noneg.methods.base import Embeddings, Method, Step
-from noneg.norms import freeze_statistics
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.networks.norms import freeze_statistics
 from noneg.randomness import hash_key
 from noneg.training.batches import Batches
 from noneg.training.config import TrainConfig
@@ -57,7 +57,7 @@ class Engine(LightningModule):
         self.total_steps = config.epochs * self.steps_per_epoch
         self.is_sharded = False
         self.rate_factor = 1.0
-        self.latest: tuple[Step, Embeddings] | None = None
+        self.latest: tuple[Loss, Embeddings] | None = None
         self._views: Views | None = None
 
     def train_dataloader(self) -> Batches:
@@ -78,7 +78,7 @@ class Engine(LightningModule):
             self.is_sharded = True
 
     def configure_optimizers(self) -> Optimizer:
-        """One optimiser; its learning rates are set at every step."""
+        """One optimizer; its learning rates are set at every step."""
         return build_optimizer(self.method, self.config, self.batch_size)
 
     def transfer_batch_to_device(
@@ -106,7 +106,7 @@ class Engine(LightningModule):
 
     def _compute_gradient(
         self, images: Tensor, index: Tensor, seed: int
-    ) -> tuple[Step, Embeddings]:
+    ) -> tuple[Loss, Embeddings]:
         if self.config.norm == "frozen":
             # Lightning's and our own .train() switch them on again.
             freeze_statistics(self.method)
@@ -151,8 +151,8 @@ class Engine(LightningModule):
         asked = round(self.config.warmup_epochs * self.steps_per_epoch)
         return min(asked, self.total_steps // 10)
 
-    def _stop_if_not_finite(self, step: Step, number: int) -> None:
-        loss = float(step.loss.detach())
+    def _stop_if_not_finite(self, step: Loss, number: int) -> None:
+        loss = float(step.value.detach())
         if not math.isfinite(loss):
             terms = ", ".join(
                 f"{name} {float(value.detach()):.4g}" for name, value in step.terms.items()

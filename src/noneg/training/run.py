@@ -17,6 +17,13 @@ from torch.utils.data import Dataset
 from noneg.diagnostics import Verdict
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import NonegError
+from noneg.evaluation.label_free import (
+    Meters,
+    embed_with,
+    images_to_measure,
+    measure_embeddings,
+    meters_as_dict,
+)
 from noneg.evaluation.scores import (
     Score,
     compare,
@@ -24,35 +31,28 @@ from noneg.evaluation.scores import (
     scores_as_dict,
     untrained,
 )
-from noneg.evaluation.unlabelled import (
-    Meters,
-    embed_with,
-    images_to_measure,
-    measure_embeddings,
-    meters_as_dict,
-)
 from noneg.files import save_json
 from noneg.images import Images, PixelsOnDemand, Skipped, find_source, write_skipped
 from noneg.methods.base import Method
-from noneg.norms import batch_norms
-from noneg.training.about import about_run
-from noneg.training.causes import likely_causes
-from noneg.training.checkpoints import load_weights
-from noneg.training.config import TrainConfig, load_config, make_config, save_config
-from noneg.training.distributed import is_first_process, say
-from noneg.training.fit import fit
-from noneg.training.hardware import (
-    choose_hardware,
-)
-from noneg.training.prepare import (
+from noneg.networks.norms import batch_norms
+from noneg.training.build import (
     build_method,
     complete,
     feature_width,
     load_for_evaluation,
     load_for_training,
-    measure_normalisation,
+    measure_normalization,
     measure_norms,
 )
+from noneg.training.causes import likely_causes
+from noneg.training.checkpoints import load_weights
+from noneg.training.config import TrainConfig, load_config, make_config, save_config
+from noneg.training.distributed import is_first_process, say
+from noneg.training.hardware import (
+    choose_hardware,
+)
+from noneg.training.loop import fit
+from noneg.training.provenance import about_run
 from noneg.training.watchdog import Watchdog
 
 Data = str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any]
@@ -100,7 +100,7 @@ def train(
         data: a folder, a .npy or .npz file, an array [N, H, W] or [N, H, W, C], a tensor
             [N, C, H, W], a map-style Dataset, "shapes", or a torchvision name.
         labels: int [N], for scoring alone; found by itself in class folders and data sets.
-        eval_data: labelled images to score on, in any of these forms.
+        eval_data: labeled images to score on, in any of these forms.
         eval_labels: int [M], theirs.
         resume_from: a run's directory, to go on with it; `data` must be what it began with where
             it was an object in memory, and no settings may be given.
@@ -308,7 +308,7 @@ def describe_encoder(backbone: nn.Module, config: TrainConfig, images: Images) -
     assert config.channels is not None
     assert config.size is not None
     on_demand = isinstance(images.pixels, PixelsOnDemand)
-    mean, std = measure_normalisation(images.pixels, most=1_000 if on_demand else 5_000)
+    mean, std = measure_normalization(images.pixels, most=1_000 if on_demand else 5_000)
     return EncoderInfo(
         backbone=config.backbone,
         channels=config.channels,

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from noneg.methods.base import Embeddings, Method, Step
-from noneg.norms import statistics_move_once_in, statistics_stay
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.networks.norms import statistics_move_once_in, statistics_stay
 from noneg.randomness import hash_key
 from noneg.training.distributed import gather, rank
 
@@ -28,7 +28,7 @@ def compute_gradient(
     backward: Callable[[Tensor], None] = Tensor.backward,
     *,
     seed: int = 0,
-) -> tuple[Step, Embeddings]:
+) -> tuple[Loss, Embeddings]:
     """Leave the gradient of the whole batch's loss in the parameters.
 
     Args:
@@ -44,7 +44,7 @@ def compute_gradient(
     """
     local = replace(_embed(method, views, seed, 0), index=index)
     step, whole = whole_batch_objective(method, local, seed)
-    backward(step.loss)
+    backward(step.value)
     return step, whole
 
 
@@ -57,13 +57,13 @@ def compute_gradient_in_chunks(
     *,
     seed: int = 0,
     without_averaging: Callable[[], AbstractContextManager[None]] = nullcontext,
-) -> tuple[Step, Embeddings]:
+) -> tuple[Loss, Embeddings]:
     """The same gradient in the memory of one chunk (Gao et al., arXiv 2101.06983).
 
     Embed chunk by chunk without a graph, take the loss's gradient with respect to the embeddings,
     embed each chunk again and push that gradient through.
 
-    Equal to `compute_gradient` but for BatchNorm, which normalises a chunk by the chunk's own
+    Equal to `compute_gradient` but for BatchNorm, which normalizes a chunk by the chunk's own
     statistics; its running statistics move as far as in one pass, towards the mean over the
     chunks. Dropout draws the same numbers both times, others than without chunks. Parameters
     that `objective` itself uses get no gradient.
@@ -94,7 +94,7 @@ def compute_gradient_in_chunks(
     }
     del embedded
     step, whole = whole_batch_objective(method, Embeddings(**local, index=index), seed)
-    gradients = torch.autograd.grad(step.loss, list(local.values()), allow_unused=True)
+    gradients = torch.autograd.grad(step.value, list(local.values()), allow_unused=True)
     with statistics_stay(method):
         for part in parts:
             e = _full_precision(_embed(method, draw(part), seed, part.start))
@@ -115,7 +115,7 @@ def chunks_of(count: int, chunk_size: int) -> list[slice]:
     return [slice(*each) for each in pairwise(bounds)]
 
 
-def whole_batch_objective(method: Method, local: Embeddings, seed: int) -> tuple[Step, Embeddings]:
+def whole_batch_objective(method: Method, local: Embeddings, seed: int) -> tuple[Loss, Embeddings]:
     """The loss on the embeddings of all ranks, in float32 whatever the network computed in."""
     e = gather(_full_precision(local))
     torch.manual_seed(hash_key(seed, _OBJECTIVE))

@@ -11,12 +11,12 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from tqdm import tqdm
 
 from noneg.diagnostics import Verdict, judge, judge_end
-from noneg.evaluation.unlabelled import VIEWS, Meters
+from noneg.evaluation.label_free import VIEWS, Meters
 from noneg.files import save_json, whole_or_not_at_all
 from noneg.training.causes import likely_causes
 from noneg.training.config import TrainConfig
 from noneg.training.engine import Engine
-from noneg.training.reporting import Reporting
+from noneg.training.metrics import Reporting
 
 MOST_ROLLBACKS = 3
 

@@ -36,7 +36,7 @@ class Draw:
     contrast: Float32[np.ndarray, "batch factors"]
     saturation: Numbers
     hue: Numbers
-    grey: Switches
+    gray: Switches
     sigma: Numbers
     solarize: Switches
 
@@ -44,7 +44,7 @@ class Draw:
 def draw_crop(
     view: View, u: Float32[np.ndarray, "batch numbers"], height: int, width: int
 ) -> tuple[Numbers, Numbers, Numbers, Numbers]:
-    """Random resized crop as Inception has it: the first of ten that fits, else the centre.
+    """Random resized crop as Inception has it: the first of ten that fits, else the center.
 
     Args:
         view: bounds of the box's area and ratio.
@@ -82,7 +82,7 @@ def draw(
     view: View, key: int, index: Int64[np.ndarray, "batch"], channels: int, height: int, width: int
 ) -> Draw:
     """The random parameters of one view: a function of the key and of each image's index alone."""
-    # Images that are neither grey nor RGB have channels that vary on their own.
+    # Images that are neither gray nor RGB have channels that vary on their own.
     factors = 1 if channels in (1, 3) else channels
     u = uniform(key, index, CROP_NUMBERS + 7 + 4 + 3 + 2 * factors)
     crop, happens, order, amounts, factor = np.split(u, np.cumsum([CROP_NUMBERS, 7, 4, 3]), axis=1)
@@ -93,13 +93,13 @@ def draw(
             view.vertical_flip,
             view.transpose,
             view.jitter,
-            view.grey,
+            view.grayscale,
             view.blur,
             view.solarize,
         ],
         dtype=np.float32,
     )
-    flip, vertical_flip, transpose, jitter, grey, blur, solarize = happens.T
+    flip, vertical_flip, transpose, jitter, gray, blur, solarize = happens.T
     # From [0, 1) to [-1, 1), and to nothing where there is no jitter.
     factor = jitter[:, None] * (2 * factor - 1)
     saturation, hue = jitter * (2 * amounts[:, :2].T - 1)
@@ -117,7 +117,7 @@ def draw(
         contrast=1 + view.contrast * factor[:, factors:],
         saturation=1 + view.saturation * saturation,
         hue=view.hue * hue,
-        grey=grey,
+        gray=gray,
         sigma=blur * (low + (high - low) * amounts[:, 2]),
         solarize=solarize,
     )

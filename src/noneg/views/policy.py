@@ -24,12 +24,12 @@ class View:
         vertical_flip: probability of an upside-down flip.
         transpose: probability of exchanging rows and columns; with both flips at 0.5 as well, each
             of the eight ways to lay down a square is as likely: for images without an up.
-        jitter: probability of colour jitter (the next four), in random order.
+        jitter: probability of color jitter (the next four), in random order.
         brightness: factor drawn from [1 - brightness, 1 + brightness].
-        contrast: the same, about the mean grey.
-        saturation: the same, about the pixel's grey; three channels only.
+        contrast: the same, about the mean gray.
+        saturation: the same, about the pixel's gray; three channels only.
         hue: rotation drawn from [-hue, hue] turns, at most 0.5; three channels only.
-        grey: probability of greyscale; three channels only.
+        grayscale: probability; three channels only.
         blur: probability of a Gaussian blur.
         blur_sigma: its standard deviation in output pixels, drawn uniformly.
         solarize: probability of inverting what is brighter than one half.
@@ -47,7 +47,7 @@ class View:
     contrast: float = 0.4
     saturation: float = 0.4
     hue: float = 0.1
-    grey: float = 0.2
+    grayscale: float = 0.2
     blur: float = 0.0
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     solarize: float = 0.0
@@ -58,7 +58,15 @@ class View:
             raise NonegError(f"views: size is at least 1 pixel: {self.size}")
         if self.interpolation not in ("bilinear", "bicubic"):
             raise NonegError(f"views: interpolation is bilinear or bicubic: {self.interpolation}")
-        for name in ("flip", "vertical_flip", "transpose", "jitter", "grey", "blur", "solarize"):
+        for name in (
+            "flip",
+            "vertical_flip",
+            "transpose",
+            "jitter",
+            "grayscale",
+            "blur",
+            "solarize",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise NonegError(f"views: {name} is a probability in [0, 1]: {getattr(self, name)}")
         for name in ("brightness", "contrast", "saturation"):
@@ -144,14 +152,14 @@ def multi_crop_policy(size: int) -> Policy:
 
 
 def gentle_policy(size: int) -> Policy:
-    """Larger crops and milder colours, symmetric: for small images and short runs."""
+    """Larger crops and milder colors, symmetric: for small images and short runs."""
     return (View(crop_scale=(0.3, 1.0), saturation=0.2, blur=_blur_for(size, 0.2)),) * 2
 
 
 def outline_policy(size: int) -> Policy:
     """Hues turned all the way round, upside down or not: for images whose outlines matter alone."""
-    colours = View(crop_scale=(0.3, 1.0), jitter=1.0, saturation=0.8, hue=0.5, grey=0.3)
-    return (replace(colours, vertical_flip=0.5, blur=_blur_for(size, 0.2)),) * 2
+    colors = View(crop_scale=(0.3, 1.0), jitter=1.0, saturation=0.8, hue=0.5, grayscale=0.3)
+    return (replace(colors, vertical_flip=0.5, blur=_blur_for(size, 0.2)),) * 2
 
 
 def dihedral_policy(size: int) -> Policy:
@@ -161,7 +169,7 @@ def dihedral_policy(size: int) -> Policy:
 
 def weak_policy(_size: int) -> Policy:
     """Crop and flip alone: what no image set is harmed by."""
-    return (View(jitter=0.0, grey=0.0),) * 2
+    return (View(jitter=0.0, grayscale=0.0),) * 2
 
 
 POLICIES: dict[str, Callable[[int], Policy]] = {

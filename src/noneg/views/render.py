@@ -1,9 +1,9 @@
-"""From uint8 images and their draws to normalised views.
+"""From uint8 images and their draws to normalized views.
 
 Where this differs from torchvision's operations one after the other: values are clamped to [0, 1]
-once, after the colour operations, not between them; hue is a rotation about the grey axis, not a
+once, after the color operations, not between them; hue is a rotation about the gray axis, not a
 shift in HSV; contrast takes its mean after the blur (which keeps means but for the border). So the
-blur can come before the colours, and all colour operations together are one matrix an image.
+blur can come before the colors, and all color operations together are one matrix an image.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from noneg.randomness import hash_key
-from noneg.views.colour import colour_matrices
+from noneg.views.color import color_matrices
 from noneg.views.draw import Draw, Numbers, Switches, draw
 from noneg.views.policy import Policy, View
 from noneg.views.resample import RowTaps, blur_taps, crop_taps, sum_rows, taps_of_rows
@@ -86,7 +86,7 @@ def render(
     """Apply one draw to images, a few at a time.
 
     Args:
-        images: grey levels in [0, 255], uint8 or float32.
+        images: gray levels in [0, 255], uint8 or float32.
         parameters: the draw.
         view: what it was drawn from; decides the filter and the blur's reach.
         mean: of each channel, on pixels in [0, 1].
@@ -97,7 +97,7 @@ def render(
     size = out.shape[-1]
     at_once = min(batch, _images_at_once(channels, height * width, size * size, images.device))
     rows, columns = _crop(parameters, view, height, width, size, channels, at_once, images.device)
-    A, D, black, white = _colours(parameters, mean, std, images.device)
+    A, D, black, white = _colors(parameters, mean, std, images.device)
     bounds = list(zip(black.flatten().tolist(), white.flatten().tolist(), strict=True))
     black_and_white = (black + white)[:, :, None]
 
@@ -112,10 +112,10 @@ def render(
         planes = _blur(sum_rows(planes, columns[chunk]), blur)
         # From here on, the columns are the rows of `planes`.
 
-        colours = planes.flatten(2)
-        average = colours.mean(dim=2, keepdim=True)
-        colours = torch.baddbmm(torch.baddbmm(black, D[chunk], average), A[chunk], colours)
-        planes = colours.view_as(planes)
+        colors = planes.flatten(2)
+        average = colors.mean(dim=2, keepdim=True)
+        colors = torch.baddbmm(torch.baddbmm(black, D[chunk], average), A[chunk], colors)
+        planes = colors.view_as(planes)
         for which in _drawn(parameters.solarize[chunk], images.device):
             # A value above the middle is the one that its inverse lies below; what is beyond white
             # goes beyond black, so that clamping can wait.
@@ -163,16 +163,16 @@ def _crop(
     )
 
 
-def _colours(
+def _colors(
     parameters: Draw, mean: Sequence[float], std: Sequence[float], device: torch.device
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """From grey levels to normalised colours, and what black and white become."""
-    centre = np.array(mean, dtype=np.float32)[:, None]
+    """From gray levels to normalized colors, and what black and white become."""
+    center = np.array(mean, dtype=np.float32)[:, None]
     spread = np.array(std, dtype=np.float32)[:, None]
-    A, D = colour_matrices(parameters, len(mean))
+    A, D = color_matrices(parameters, len(mean))
     A /= 255 * spread
     D /= 255 * spread
-    black, white = -centre / spread, (1 - centre) / spread
+    black, white = -center / spread, (1 - center) / spread
     on_device = [torch.from_numpy(each).to(device) for each in (A, D, black, white)]
     return on_device[0], on_device[1], on_device[2], on_device[3]
 

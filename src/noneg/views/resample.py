@@ -56,7 +56,7 @@ def crop_taps(
     `source` bounds the length and so the number of taps.
 
     The filter is as wide as an output pixel, at least as wide as an input pixel, cut off at the
-    box's border and normalised: what torchvision's `resized_crop(antialias=True)` computes.
+    box's border and normalized: what torchvision's `resized_crop(antialias=True)` computes.
     """
     support = _SUPPORT[interpolation]
     # An open interval of this length holds no more than this many whole numbers.
@@ -67,15 +67,15 @@ def crop_taps(
     # Flipped, the outputs go down from the box's end.
     step = torch.where(flip, -scale, scale)
     end = start + length
-    first_centre = torch.where(flip, end, start) - 0.5 + step / 2
-    centre = torch.addcmul(
-        first_centre[:, None], step[:, None], torch.arange(target, device=device)
+    first_center = torch.where(flip, end, start) - 0.5 + step / 2
+    center = torch.addcmul(
+        first_center[:, None], step[:, None], torch.arange(target, device=device)
     )
-    first = torch.maximum((centre - support * width).ceil_(), start[:, None])
+    first = torch.maximum((center - support * width).ceil_(), start[:, None])
     # Taps lead while there is arithmetic to do: few numbers side by side are slow to work on.
     position = first + torch.arange(count, device=device)[:, None, None]
     last = (end - 1)[:, None]
-    distance = (position - centre).abs_().div_(width)
+    distance = (position - center).abs_().div_(width)
     weight = _filter(distance, interpolation).mul_(position <= last)
     weight /= weight.sum(dim=0)
     index = torch.minimum(position, last, out=position).permute(1, 2, 0)
@@ -85,7 +85,7 @@ def crop_taps(
 def _filter(
     distance: Float[Tensor, "taps batch outputs"], interpolation: Interpolation
 ) -> Float[Tensor, "taps batch outputs"]:
-    """Triangle, or Keys' cubic with a = -1/2, of distances from the centre."""
+    """Triangle, or Keys' cubic with a = -1/2, of distances from the center."""
     if interpolation == "bilinear":
         return distance.neg_().add_(1).clamp_(min=0)
     near = (1.5 * distance - 2.5) * distance.square() + 1

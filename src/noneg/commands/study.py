@@ -1,0 +1,36 @@
+"""`noneg study list` and `noneg study NAME`."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from noneg.errors import NonegError
+from noneg.experiments.conduct import conduct
+from noneg.experiments.page import summary
+from noneg.studies import find_study, list_studies
+
+
+def print_studies() -> None:
+    """A line for each study."""
+    for study in list_studies():
+        print(f"{study.name:18} {study.title} ({len(study.variants)} variants)")
+
+
+def run_study(name: str, *, out: Path, assignments: list[str], **chosen: Any) -> None:
+    """Conduct a study and print its verdicts; `assignments` are settings as NAME=VALUE.
+
+    Raises:
+        NonegError: there is no such study, or its data or a setting cannot be used.
+    """
+    study = find_study(name)
+    settings: dict[str, Any] = {}
+    for each in assignments:
+        setting, equals, value = each.partition("=")
+        if not equals:
+            raise NonegError(f"--set wants NAME=VALUE, as in epochs=10, not {each}")
+        settings[setting.replace("-", "_")] = yaml.safe_load(value)
+    report = conduct(study, out=out, settings=settings, **chosen)
+    print(summary(report))
+    print(f"\npage     {out / f'{name}.md'}\nfigure   {out / f'{name}.png'}")
+    print(f"table    {out / f'{name}.csv'}\nruns     {out / 'cache'}")

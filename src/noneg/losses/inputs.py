@@ -1,0 +1,54 @@
+"""What a loss checks and converts before it computes: views, and float32 or better."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from noneg.errors import NonegError
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def in_full_precision(loss: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Let a loss see float32 where it is given bfloat16 or float16, and no autocast.
+
+    float64 stays float64. Gradients come back in the type of the embeddings.
+    """
+
+    @wraps(loss)
+    def widened(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        tensors = [each for each in (*args, *kwargs.values()) if isinstance(each, Tensor)]
+        with torch.autocast(tensors[0].device.type, enabled=False):
+            return loss(
+                *(_widen(each) for each in args),  # type: ignore[arg-type]
+                **{name: _widen(each) for name, each in kwargs.items()},  # type: ignore[arg-type]
+            )
+
+    return widened
+
+
+def _widen(value: object) -> object:
+    if isinstance(value, Tensor) and value.dtype in (torch.bfloat16, torch.float16):
+        return value.float()
+    return value
+
+
+def check_views(name: str, z: Float[Tensor, "views batch width"]) -> None:
+    """Refuse a single view, which agrees with nothing, and a single image, which has no variance.
+
+    Raises:
+        NonegError: fewer than 2 views or images.
+    """
+    views, batch = z.shape[:2]
+    if views < 2:
+        raise NonegError(f"{name} compares views of an image and needs 2 at least, not {views}")
+    if batch < 2:
+        raise NonegError(
+            f"{name} needs a batch of 2 images at least, not {batch}: raise the batch size, or "
+            "drop the last batch of an epoch"
+        )

@@ -1,0 +1,1 @@
+"""Backbones, heads, norms and target networks."""

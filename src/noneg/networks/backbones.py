@@ -1,0 +1,160 @@
+"""Backbones: a name becomes a module from images to one vector each, of a known width.
+
+The networks are timm's. What is added is the stem that small images need: a network made for 224
+pixels halves the side five times, and a 32 pixel image arrives at its last stage as a single pixel.
+"""
+
+import difflib
+import fnmatch
+import warnings
+from typing import Any, cast
+
+import timm
+import torch
+from timm.models.resnet import BasicBlock, ResNet
+from torch import nn
+
+from noneg.errors import NonegError
+from noneg.networks.norms import Norm, use_group_norm
+
+SMALL = "small_resnet"
+"""The default for small images on CPUs: four residual blocks, 1.2 million weights, 256 features."""
+
+LARGEST_SIDE_WITH_SMALL_STEM = 64
+
+
+def list_backbones(pattern: str = "*") -> list[str]:
+    """Names that `build_backbone` takes, ours first, then timm's in alphabetical order.
+
+    Args:
+        pattern: a shell pattern such as `"resnet*"`.
+    """
+    ours = [SMALL] if fnmatch.fnmatch(SMALL, pattern) else []
+    return ours + list(timm.list_models(pattern))
+
+
+def build_backbone(name: str, *, channels: int, size: int, norm: Norm = "batch") -> nn.Module:
+    """Build a backbone with fresh weights, drawn from torch's global generator.
+
+    timm's ResNet family gets the CIFAR stem (He et al. 2016, arXiv 1512.03385, section 4.2; used by
+    SimCLR, arXiv 2002.05709, appendix B.9) for images of up to 64 pixels: a 3 x 3 convolution of
+    stride 1 in place of the 7 x 7 of stride 2, and no max-pooling.
+
+    Args:
+        name: `"small_resnet"`, or any name of `list_backbones()`.
+        channels: channels of the images, 1 or more.
+        size: side of the square images in pixels. It decides the stem of a ResNet and the position
+            embeddings of a transformer; a convolutional network also runs on other sizes.
+        norm: "group" for GroupNorm in the place of BatchNorm; "frozen" is built like "batch".
+
+    Returns:
+        A module in training mode, float [B, channels, size, size] -> [B, D], with `.num_features`
+        equal to D, the true width of what comes out.
+
+    Raises:
+        NonegError: if the name is unknown, the size does not divide into a transformer's patches,
+            the network cannot be built or run at this size, or it gives no single vector an image.
+    """
+    if channels < 1 or size < 1:
+        raise NonegError(
+            f"A backbone needs at least 1 channel and 1 pixel, but got channels={channels} and "
+            f"size={size}; give positive numbers."
+        )
+    backbone = _small_resnet(channels) if name == SMALL else _from_timm(name, channels, size)
+    if norm == "group":
+        use_group_norm(backbone)
+    # timm's own num_features is the width before the head's hidden layer (MobileNetV3 says 576 and
+    # gives 1024), so the width is taken from an output.
+    setattr(backbone, "num_features", _output_width(backbone, name, channels, size))  # noqa: B010
+    return backbone
+
+
+def _small_resnet(channels: int) -> ResNet:
+    network = ResNet(
+        cast(Any, BasicBlock),
+        (1, 1, 1, 1),
+        channels=(32, 64, 128, 256),
+        num_classes=0,
+        in_chans=channels,
+    )
+    _use_small_stem(network, channels, stride=2)
+    return network
+
+
+def _from_timm(name: str, channels: int, size: int) -> nn.Module:
+    known = list_backbones()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=3)
+        suggestion = f" did you mean {' or '.join(close)}?" if close else ""
+        raise NonegError(
+            f"There is no backbone named {name!r};{suggestion} "
+            f"`noneg list backbones` shows them all."
+        )
+    settings = timm.get_pretrained_cfg(name)
+    # Networks with a fixed input size build it into their weights; the others refuse the argument.
+    fixed = settings is not None and settings.fixed_input_size
+    size_argument: dict[str, Any] = {"img_size": size} if fixed else {}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            network: nn.Module = timm.create_model(
+                name, pretrained=False, in_chans=channels, num_classes=0, **size_argument
+            )
+    except Exception as error:
+        raise NonegError(
+            f"Backbone {name!r} cannot be built for {channels} channels of {size} x {size} pixels "
+            f"({_first_line(error)}); choose another size or another backbone."
+        ) from error
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    # timm would cut off the pixels that do not fill a patch, without a word.
+    if isinstance(patch, tuple) and any(size % side for side in patch):
+        raise NonegError(
+            f"Images of {size} x {size} pixels do not divide into the {patch[0]} x {patch[1]} "
+            f"patches of backbone {name!r}; choose a size that is a multiple of {max(patch)}."
+        )
+    if isinstance(network, ResNet) and size <= LARGEST_SIDE_WITH_SMALL_STEM:
+        _use_small_stem(network, channels, stride=1)
+    return network
+
+
+def _use_small_stem(network: ResNet, channels: int, *, stride: int) -> None:
+    stem = network.get_submodule("conv1")
+    if isinstance(stem, nn.Conv2d):
+        convolution = nn.Conv2d(channels, stem.out_channels, 3, stride, padding=1, bias=False)
+        # As timm initializes all convolutions of a ResNet.
+        nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+        network.set_submodule("conv1", convolution)
+    else:
+        # "Deep" stems (ResNet-D) are 3 x 3 convolutions already.
+        first = network.get_submodule("conv1.0")
+        assert isinstance(first, nn.Conv2d)
+        first.stride = (stride, stride)
+    network.set_submodule("maxpool", nn.Identity())
+
+
+def _output_width(backbone: nn.Module, name: str, channels: int, size: int) -> int:
+    # In evaluation mode, so that neither the batch statistics nor the random state change.
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            output = backbone(torch.zeros(1, channels, size, size))
+    except Exception as error:
+        raise NonegError(
+            f"Backbone {name!r} does not run on images of {size} x {size} pixels "
+            f"({_first_line(error)}); choose a larger size or another backbone."
+        ) from error
+    finally:
+        backbone.train(was_training)
+    if not isinstance(output, torch.Tensor) or output.ndim != 2:
+        shape = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
+        raise NonegError(
+            f"Backbone {name!r} gives {shape} for one image where a single vector [1, D] is "
+            f"needed; choose another backbone."
+        )
+    return int(output.shape[1])
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")

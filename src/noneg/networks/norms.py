@@ -1,0 +1,97 @@
+"""What becomes of BatchNorm where a batch is not in one piece.
+
+A setting of a run, `--norm`, for the backbone and the heads:
+
+    batch    BatchNorm as the network has it. Every process sees all processes' images, but only
+             its chunk of them where a batch is embedded in chunks.
+    group    GroupNorm in its place (Wu and He 2018, arXiv 1803.08494): no batch statistics.
+    frozen   BatchNorm with statistics measured once, before the first step.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from math import gcd
+from typing import Literal
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+Norm = Literal["batch", "group", "frozen"]
+
+_CHANNELS_A_GROUP = 16
+
+
+def batch_norms(module: nn.Module) -> list[_BatchNorm]:
+    """Every BatchNorm in a module, of any number of dimensions, synchronized or not."""
+    return [each for each in module.modules() if isinstance(each, _BatchNorm)]
+
+
+def use_group_norm(module: nn.Module) -> None:
+    """Put a GroupNorm in the place of every BatchNorm; scale and shift stay the same parameters.
+
+    Groups are of 16 channels, or the next larger number that divides them evenly.
+    """
+    for name, norm in list(module.named_modules(remove_duplicate=False)):
+        if isinstance(norm, _BatchNorm):
+            module.set_submodule(name, _group_norm(norm))
+
+
+def _group_norm(norm: _BatchNorm) -> nn.Module:
+    channels = norm.num_features
+    groups = gcd(channels, max(1, channels // _CHANNELS_A_GROUP))
+    group_norm = nn.GroupNorm(groups, channels, norm.eps, norm.affine)
+    group_norm.weight, group_norm.bias = norm.weight, norm.bias
+    # timm's BatchNormAct2d ends with an activation.
+    return nn.Sequential(group_norm, *norm.children()) if list(norm.children()) else group_norm
+
+
+def freeze_statistics(module: nn.Module) -> None:
+    """Let BatchNorm use its running statistics, and leave them as they are, until `.train()`."""
+    for norm in batch_norms(module):
+        # Not norm.eval(), which would switch off what timm puts inside.
+        norm.training = False
+
+
+@torch.no_grad()
+def measure_statistics(module: nn.Module, forward: Callable[[], object]) -> None:
+    """Set running statistics to those of the batches that `forward` passes through the module."""
+    norms = batch_norms(module)
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        # The plain average over the batches.
+        norm.momentum = None
+    try:
+        forward()
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+@contextmanager
+def statistics_move_once_in(module: nn.Module, passes: int) -> Iterator[None]:
+    """Running statistics move as far in so many passes as otherwise in one, towards their mean."""
+    norms = [norm for norm in batch_norms(module) if norm.momentum is not None]
+    momenta = [norm.momentum for norm in norms]
+    for norm, momentum in zip(norms, momenta, strict=True):
+        assert momentum is not None
+        norm.momentum = 1 - (1 - momentum) ** (1 / passes)
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+
+
+@contextmanager
+def statistics_stay(module: nn.Module) -> Iterator[None]:
+    """Batches are normalized by their own statistics, and running statistics do not move."""
+    norms = [norm for norm in batch_norms(module) if norm.track_running_stats]
+    for norm in norms:
+        norm.track_running_stats = False
+    try:
+        yield
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True

@@ -1,0 +1,1 @@
+"""A run's directory: every file name once, one reader and one writer each."""

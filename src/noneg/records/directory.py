@@ -1,0 +1,192 @@
+"""The directory of a run: every file name once, and one reader and one writer for each."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import yaml
+
+from noneg.errors import NonegError
+from noneg.files import save_json, whole_or_not_at_all
+from noneg.records.table import StepTable
+
+
+@final
+@dataclass(frozen=True)
+class RunDirectory:
+    """Where everything about one run is.
+
+    Readers return None if a file is missing, so that each caller decides whether that matters.
+    Writers replace a file only when its new content is complete.
+
+    Args:
+        path: the directory; it need not exist yet.
+    """
+
+    path: Path
+
+    def exists(self) -> bool:
+        """Whether a run has been started here."""
+        return self.config_file.exists()
+
+    # Settings and provenance
+
+    @property
+    def config_file(self) -> Path:
+        """Every setting, as YAML."""
+        return self.path / "config.yaml"
+
+    def read_config(self) -> dict[str, Any] | None:
+        """The settings as plain values; `noneg.training.config` gives them their types.
+
+        Raises:
+            NonegError: the file cannot be read, is not YAML, or holds no settings.
+        """
+        return read_settings(self.config_file)
+
+    def write_config(self, settings: Mapping[str, Any]) -> None:
+        """Write plain values, in their order."""
+        _write_text(self.config_file, yaml.safe_dump(dict(settings), sort_keys=False))
+
+    def read_provenance(self) -> dict[str, Any] | None:
+        """run.json: command, hardware, versions and data."""
+        return read_json(self.path / "run.json")
+
+    def write_provenance(self, fields: Mapping[str, Any]) -> None:
+        """See `read_provenance`."""
+        save_json(self.path / "run.json", fields)
+
+    # While it trains
+
+    @property
+    def metrics(self) -> StepTable:
+        """Loss, terms, speed and label-free meters."""
+        return StepTable(self.path / "metrics.csv")
+
+    @property
+    def spectra(self) -> StepTable:
+        """Eigenvalues of the embeddings' covariance."""
+        return StepTable(self.path / "spectra.csv")
+
+    @property
+    def knn(self) -> StepTable:
+        """Nearest-neighbor accuracy, with `--knn-every`."""
+        return StepTable(self.path / "knn.csv")
+
+    @property
+    def study_meter(self) -> StepTable:
+        """What a study measures while its runs train."""
+        return StepTable(self.path / "meter.csv")
+
+    @property
+    def last_checkpoint(self) -> Path:
+        """What `--resume` continues from."""
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def healthy_checkpoint(self) -> Path:
+        """What `--on-collapse rollback` goes back to."""
+        return self.path / "checkpoints" / "healthy.ckpt"
+
+    @property
+    def candidate_checkpoint(self) -> Path:
+        """What may become the healthy checkpoint."""
+        return self.path / "checkpoints" / "candidate.ckpt"
+
+    @property
+    def pixels_file(self) -> Path:
+        """Decoded images, with `--cache disk`."""
+        return self.path / "images.bytes"
+
+    @property
+    def skipped_file(self) -> Path:
+        """Images that could not be read, and why."""
+        return self.path / "skipped.csv"
+
+    # Results
+
+    @property
+    def encoder(self) -> Path:
+        """The directory of the encoder."""
+        return self.path / "encoder"
+
+    def read_verdict(self) -> dict[str, Any] | None:
+        """State, sentence, numbers, causes and history."""
+        return read_json(self.path / "verdict.json")
+
+    def write_verdict(self, fields: Mapping[str, Any]) -> None:
+        """See `read_verdict`."""
+        save_json(self.path / "verdict.json", fields)
+
+    def read_meters(self) -> dict[str, Any] | None:
+        """All label-free meters at the end: {"images": ..., "trained": ..., "random": ...}."""
+        return read_json(self.path / "meters.json")
+
+    def write_meters(self, fields: Mapping[str, Any]) -> None:
+        """See `read_meters`."""
+        save_json(self.path / "meters.json", fields)
+
+    def read_scores(self) -> dict[str, Any] | None:
+        """Accuracy by kind of features; missing where there were no labels."""
+        return read_json(self.path / "scores.json")
+
+    def write_scores(self, fields: Mapping[str, Any]) -> None:
+        """See `read_scores`."""
+        save_json(self.path / "scores.json", fields)
+
+    @property
+    def report_file(self) -> Path:
+        """The page."""
+        return self.path / "report.html"
+
+
+def read_settings(path: Path) -> dict[str, Any] | None:
+    """A YAML file of settings; None if it is missing.
+
+    Raises:
+        NonegError: it cannot be read, is not YAML, or holds no settings.
+    """
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise NonegError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise NonegError(f"{path} is not YAML: {reason}") from None
+    if not isinstance(settings, dict):
+        raise NonegError(f"{path} must hold settings, one 'name: value' per line")
+    return settings
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """A JSON object; None if the file is missing.
+
+    Raises:
+        NonegError: it cannot be read, or holds something else.
+    """
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise NonegError(f"{path} cannot be read ({error}): copy the run again") from None
+    if not isinstance(fields, dict):
+        raise NonegError(f"{path} does not hold what a run writes: copy the run again")
+    return fields
+
+
+def _write_text(path: str | os.PathLike[str], text: str) -> None:
+    path = Path(path)
+    try:
+        with whole_or_not_at_all(path) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise NonegError(
+            f"{path} cannot be written ({error.strerror or error}): choose a place in an existing "
+            "folder with room"
+        ) from error

@@ -1,0 +1,143 @@
+"""The top of the page: did it work?"""
+
+from collections.abc import Mapping
+from html import escape
+
+import numpy as np
+
+from noneg.records.contents import RunFiles
+from noneg.report.colors import STATES
+from noneg.report.numbers import duration, number, percent
+
+_FEATURES = {"trained": "this encoder", "random": "random start", "pixels": "raw pixels"}
+
+
+def verdict_html(run: RunFiles) -> str:
+    """Badge, sentence, causes and history."""
+    state = str(run.verdict.get("state", ""))
+    sentence = str(run.verdict.get("sentence", ""))
+    if not state:
+        kind, sign, state = "open", "\N{EN DASH}", "no verdict"
+        sentence = "This run recorded no verdict; its meters below have to speak for themselves."
+    else:
+        kind, sign = STATES.get(state, ("open", "\N{EN DASH}"))
+        if not sentence and state == "too early to say":
+            sentence = "There were too few steps to judge."
+    causes = run.verdict.get("causes")
+    listed = "".join(f"<li>{escape(str(cause))}</li>" for cause in causes or ())
+    return (
+        f'<div class="verdict {kind}"><p class="badge"><span aria-hidden="true">{sign}</span> '
+        f'{escape(_capitalised(state))}</p><p class="sentence">{escape(sentence)}</p>'
+        + (f'<ul class="causes">{listed}</ul>' if listed else "")
+        + _history(run)
+        + "</div>"
+    )
+
+
+def badge(run: RunFiles) -> str:
+    """The verdict's state alone."""
+    state = str(run.verdict.get("state", "")) or "no verdict"
+    kind, sign = STATES.get(state, ("open", "\N{EN DASH}"))
+    return (
+        f'<span class="badge {kind}"><span aria-hidden="true">{sign}</span> '
+        f"{escape(_capitalised(state))}</span>"
+    )
+
+
+def _capitalised(state: str) -> str:
+    return state[:1].upper() + state[1:]
+
+
+def _history(run: RunFiles) -> str:
+    """What it rests on, and what it said before."""
+    history = run.verdict.get("history")
+    history = history if isinstance(history, list) else []
+    numbers = run.verdict.get("numbers")
+    numbers = numbers if isinstance(numbers, Mapping) else {}
+    shown = ", ".join(
+        f"{escape(str(name).replace('_', ' '))} {number(float(value))}"
+        for name, value in numbers.items()
+        if isinstance(value, int | float)
+    )
+    if len(history) < 2 and not shown:
+        return ""
+    rows = []
+    for entry in history:
+        if isinstance(entry, Mapping):
+            kind, sign = STATES.get(str(entry.get("state")), ("open", "\N{EN DASH}"))
+            rows.append(
+                f'<li><span class="when">step {escape(str(entry.get("step", "?")))}</span> '
+                f'<b class="{kind}">{sign} {escape(str(entry.get("state", "")))}</b> '
+                f"{escape(str(entry.get('sentence', '')))}</li>"
+            )
+    return (
+        f'<details><summary>How the verdict came about</summary><p class="note">{shown}</p>'
+        f'<ol class="history">{"".join(rows)}</ol></details>'
+    )
+
+
+def scores_html(run: RunFiles) -> str:
+    """Accuracies as bars, beside the random start and raw pixels."""
+    if not run.scores:
+        return ""
+    blocks = []
+    for probe, title in (("knn", "Nearest neighbors"), ("linear", "Linear probe")):
+        rows = [
+            f'<div class="bar {features}"><span>{_FEATURES[features]}</span>'
+            f'<span class="track"><span style="width:{100 * score[probe]:.1f}%"></span></span>'
+            f"<b>{percent(score[probe])}</b></div>"
+            for features in _FEATURES
+            if (score := run.scores.get(features)) is not None and probe in score
+        ]
+        if rows:
+            blocks.append(f"<h3>{title}</h3>{''.join(rows)}")
+    return (
+        f'<div class="scores" role="group" aria-label="Accuracy on held-out labeled images">'
+        f"{''.join(blocks)}{_margin(run)}</div>"
+    )
+
+
+def _margin(run: RunFiles) -> str:
+    """How far above each baseline, in points."""
+    trained = run.scores.get("trained", {}).get("knn")
+    if trained is None:
+        return ""
+    parts = []
+    for features in ("random", "pixels"):
+        if (other := run.scores.get(features, {}).get("knn")) is not None:
+            points = 100 * (trained - other)
+            side = "above" if points >= 0 else "below"
+            parts.append(f"{abs(points):.1f} points {side} {_FEATURES[features]}")
+    if not parts:
+        return ""
+    return f'<p class="note">Accuracy on held-out images; neighbors are {" and ".join(parts)}.</p>'
+
+
+def facts_html(run: RunFiles, images: int | None) -> str:
+    """Four numbers or so that everybody asks for first."""
+    facts: list[tuple[str, str]] = []
+    if images is not None:
+        facts.append(("images", f"{images:,}"))
+    if (epochs := run.settings.get("epochs")) is not None:
+        facts.append(("epochs", escape(str(epochs))))
+    if run.seconds is not None:
+        facts.append(("training", duration(run.seconds)))
+    if (speed := median_speed(run)) is not None:
+        facts.append(("images/s", number(float(round(speed)))))
+    if (loss := run.last("loss")) is not None:
+        facts.append(("last loss", number(loss)))
+    if (std := run.last("std_h")) is not None:
+        facts.append(("std of h", number(std)))
+    rank = next((c for c in ("effective_rank_h", "rank_h") if run.last(c) is not None), None)
+    if rank is not None and (value := run.last(rank)) is not None:
+        facts.append(("effective rank of&nbsp;h", number(value)))
+    items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
+    return f'<dl class="facts">{items}</dl>' if items else ""
+
+
+def median_speed(run: RunFiles) -> float | None:
+    """Images a second, of the median row."""
+    speeds = run.metrics.get("images_per_second")
+    if speeds is None or not np.isfinite(speeds).any():
+        return None
+    return float(np.nanmedian(speeds))

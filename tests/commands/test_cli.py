@@ -1,0 +1,231 @@
+"""The command line, from flags to files, and what it says when something is wrong."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet
+import pytest
+import yaml
+from PIL import Image
+
+import noneg
+from noneg.cli import main
+from noneg.commands.train import parse_train
+from noneg.training.config import TrainConfig, load_config, save_config
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of 24 images, one lighter than the other, and two files that are no images."""
+    root = tmp_path_factory.mktemp("data") / "photos"
+    generator = np.random.default_rng(0)
+    for name, low in [("dark", 0), ("light", 120)]:
+        (root / name).mkdir(parents=True)
+        for number in range(24):
+            pixels = generator.integers(low, low + 130, (36, 40, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(root / name / f"{number:02}.png")
+    (root / "dark" / "empty.png").touch()
+    (root / "light" / "text.jpg").write_text("not an image")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert main(["train", str(folder), "--out", str(out), "--epochs", "2", "--batch-size=16"]) == 0
+    return out
+
+
+def failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("noneg: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.mark.parametrize("flag", ["--help", "--version"])
+def test_help_and_version_import_no_torch(flag: str) -> None:
+    program = (
+        "import sys; from noneg.cli import main; code = main([sys.argv[1]]); "
+        "heavy = {'torch', 'numpy', 'jsonargparse'} & set(sys.modules); "
+        "sys.exit(code or (f'imported {heavy}' if heavy else 0))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, flag], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert noneg.__version__ in done.stdout or "usage: noneg" in done.stdout
+
+
+def test_a_run_leaves_what_it_says(run: Path, folder: Path) -> None:
+    scores = json.loads((run / "scores.json").read_text())
+    assert scores.keys() == {"trained", "random", "pixels"}
+    for score in scores.values():
+        assert 0 <= score["knn"] <= 1
+        assert 0 <= score["linear"] <= 1
+    skipped = (run / "skipped.csv").read_text().splitlines()
+    assert len(skipped) == 3
+    assert any("empty" in line for line in skipped[1:])
+    config = load_config(run / "config.yaml")
+    assert config.data == str(folder)
+    assert (config.epochs, config.batch_size, config.size, config.channels) == (2, 16, 32, 3)
+    assert noneg.load(run).info.data["images"] == 48
+
+
+def test_embeddings_are_written_for_every_image(run: Path, folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "embeddings.parquet"
+    assert main(["embed", str(run), str(folder), "--out", str(out)]) == 0
+    table = pyarrow.parquet.read_table(out)
+    assert table.column_names == ["path", "embedding"]
+    assert table.num_rows == 48
+    width = noneg.load(run).info.features
+    assert str(table.schema.field("embedding").type) == (
+        f"fixed_size_list<element: float not null>[{width}]"
+        if "not null" in str(table.schema.field("embedding").type)
+        else f"fixed_size_list<element: float>[{width}]"
+    )
+
+
+def test_evaluating_again_gives_the_scores_of_the_run(
+    run: Path, folder: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "scores.json"
+    assert main(["evaluate", str(run), str(folder), "--out", str(out)]) == 0
+    written = json.loads(out.read_text())
+    meters = written.pop("meters")
+    assert written == json.loads((run / "scores.json").read_text())
+    assert meters["images"] == 48
+
+
+def test_a_run_is_repeated_from_its_config(run: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    assert main(["train", "--config", str(run / "config.yaml"), "--out", str(again)]) == 0
+    first, second = (
+        (each / "encoder" / "encoder.safetensors").read_bytes() for each in (run, again)
+    )
+    assert first == second
+
+
+def test_printed_config_is_the_config(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["train", "somewhere", "--method", "byol", "--options.tau=0.5", "--print_config"])
+    assert stop.value.code == 0
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["data"] == "somewhere"
+    assert printed["options"]["tau"] == 0.5
+
+
+def test_flags_go_over_the_file_and_the_file_over_the_recipe(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("method: byol\nepochs: 7\nweight_decay: 0.5\noptions:\n  tau: 0.9\n")
+    config = parse_train(["data", "--config", str(path), "--epochs", "8"])
+    assert (config.method, config.data, config.epochs) == ("byol", "data", 8)
+    assert config.weight_decay == 0.5
+    assert config.options.tau == 0.9
+    assert config.options.predictor_hidden == 1024
+
+
+def test_switches_dashes_and_recipes() -> None:
+    config = parse_train(["--strict", "--no-evaluate", "--weight-decay", "0.2"])
+    assert (config.strict, config.evaluate, config.weight_decay) == (True, False, 0.2)
+    assert parse_train(["--strict", "false"]).strict is False
+    paper = parse_train(["--method", "byol", "--recipe", "paper"])
+    assert (paper.optimizer, paper.epochs, paper.options.projector) == ("lars", 1000, (4096, 256))
+    views = parse_train(['--views=[{"crop_scale": [0.5, 1.0]}, {"flip": 0.0}]', "--num-views=3"])
+    assert [view.flip for view in views.policy(32)] == [0.5, 0.0, 0.5]
+
+
+def test_configs_survive_the_file(tmp_path: Path) -> None:
+    config = parse_train(["data", "--method=simsiam", '--views=[{"hue": 0.0}, {"blur": 0.5}]'])
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["trian"], "no command 'trian'"),
+        (["train", "--bogus", "3"], "--bogus"),
+        (["train", "--epochs", "many"], "--epochs wants int, not many"),
+        (["train", "--epochs"], "--epochs needs a value"),
+        (["train", "--epochs", "0"], "--epochs must be at least 1"),
+        (["train", "--learning-rate", "nan"], "--learning_rate wants float, not nan"),
+        (["train", "--optimizer", "adam"], "one of 'adamw', 'sgd', 'lars'"),
+        (["train", "--method", "vicregs"], "did you mean vicreg?"),
+        (["train", "--recipe", "large"], "it has: paper, small"),
+        (["train", "--views", "wild"], "no views 'wild'"),
+        (["train", "--options.variance", "much"], "variance"),
+        (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["train", "no_such_folder"], "no_such_folder"),
+        (["train", "one", "two"], "one DATA, not 2"),
+        (["train", "--resume", "nothing"], "nothing is not a run"),
+        (["train", "--resume", "run", "--epochs", "3"], "stands alone"),
+        (["train", "--backbone", "resnet19"], "resnet"),
+        (["train", "--size", "30", "--backbone", "vit_tiny_patch16_224"], "16"),
+        (["embed", "nothing", "shapes", "--out", "x.parquet"], "nothing"),
+        (["embed", "nothing"], "required"),
+        (["evaluate", "nothing", "shapes"], "nothing"),
+        (["list", "colors"], "colors"),
+        (["list", "backbones", "nosuch*"], "nosuch*"),
+    ],
+)
+def test_bad_input_gets_one_sentence(
+    arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert named in failure(arguments, capsys)
+
+
+def test_an_existing_run_is_never_overwritten(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = (run / "config.yaml").read_bytes()
+    assert "holds a run already" in failure(["train", "shapes", "--out", str(run)], capsys)
+    assert (run / "config.yaml").read_bytes() == before
+
+
+def test_a_run_that_cannot_begin_leaves_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("few.npy", np.zeros((5, 32, 32, 3), dtype=np.uint8))
+    failure(["train", "few.npy", "--batch-size", "64"], capsys)
+    failure(["train", "no_such_folder"], capsys)
+    assert not any((tmp_path / "runs").iterdir())
+
+
+def test_strict_stops_at_the_first_unreadable_file(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "empty.png" in failure(["train", str(folder), "--strict"], capsys)
+
+
+def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "methods"]) == 0
+    assert "arXiv 2105.04906" in capsys.readouterr().out
+    assert main(["list", "backbones", "resnet1?"]) == 0
+    assert capsys.readouterr().out.split() == ["resnet18"]
+
+
+def test_defaults_are_the_same_in_python_and_on_the_command_line() -> None:
+    from noneg.training.config import make_config
+
+    assert make_config("folder") == parse_train(["folder"])
+    assert make_config() == parse_train([])
+    assert isinstance(make_config(), TrainConfig)
+
+
+def test_views_writes_a_sheet(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["views", str(folder), "--views", "simclr", "--size", "24", "--images", "3"]) == 0
+    assert "3 images of the folder" in capsys.readouterr().out
+    with Image.open("views.png") as sheet:
+        assert sheet.format == "PNG"
+    assert "no views 'wild'" in failure(["views", str(folder), "--views", "wild"], capsys)
+    assert "was not found" in failure(["views", "nowhere"], capsys)
