@@ -1,22 +1,15 @@
-"""`noneg evaluate`: the meters of a run's encoder, and its scores where there are labels."""
+"""`noneg evaluate`: the meters of a run's encoder, and its scores if there are labels."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
-import yaml
-from torch import nn
-
 from noneg.encoder import Encoder, EncoderInfo, load
 from noneg.errors import NonegError
 from noneg.evaluation.label_free import (
-    Embed,
     Meters,
-    embed_with,
-    embed_with_backbone,
     format_meters,
     images_to_measure,
-    measure_embeddings,
     meters_as_dict,
 )
 from noneg.evaluation.scores import (
@@ -29,10 +22,13 @@ from noneg.evaluation.scores import (
 )
 from noneg.files import save_json
 from noneg.images import Images, find_source, load_images
+from noneg.methods.base import Method
+from noneg.records.directory import RunDirectory
 from noneg.training.build import build_method
 from noneg.training.checkpoints import load_weights
-from noneg.training.config import load_config
-from noneg.views import POLICIES
+from noneg.training.config import TrainConfig, load_config
+from noneg.training.final_meters import measure_trained_and_untrained
+from noneg.training.plan import Plan, plan_of
 
 
 @final
@@ -41,89 +37,78 @@ class Evaluation:
     """What `noneg evaluate` found.
 
     Attributes:
-        scores: of the encoder, its random start and raw pixels; empty without labels.
-        meters: label-free, of `h`, and of `z` where the run's checkpoint is at hand.
-        random_meters: of the random start.
+        scores: of the encoder, of the untrained one and of raw pixels; empty without labels.
+        meters: label-free, of `h`, and of `z` if the run's checkpoint is at hand.
+        untrained_meters: of the untrained network.
     """
 
     scores: tuple[Score, ...]
     meters: Meters
-    random_meters: Meters
+    untrained_meters: Meters
 
 
 def evaluate_run(
-    run: Path,
+    path: Path,
     data: str,
     *,
     bank: str | None = None,
     images: int = 10_000,
     out: Path | None = None,
+    progress: bool = False,
 ) -> Evaluation:
-    """Measure the encoder and its random start; score both and raw pixels where there are labels.
+    """Measure the trained and the untrained encoder; score both, and raw pixels, if there are labels.
 
-    The probes learn from `bank`; else from the run's own images, where these are other images than
+    The probes learn from `bank`; else from the run's own images, if these are other images than
     `data` and have all its classes; else from four fifths of `data`, and are tested on the fifth.
 
     Args:
-        run: a run's or an encoder's directory.
+        path: a run's or an encoder's directory.
         data: images to measure and test on: a folder, a file, or a name (its test part).
         bank: labeled images to learn from.
-        images: use at most so many of each.
+        images: use at most this many of each.
         out: also write scores and meters there, as JSON.
+        progress: show a progress bar.
 
     Raises:
         NonegError: there is no encoder, or the images cannot be used.
     """
-    encoder = load(run)
-    settings = _settings(run)
-    seed = int(settings.get("seed", 0))
+    encoder = load(path)
+    run = RunDirectory(path)
+    config = load_config(run.config_file) if run.exists() else None
+    plan = None if config is None else plan_of(config)
+    seed = 0 if config is None else config.seed
     test = _load(data, "test", encoder.info)
-    start = untrained(encoder.info, seed=seed)
-    trained, random = _measure(run, encoder, start, test)
-    print(format_meters(trained, random))
     measured = images_to_measure(len(test.pixels), encoder.info.size)
-    meters = meters_as_dict(trained, random, measured)
+    network = _trained_network(run, encoder, plan)
+    meters = measure_trained_and_untrained(network, encoder.info, test, plan, most=measured)
+    print(format_meters(*meters))
     scores: list[Score] = []
     if test.labels is not None:
-        learn, test = _parts(settings, data, bank, test, encoder.info, images, seed)
-        scores = compare(encoder, start, learn, test, most=images, seed=seed)
+        learn, test = _parts(config, data, bank, test, encoder.info, images, seed)
+        start = untrained(encoder, seed=seed)
+        scores = compare(encoder, start, learn, test, most=images, seed=seed, progress=progress)
         print(f"\n{format_table(scores)}")
     elif bank is not None:
         raise NonegError(
             f"--bank has labels to learn from, but the {test.description} has none to test on: put "
-            "its images into one subfolder a class, or leave --bank out"
+            "its images into one subfolder per class, or leave --bank out"
         )
     if out is not None:
-        save_json(out, scores_as_dict(scores) | {"meters": meters})
-    return Evaluation(tuple(scores), trained, random)
+        save_json(out, scores_as_dict(scores) | {"meters": meters_as_dict(*meters, measured)})
+    return Evaluation(tuple(scores), *meters)
 
 
-def _measure(run: Path, encoder: Encoder, start: Encoder, images: Images) -> tuple[Meters, Meters]:
-    """The meters of the trained network and of its start; of `z` too where a checkpoint has it."""
-    info = encoder.info
-    checkpoint = run / "checkpoints" / "last.ckpt"
-    modules: list[tuple[nn.Module, Embed]]
-    if checkpoint.exists() and (run / "config.yaml").exists():
-        config = load_config(run / "config.yaml")
-        policy = config.policy(info.size)
-        methods = [build_method(config), build_method(config)]
-        load_weights(methods[0], checkpoint)
-        modules = [(method, embed_with(method)) for method in methods]
-    else:
-        policy = POLICIES["gentle"](info.size)
-        backbones = [encoder.module, start.module]
-        modules = [(backbone, embed_with_backbone(backbone)) for backbone in backbones]
-    trained, random = (
-        measure_embeddings(
-            module, embed, images, policy, size=info.size, mean=info.mean, std=info.std
-        )
-        for module, embed in modules
-    )
-    return trained, random
+def _trained_network(run: RunDirectory, encoder: Encoder, plan: Plan | None) -> Method | Encoder:
+    """The whole method if a checkpoint is left, because the encoder has no projector."""
+    if plan is None or not run.last_checkpoint.exists():
+        return encoder
+    method = build_method(plan)
+    load_weights(method, run.last_checkpoint)
+    return method
 
 
 def _parts(
-    settings: dict[str, Any],
+    config: TrainConfig | None,
     data: str,
     bank: str | None,
     test: Images,
@@ -132,7 +117,7 @@ def _parts(
     seed: int,
 ) -> tuple[Images, Images]:
     """Images to learn from and to test on."""
-    own = settings.get("data")
+    own = "<" if config is None else config.data
     learn: Images | None = None
     if bank is not None:
         if _same_place(bank, data):
@@ -141,7 +126,7 @@ def _parts(
                 f"--bank out to have DATA split."
             )
         learn = _load(bank, "train", info)
-    elif isinstance(own, str) and not own.startswith("<") and not _same_place(own, data):
+    elif not own.startswith("<") and not _same_place(own, data):
         learn = _own_images(own, test, info)
     if learn is None:
         learn, test = split_for_evaluation(test, seed=seed, most=most)
@@ -149,15 +134,6 @@ def _parts(
     else:
         print(f"\nlearning from the {learn.description}, testing on the {test.description}")
     return learn, test
-
-
-def _settings(run: Path) -> dict[str, Any]:
-    """The run's own configuration; nothing for an encoder alone."""
-    try:
-        settings = yaml.safe_load((run / "config.yaml").read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return {}
-    return settings if isinstance(settings, dict) else {}
 
 
 def _own_images(own: str, test: Images, info: EncoderInfo) -> Images | None:

@@ -1,15 +1,13 @@
 """`noneg rank`: runs in the order of their worth, without labels, and how far to trust it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, final
-
-import yaml
+from typing import Final, final
 
 from noneg.diagnostics import METERS
 from noneg.errors import NonegError
+from noneg.records.directory import RunDirectory
 
 
 @final
@@ -136,42 +134,22 @@ def trust(ranked: Sequence[Ranked], predictor: Predictor = PREDICTOR) -> list[st
     return sentences
 
 
-def _read(run: Path, predictor: Predictor) -> Ranked:
-    config = _yaml_of(run / "config.yaml")
-    meters = _json_of(run / "meters.json")
+def _read(path: Path, predictor: Predictor) -> Ranked:
+    run = RunDirectory(path)
+    config, meters = run.read_config(), run.read_meters()
+    if config is None:
+        raise NonegError(f"{path} is not a run: it has no {run.config_file.name}")
     if meters is None:
         raise NonegError(
-            f"{run} has no meters.json, which a finished run has: finish it with noneg train "
-            f"--resume {run}"
+            f"{path} has no meters.json, which a finished run has: finish it with noneg train "
+            f"--resume {path}"
         )
-    value = meters.get("trained", {}).get(predictor.embedding, {}).get(predictor.meter)
-    verdict = _json_of(run / "verdict.json") or {}
-    scores = _json_of(run / "scores.json") or {}
+    verdict, scores = run.read_verdict() or {}, run.read_scores() or {}
     return Ranked(
-        run=run,
+        run=path,
         method=str(config.get("method", "?")),
         data=str(config.get("data", "?")),
-        value=value,
+        value=meters.get("trained", {}).get(predictor.embedding, {}).get(predictor.meter),
         state=str(verdict.get("state", "?")),
         knn=scores.get("trained", {}).get("knn"),
     )
-
-
-def _yaml_of(path: Path) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NonegError(f"{path.parent} is not a run: it has no {path.name}") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise NonegError(f"{path} cannot be read ({error}): copy the run again") from None
-    return settings if isinstance(settings, dict) else {}
-
-
-def _json_of(path: Path) -> dict[str, Any] | None:
-    try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise NonegError(f"{path} cannot be read ({error}): copy the run again") from None
-    return fields if isinstance(fields, dict) else None

@@ -1,4 +1,4 @@
-"""How good the embeddings look without labels: all meters, of the trained and the random start."""
+"""How good embeddings look without labels: all meters of what a network makes of views."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -107,10 +107,10 @@ def measure_embeddings(
     return {name: measure(torch.cat(blocks, dim=1)) for name, blocks in parts.items()}
 
 
-def format_meters(trained: Meters, random: Meters) -> str:
-    """A line for each meter, of h and z, beside the random start's."""
-    columns = [(name, which) for name in trained for which in ("trained", "random")]
-    values = {"trained": trained, "random": random}
+def format_meters(trained: Meters, untrained: Meters) -> str:
+    """A line for each meter, of h and z, trained and untrained."""
+    columns = [(name, which) for name in trained for which in ("trained", "untrained")]
+    values = {"trained": trained, "untrained": untrained}
     rows = [["meter", *(f"{name} {which}" for name, which in columns)]]
     for meter, about in METERS.items():
         cells = [values[which].get(name, {}).get(meter, math.nan) for name, which in columns]
@@ -135,7 +135,7 @@ def images_to_measure(count: int, size: int) -> int:
     return min(count, max(FEWEST_IMAGES, affordable))
 
 
-def meters_as_dict(trained: Meters, random: Meters, images: int) -> dict[str, object]:
+def meters_as_dict(trained: Meters, untrained: Meters, images: int) -> dict[str, object]:
     """Plain values, as meters.json has them; a meter that means nothing here is None."""
 
     def plain(meters: Meters) -> dict[str, dict[str, float | None]]:
@@ -150,5 +150,5 @@ def meters_as_dict(trained: Meters, random: Meters, images: int) -> dict[str, ob
         "images": images,
         "views": VIEWS,
         "trained": plain(trained),
-        "random": plain(random),
+        "untrained": plain(untrained),
     }

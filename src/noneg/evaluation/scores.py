@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int, Int64, UInt8
 from torch.nn.functional import interpolate
-from tqdm import tqdm
 
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import NonegError
@@ -16,6 +15,8 @@ from noneg.evaluation.knn import knn_accuracy
 from noneg.evaluation.linear import linear_probe_accuracy
 from noneg.evaluation.splits import every_fifth
 from noneg.images import Images, PixelsOnDemand
+from noneg.networks.norms import copy_statistics
+from noneg.progress import progress_bar
 from noneg.networks.backbones import build_backbone
 
 LARGEST_PIXEL_SIDE = 32
@@ -28,7 +29,7 @@ class Score:
     """What the probes say of one kind of features.
 
     Attributes:
-        features: "trained" (the encoder), "random" (the same before training) or "pixels".
+        features: "trained" (the encoder), "untrained" (the same before training) or "pixels".
         knn: accuracy of the nearest neighbors, in [0, 1].
         linear: accuracy of the linear probe, in [0, 1].
         dimensions: length of a feature vector.
@@ -42,16 +43,16 @@ class Score:
 
 def compare(
     encoder: Encoder,
-    random_encoder: Encoder,
+    untrained_encoder: Encoder,
     bank: Images,
     test: Images,
     *,
     most: int = 10_000,
     seed: int = 0,
     device: str = "auto",
-    progress: bool = True,
+    progress: bool = False,
 ) -> list[Score]:
-    """Score an encoder, its random start and raw pixels on the same images.
+    """Score an encoder, the untrained encoder and raw pixels on the same images.
 
     Raw pixels are those that enter the encoder, at 32 x 32 at most, less the bank's mean image:
     without that, all cosines are close to 1 and the baseline would be unfairly weak.
@@ -60,7 +61,7 @@ def compare(
 
     Args:
         encoder: trained.
-        random_encoder: the same before training; see `untrained`.
+        untrained_encoder: the same before training; see `untrained`.
         bank: labeled images that the probes learn from.
         test: labeled images that the probes are tested on, none of them in the bank.
         most: take a random choice of so many of each.
@@ -69,7 +70,7 @@ def compare(
         progress: show a bar on stderr.
 
     Returns:
-        Three scores: "trained", "random", "pixels".
+        Three scores: "trained", "untrained", "pixels".
 
     Raises:
         NonegError: images without labels, or a probe cannot use them.
@@ -78,14 +79,14 @@ def compare(
     bank_labels, test_labels = matched_labels(bank, test)
     bank_pixels, test_pixels = np.asarray(bank.pixels), np.asarray(test.pixels)
     scores = []
-    with tqdm(total=6, desc="scoring", disable=not progress) as bar:
-        for name in ("trained", "random", "pixels"):
+    with progress_bar(total=6, desc="scoring", unit="steps", shown=progress) as bar:
+        for name in ("trained", "untrained", "pixels"):
             bar.set_description(f"scoring {name}")
             if name == "pixels":
                 side = min(encoder.info.size, LARGEST_PIXEL_SIDE)
                 bank_features, test_features = centered_pixels(bank_pixels, test_pixels, side)
             else:
-                chosen = encoder if name == "trained" else random_encoder
+                chosen = encoder if name == "trained" else untrained_encoder
                 bank_features = chosen.embed_pixels(bank_pixels, device=device)
                 test_features = chosen.embed_pixels(test_pixels, device=device)
             bar.update()
@@ -130,13 +131,20 @@ def evaluate_features(
     return Score(name, knn, linear.accuracy, bank.shape[1])
 
 
-def untrained(info: EncoderInfo, *, seed: int = 0) -> Encoder:
-    """The encoder that a training with this seed begins with; torch's random state is kept."""
+def untrained(encoder: Encoder, *, seed: int = 0) -> Encoder:
+    """The encoder that a training with this seed began with; torch's random state is kept.
+
+    Frozen BatchNorm keeps the statistics that were measured before the first step, so those of the
+    trained encoder are those of the untrained one.
+    """
+    info = encoder.info
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = build_backbone(
             info.backbone, channels=info.channels, size=info.size, norm=info.norm
         )
+    if info.norm == "frozen":
+        copy_statistics(encoder.module, backbone)
     return Encoder(backbone, replace(info, scores=None))
 
 
@@ -197,7 +205,7 @@ def format_table(scores: Sequence[Score]) -> str:
 
 
 def scores_as_dict(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
-    """{"trained": {"knn": 0.41, "linear": 0.52, "dimensions": 256}, "random": ...}."""
+    """{"trained": {"knn": 0.41, "linear": 0.52, "dimensions": 256}, "untrained": ...}."""
     table: dict[str, dict[str, Any]] = {score.features: asdict(score) for score in scores}
     for row in table.values():
         del row["features"]

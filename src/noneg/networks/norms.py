@@ -95,3 +95,11 @@ def statistics_stay(module: nn.Module) -> Iterator[None]:
     finally:
         for norm in norms:
             norm.track_running_stats = True
+
+
+@torch.no_grad()
+def copy_statistics(source: nn.Module, target: nn.Module) -> None:
+    """Give every BatchNorm of `target` the running statistics of its twin in `source`."""
+    for one, other in zip(batch_norms(source), batch_norms(target), strict=True):
+        for name, buffer in other.named_buffers(recurse=False):
+            buffer.copy_(one.get_buffer(name))

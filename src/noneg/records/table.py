@@ -56,3 +56,8 @@ class StepTable:
             if file.tell() == 0:
                 writer.writeheader()
             writer.writerows(rows)
+
+
+def numbers_of(row: Mapping[str, str]) -> dict[str, float]:
+    """A row of numbers, without its empty cells."""
+    return {name: float(value) for name, value in row.items() if value != ""}

@@ -1,7 +1,6 @@
-"""Which images make up which step: a function of (seed, epoch, step), whatever the rank."""
+"""Which images make up which step: a function of (seed, epoch, step), on any number of ranks."""
 
-from collections.abc import Callable, Iterator
-from typing import Any, final
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor
 from noneg.images import PixelsOnDemand
 from noneg.randomness import hash_key, permutation
 
-# Keeps the order of images apart from the draws of their views.
+# Keeps the order of images apart from the random numbers of their views.
 _ORDER = 0x0DE5
 
 
@@ -20,55 +19,43 @@ def epoch_order(seed: int, epoch: int, count: int) -> Int[Tensor, "count"]:
     return torch.from_numpy(permutation(hash_key(seed, epoch, _ORDER), count))
 
 
-@final
-class Batches:
-    """The batches of one epoch, this rank's slice of each; the last, uneven one is dropped.
+def batches(
+    pixels: UInt8[np.ndarray, "images channels height width"] | PixelsOnDemand,
+    batch_size: int,
+    seed: int,
+    steps: range,
+    *,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """This rank's part of each step's batch.
 
-    Lightning iterates over it once an epoch. It begins at the run's current step, so a resumed
-    run goes on in the middle of an epoch.
+    An epoch's last, incomplete batch is left out. Images on demand are decoded one step ahead.
+
+    Args:
+        pixels: all images.
+        batch_size: images per step over all ranks.
+        seed: of the order.
+        steps: counted from the start of the run; a resumed run begins in the middle of an epoch.
+        rank: of this process.
+        ranks: how many processes there are.
+
+    Returns:
+        An iterator over (step, uint8 [B, C, H, W], the images' indices int64 [B]).
     """
-
-    def __init__(
-        self,
-        pixels: UInt8[np.ndarray, "images channels height width"] | PixelsOnDemand,
-        batch_size: int,
-        seed: int,
-        current_step: Callable[[], int],
-        rank: int = 0,
-        ranks: int = 1,
-    ) -> None:
-        """`batch_size` counts over all ranks, `current_step` from the start of the run."""
-        self.pixels = pixels
-        self.batch_size = batch_size
-        self.seed = seed
-        self.current_step = current_step
-        self.local = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
-
-    def __len__(self) -> int:
-        return len(self.pixels) // self.batch_size
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        epoch, first = divmod(self.current_step(), len(self))
-        order = epoch_order(self.seed, epoch, len(self.pixels))
-        for step in range(first, len(self)):
-            index = self._part(order, step)
-            if isinstance(self.pixels, np.ndarray):
-                images = torch.index_select(torch.from_numpy(self.pixels), 0, index)
-            else:
-                # This step's first, then the next one's while this one trains.
-                self.pixels.expect(index.numpy())
-                self.pixels.expect(self._part(order, step + 1).numpy())
-                images = torch.from_numpy(self.pixels[index.numpy()])
-            yield images, index
-
-    def _part(self, order: Int[Tensor, "count"], step: int) -> Int[Tensor, "part"]:
-        if step == len(self):
-            return order[:0]
-        return order[step * self.batch_size : (step + 1) * self.batch_size][self.local]
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing: the step counter is the state. Lightning asks, to know that this can resume."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """See `state_dict`."""
+    per_epoch = len(pixels) // batch_size
+    local = slice(rank * batch_size // ranks, (rank + 1) * batch_size // ranks)
+    order, ordered = torch.empty(0, dtype=torch.int64), -1
+    for step in steps:
+        epoch, number = divmod(step, per_epoch)
+        if epoch != ordered:
+            order, ordered = epoch_order(seed, epoch, len(pixels)), epoch
+        index = order[number * batch_size :][local]
+        if isinstance(pixels, np.ndarray):
+            images = torch.index_select(torch.from_numpy(pixels), 0, index)
+        else:
+            pixels.expect(index.numpy())
+            if number + 1 < per_epoch:
+                pixels.expect(order[(number + 1) * batch_size :][local].numpy())
+            images = torch.from_numpy(pixels[index.numpy()])
+        yield step, images, index

@@ -1,4 +1,4 @@
-"""Checkpoints that a killed run goes on from, written whole or not at all."""
+"""Checkpoints, from which a killed run goes on: written whole or not at all."""
 
 import os
 import signal
@@ -10,8 +10,8 @@ from types import FrameType
 from typing import Any, final
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
 
+from noneg.errors import DivergedError, NonegError
 from noneg.methods.base import Method
 
 
@@ -42,46 +42,64 @@ class StopRequest:
                 signal.signal(number, handler)
 
 
-@final
-class Checkpoints(Callback):
-    """Save every so many steps, at the end, and when asked to stop."""
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Replace `path` when all of `state` is on the disk.
 
-    def __init__(self, path: Path, every: int, total_steps: int, stop: StopRequest) -> None:
-        """Write to `path` every `every` steps, of `total_steps` in all."""
-        self.path = path
-        self.every = every
-        self.total_steps = total_steps
-        self.stop = stop
+    Raises:
+        DivergedError: a weight is not finite; the last checkpoint is kept.
+    """
+    for name, value in state["state_dict"].items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise DivergedError(
+                f"the weights {name} are not finite at step {state['global_step']}: lower "
+                "--learning-rate; the last good checkpoint is kept"
+            )
+    partial = path.with_suffix(".partial")
+    with partial.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
 
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Decide on all ranks alike, then save."""
-        step = trainer.global_step
-        stop = trainer.strategy.reduce_boolean_decision(self.stop.received, all=False)
-        if stop or step % self.every == 0 or step == self.total_steps:
-            self._save(trainer)
-        if stop:
-            self.stop.received = True
-            trainer.should_stop = True
 
-    def _save(self, trainer: Trainer) -> None:
-        partial = self.path.with_suffix(".partial")
-        trainer.save_checkpoint(partial)
-        if trainer.is_global_zero:
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())
-            os.replace(partial, self.path)
-        trainer.strategy.barrier()
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `write_checkpoint` was given. Runs no code from the file.
+
+    Raises:
+        NonegError: it cannot be read.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if "callbacks" in state:
+            # Written by Lightning's Trainer, before the loop was noneg's own.
+            state |= {
+                "metering": state["callbacks"]["Reporting"]["metering"],
+                "watchdog": state["callbacks"]["Watchdog"],
+                "precision": state.get("MixedPrecision", {}),
+            }
+        return state
+    except FileNotFoundError:
+        raise NonegError(f"{path} is missing: copy the run again") from None
+    except Exception as error:  # A damaged file makes torch raise nearly anything.
+        raise unusable(path, error) from error
+
+
+def unusable(path: Path, error: Exception) -> NonegError:
+    """The sentence for a checkpoint that is damaged or does not fit."""
+    sentence = " ".join(str(error).split())[:200]
+    return NonegError(f"{path} cannot be resumed from ({sentence}): delete it to start over")
 
 
 def load_weights(method: Method, path: Path) -> None:
-    """Give a method the weights, targets and statistics of a checkpoint."""
-    state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-    prefix = "method."
-    method.load_state_dict({name.removeprefix(prefix): value for name, value in state.items()})
+    """Give a method the weights, targets and statistics of a checkpoint.
+
+    Raises:
+        NonegError: the checkpoint cannot be read, or is of another method.
+    """
+    state = read_checkpoint(path)["state_dict"]
+    try:
+        method.load_state_dict(
+            {name.removeprefix("method."): value for name, value in state.items()}
+        )
+    except RuntimeError as error:
+        raise unusable(path, error) from error

@@ -1,19 +1,30 @@
 """The seam between ranks: the only module that imports torch.distributed."""
 
 import os
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, final
+from datetime import timedelta
+from typing import Any, TypeVar, final
 
 import torch
 import torch.distributed
 from jaxtyping import Float
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import (
+    StateDictOptions,
+    get_state_dict,
+    set_state_dict,
+)
 from torch.distributed.fsdp import fully_shard
 from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
 
+from noneg.errors import NonegError
 from noneg.methods.base import Embeddings, Method
+
+T = TypeVar("T")
 
 
 def world_size() -> int:
@@ -170,6 +181,75 @@ def shard(method: Method) -> None:
     for part in method.children():
         if next(part.parameters(), None) is not None:
             fully_shard(part)
+
+
+def whole_state(
+    network: nn.Module, optimizer: Optimizer, *, is_sharded: bool
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The state of weights and optimizer; if sharded, whole on the first process, empty elsewhere.
+
+    All processes must call it.
+    """
+    if not is_sharded:
+        return network.state_dict(), optimizer.state_dict()
+    options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    return get_state_dict(network, optimizer, options=options)  # type: ignore[return-value]
+
+
+def load_whole_state(
+    network: nn.Module,
+    optimizer: Optimizer,
+    weights: dict[str, Any],
+    optimizer_state: dict[str, Any],
+    *,
+    is_sharded: bool,
+) -> None:
+    """Give back what `whole_state` took; every process has read all of it."""
+    if not is_sharded:
+        network.load_state_dict(weights)
+        optimizer.load_state_dict(optimizer_state)
+        return
+    set_state_dict(
+        network,
+        optimizer,
+        model_state_dict=weights,
+        optim_state_dict=optimizer_state,
+        options=StateDictOptions(full_state_dict=True),
+    )
+
+
+def on_any_process(is_so: bool, device: torch.device) -> bool:
+    """Whether it is so on any process; all processes must ask."""
+    if world_size() == 1:
+        return is_so
+    told = torch.tensor(float(is_so), device=device)
+    torch.distributed.all_reduce(told)
+    return bool(told > 0)
+
+
+def from_first_process(make: Callable[[], T]) -> T:
+    """What `make` returns on the first process, on every process; the others wait for days.
+
+    Raises:
+        NonegError: on every process, if `make` raises it.
+    """
+    if world_size() == 1:
+        return make()
+    made: list[Any] = [None, None]
+    if rank() == 0:
+        try:
+            made[0] = make()
+        except NonegError as error:
+            made[1] = error
+    # Of its own, since the usual patience is half an hour, or ten minutes on GPUs.
+    patient = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=7))
+    torch.distributed.broadcast_object_list(made, src=0, group=patient)
+    torch.distributed.destroy_process_group(patient)
+    if made[1] is not None:
+        made[1].is_reported = rank() > 0
+        raise made[1]
+    result: T = made[0]
+    return result
 
 
 def say(sentence: str) -> None:

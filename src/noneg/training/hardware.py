@@ -1,64 +1,82 @@
-"""Which device and which precision: chosen by the hardware, and said aloud."""
+"""Which devices a run uses, and how its process uses memory."""
 
 import ctypes
+import os
 import platform
 from dataclasses import dataclass
+from typing import final
 
 import torch
-from torch import nn
 
 from noneg.training.config import TrainConfig
 
 
+@final
 @dataclass(frozen=True)
 class Hardware:
-    """Lightning's names for what a run uses, and a sentence that says why."""
+    """What a run computes on, in Lightning's names.
+
+    Args:
+        accelerator: "cpu", "gpu", "mps" ...; never "auto".
+        devices: how many per machine, or which; "auto" is left to Lightning for GPUs only.
+        num_nodes: machines.
+        strategy: "auto", "ddp", "fsdp" ...
+    """
 
     accelerator: str
-    precision: str
-    reason: str
+    devices: int | str
+    num_nodes: int
+    strategy: str
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the network runs on the CPU."""
+        return self.accelerator == "cpu"
 
-def cpu_computes_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices in hardware (AMX or AVX512-BF16)."""
-    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
-    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
+    @property
+    def description(self) -> str:
+        """The device, for people."""
+        if self.accelerator in ("gpu", "cuda") and torch.cuda.is_available():
+            return torch.cuda.get_device_name()
+        if self.on_cpu:
+            threads = torch.get_num_threads()
+            return f"cpu with {threads} thread{'s' if threads > 1 else ''}"
+        return self.accelerator
 
 
 def choose_hardware(config: TrainConfig) -> Hardware:
-    """Resolve "auto" in accelerator and precision."""
+    """Resolve what is "auto"; torchrun's counts are taken as they are."""
     accelerator = config.accelerator
     if accelerator == "auto":
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
         if accelerator == "cpu" and torch.backends.mps.is_available():
             accelerator = "mps"
-    if config.precision != "auto":
-        return Hardware(
-            accelerator, config.precision, f"{accelerator}, {config.precision} as asked"
-        )
-    if accelerator in ("gpu", "cuda"):
-        name = torch.cuda.get_device_name() if torch.cuda.is_available() else "no CUDA device"
-        if torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False):
-            return Hardware(accelerator, "bf16-mixed", f"{name}: it computes bfloat16")
-        return Hardware(accelerator, "16-mixed", f"{name}: it computes float16, not bfloat16")
-    if accelerator == "cpu" and cpu_computes_bfloat16():
-        threads = torch.get_num_threads()
-        return Hardware(
-            accelerator,
-            "bf16-mixed",
-            f"cpu with {threads} threads: bfloat16 in channels-last, which it has instructions for",
-        )
-    return Hardware(accelerator, "32-true", f"{accelerator}: float32, no bfloat16 instructions")
+    launched_here = os.environ.get("LOCAL_WORLD_SIZE")
+    devices, num_nodes = config.devices, config.num_nodes
+    if devices == "auto" and launched_here is not None:
+        devices = int(launched_here)
+    elif devices == "auto" and accelerator == "cpu":
+        # One process, whose threads use all cores.
+        devices = 1
+    if num_nodes == 1 and launched_here is not None:
+        num_nodes = int(os.environ["WORLD_SIZE"]) // int(launched_here)
+    return Hardware(accelerator, devices, num_nodes, config.strategy)
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16 products (AMX or AVX512-BF16)."""
+    capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 def keep_freed_memory() -> bool:
-    """Let this process use freed memory again instead of returning it to the system.
+    """Let this process reuse freed memory instead of returning it to the system.
 
-    Every step frees its activations and asks for as much again. Where the C library gives large
-    blocks back at once, as glibc does, each step pays for the same pages anew.
+    Every step frees its activations and allocates as much again. glibc returns large blocks to the
+    system at once, so that each step pays for the same pages anew.
 
     Returns:
-        Whether the C library is one that was told so.
+        Whether the C library is one that accepts this.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False
@@ -66,8 +84,3 @@ def keep_freed_memory() -> bool:
     trim_threshold, mmap_threshold = -1, -3  # from malloc.h
     largest = 2**31 - 1
     return bool(mallopt(mmap_threshold, 2**30) and mallopt(trim_threshold, largest))
-
-
-def has_convolutions(module: nn.Module) -> bool:
-    """Whether channels-last memory is worth having."""
-    return any(isinstance(each, nn.Conv2d) for each in module.modules())

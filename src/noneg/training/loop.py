@@ -1,44 +1,82 @@
-"""Fit a method's weights: the engine under Lightning's Trainer, with all that watches it."""
+"""The training loop: step, row, checkpoint, verdict, stop."""
 
-import logging
-import os
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from importlib.util import find_spec
+import math
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, final
 
-import torch
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.strategies import ModelParallelStrategy
+from lightning_fabric import Fabric
+from torch import Tensor, nn
 
 from noneg.encoder import EncoderInfo
-from noneg.errors import NonegError
+from noneg.errors import DivergedError
 from noneg.images import Images
-from noneg.methods.base import Method
-from noneg.training.checkpoints import Checkpoints, StopRequest
-from noneg.training.config import TrainConfig
-from noneg.training.distributed import say, synchronize_statistics
-from noneg.training.engine import Engine
-from noneg.training.hardware import Hardware, has_convolutions, keep_freed_memory
-from noneg.training.knn_monitor import NeighborMonitor
-from noneg.training.metrics import Reporting
-from noneg.training.watchdog import Watchdog
+from noneg.methods.base import Embeddings, Loss, Method
+from noneg.networks.norms import freeze_statistics
+from noneg.progress import progress_bar, say_above
+from noneg.randomness import hash_key
+from noneg.records.directory import RunDirectory
+from noneg.training.batches import batches
+from noneg.training.checkpoints import (
+    StopRequest,
+    read_checkpoint,
+    unusable,
+    write_checkpoint,
+)
+from noneg.training.distributed import (
+    is_first_process,
+    load_whole_state,
+    on_any_process,
+    say,
+    synchronize_statistics,
+    whole_state,
+)
+from noneg.training.knn_monitor import KNNMonitor
+from noneg.training.launch import quiet_lightning
+from noneg.training.loggers import open_loggers
+from noneg.training.metrics import Metrics, summarize
+from noneg.training.optimizers import build_optimizer, rate_share, set_learning_rates
+from noneg.training.plan import Plan, steps_of
+from noneg.training.step import Views, compute_gradient, compute_gradient_in_chunks
+from noneg.training.watchdog import Action, Watchdog
+from noneg.views import draw_views
 
 
-def fit(
+class Observer(Protocol):
+    """Looks on while a run trains, on the first process, and changes nothing."""
+
+    def begin(self, step: int) -> None:
+        """Training starts or resumes after `step` steps: drop rows of later ones."""
+
+    def observe(self, step: int, epoch: int, method: Method, embeddings: Embeddings) -> None:
+        """A step is done. Steps count from 1, epochs from 0; there is no gradient."""
+
+
+def train_method(
+    fabric: Fabric,
     method: Method,
     images: Images,
-    config: TrainConfig,
-    directory: Path,
+    plan: Plan,
     info: EncoderInfo,
-    hardware: Hardware,
+    run: RunDirectory,
+    *,
     parts: tuple[Images, Images] | None = None,
-    extra_callbacks: Sequence[Callback] = (),
+    observers: Sequence[Observer] = (),
+    progress: bool = True,
 ) -> Watchdog:
-    """Train the method's weights in place, from the last checkpoint where there is one.
+    """Train the method's weights in place, from the last checkpoint if there is one.
+
+    Args:
+        fabric: of all processes, launched.
+        method: what is trained.
+        images: it is trained on.
+        plan: of the run.
+        info: mean and std of the images, and what the encoder is.
+        run: where rows, checkpoints and the verdict go.
+        parts: labeled images for `--knn-every`: to learn from and to test on.
+        observers: are shown every step.
+        progress: show a progress bar.
 
     Returns:
         What watched the run, with its last verdict.
@@ -47,148 +85,224 @@ def fit(
         NonegError: the loss or the weights are not finite, or the checkpoint cannot be read.
         KeyboardInterrupt: Ctrl-C or SIGTERM; a checkpoint was written first.
     """
-    assert config.batch_size is not None
-    assert config.size is not None
-    if hardware.accelerator == "cpu":
-        keep_freed_memory()
-    # FSDP takes contiguous weights alone.
-    if has_convolutions(method.backbone) and config.strategy != "fsdp":
-        method.to(memory_format=torch.channels_last)
-    engine = Engine(
-        method,
-        images.pixels,
-        config,
-        batch_size=config.batch_size,
-        size=config.size,
-        mean=info.mean,
-        std=info.std,
-    )
+    config, steps = plan.config, steps_of(plan, len(images.pixels))
+    is_first = is_first_process()
+    metrics = Metrics(run, plan, steps)
+    watchdog = Watchdog(run, config, metrics, say_above)
+    state = _State(fabric, method, plan, metrics, watchdog)
+    step = state.restore(run)
+    knn = KNNMonitor(run, parts, info, config.evaluation_images) if parts and is_first else None
+    watching = [metrics, *observers, *([knn] if knn else [])] if is_first else []
+    for each in watching:
+        each.begin(step)
+    loggers = open_loggers(config.logger, run.path, run.read_config() or {}) if is_first else []
+    views: Views | None = None
+    stop_now = False
+
+    def draw(part: slice) -> Views:
+        nonlocal views
+        # The tensors of the step before are free again: memory at hand costs no page faults.
+        views = draw_views(
+            pixels[part], index[part], plan.policy, size=plan.size, seed=config.seed, epoch=epoch,
+            mean=info.mean, std=info.std, out=views,
+        )  # fmt: skip
+        return views
+
     stop = StopRequest()
-    checkpoint = directory / "checkpoints" / "last.ckpt"
-    checkpoint.parent.mkdir(exist_ok=True)
-    reporting = Reporting(directory, engine.total_steps, config.log_every, config.batch_size)
-    watchdog = Watchdog(directory, config, reporting)
-    callbacks: list[Callback] = [
-        reporting,
-        Checkpoints(checkpoint, config.checkpoint_every, engine.total_steps, stop),
-        watchdog,
-        *extra_callbacks,
-    ]
-    for name, chosen in (
-        ("--knn_every", config.knn_every),
-        ("--on_collapse rollback", config.on_collapse == "rollback"),
-    ):
-        if chosen and config.strategy == "fsdp":
-            raise NonegError(f"{name} needs all weights on one process: not with --strategy fsdp")
-    if config.knn_every and parts is not None:
-        callbacks.append(
-            NeighborMonitor(directory, config.knn_every, *parts, info, config.evaluation_images)
-        )
-    with stop.listening(), _quiet_lightning():
-        trainer = _trainer(config, hardware, directory, callbacks)
-        if config.batch_size % trainer.world_size:
-            raise NonegError(
-                f"--batch_size {config.batch_size} cannot be shared by {trainer.world_size} "
-                "processes: make it a multiple"
-            )
-        if trainer.world_size > 1:
-            share = config.batch_size // trainer.world_size
-            say(f"{trainer.world_size} processes, {share} images of each batch on each")
-            synchronize_statistics(method, on_gpus=hardware.accelerator in ("gpu", "cuda"))
-        _fit(trainer, engine, checkpoint)
-    if stop.received and trainer.global_step < engine.total_steps:
-        raise KeyboardInterrupt(f"Go on with: noneg train --resume {directory}")
+    bar = progress_bar(
+        total=steps.total, initial=step, desc="train", unit="step", shown=progress and is_first
+    )
+    with stop.listening(), bar, quiet_lightning():
+        for step, pixels, index in batches(
+            images.pixels, plan.batch_size, config.seed, range(step, steps.total),
+            rank=fabric.global_rank, ranks=fabric.world_size,
+        ):  # fmt: skip
+            epoch = step // steps.per_epoch
+            pixels = pixels.to(fabric.device, non_blocking=True)
+            state.optimizer.zero_grad()
+            loss, embeddings = state.gradient(draw, index, seed=hash_key(config.seed, step))
+            _stop_if_not_finite(loss, step, plan)
+            share = rate_share(step, steps.total, steps.warmup)
+            set_learning_rates(state.raw_optimizer, share, state.rate_factor)
+            state.optimizer.step()
+            step += 1
+            method.after_step(step / steps.total)
+            if step % steps.per_epoch == 0:
+                method.after_epoch()
+            bar.update()
+
+            if is_first:
+                metrics.metering.see(embeddings)
+                for observer in observers:
+                    observer.observe(step, epoch, method, embeddings)
+            if is_first and metrics.is_due(step):
+                rate = state.raw_optimizer.param_groups[0]["lr"]
+                row = metrics.write_row(step, loss, rate)
+                for logger in loggers:
+                    logger.log(row, step)
+                bar.set_postfix_str(summarize(row, loss), refresh=False)
+
+            stop_now = on_any_process(stop.received, fabric.device)
+            if stop_now or step % config.checkpoint_every == 0 or step == steps.total:
+                state.save(run.last_checkpoint, step)
+
+            if metrics.is_due(step):
+                action: Action = watchdog.judge(step) if is_first else "nothing"
+                action = fabric.broadcast(action)
+                if action == "rollback":
+                    state.roll_back(run, step)
+                if action == "stop":
+                    state.save(run.last_checkpoint, step)
+                    watchdog.stopped = stop_now = True
+
+            if knn and step % (config.knn_every * steps.per_epoch) == 0 and not stop_now:
+                shown = step * plan.batch_size * len(plan.policy)
+                knn.measure(step, epoch + 1, shown, method, fabric.device)
+            if stop_now:
+                break
+    for logger in loggers:
+        logger.close()
+    if stop_now and not watchdog.stopped and step < steps.total:
+        raise KeyboardInterrupt(f"Go on with: noneg train --resume {run.path}")
     return watchdog
 
 
-def _trainer(
-    config: TrainConfig, hardware: Hardware, directory: Path, callbacks: list[Callback]
-) -> Trainer:
-    """Lightning's Trainer, as the settings ask and torchrun, if it is there, says.
+@final
+class _EmbedInForward(nn.Module):
+    """A method in the form that data-parallel training wraps: `forward` is `embed`."""
 
-    Raises:
-        NonegError: Lightning cannot do this here.
-    """
-    strategy: str | ModelParallelStrategy = config.strategy
-    if strategy == "fsdp":
-        # The engine shards the weights, with FSDP2; Lightning's own "fsdp" is the first version.
-        strategy = ModelParallelStrategy(save_distributed_checkpoint=False)
-    try:
-        return Trainer(
-            accelerator=hardware.accelerator,
-            devices=_devices(config, hardware),
-            num_nodes=_num_nodes(config),
-            strategy=strategy,
-            precision=hardware.precision,  # type: ignore[arg-type]
-            max_epochs=config.epochs,
-            logger=_logger(directory),
-            callbacks=callbacks,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            default_root_dir=directory,
+    def __init__(self, method: Method) -> None:
+        super().__init__()
+        self.method = method
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        e = self.method.embed(views)
+        named = {"h": e.h, "z": e.z, "p": e.p, "t": e.t}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@final
+class _State:
+    """What a checkpoint holds: weights, optimizer, and what the rows and the verdict go on from."""
+
+    def __init__(
+        self, fabric: Fabric, method: Method, plan: Plan, metrics: Metrics, watchdog: Watchdog
+    ) -> None:
+        self.fabric, self.method, self.plan = fabric, method, plan
+        self.metrics, self.watchdog = metrics, watchdog
+        self.rate_factor = 1.0
+        self.is_sharded = plan.config.strategy == "fsdp"
+        if fabric.world_size > 1:
+            share = plan.batch_size // fabric.world_size
+            say(f"{fabric.world_size} processes, {share} images of each batch on each")
+            synchronize_statistics(method, on_gpus=fabric.device.type == "cuda")
+        with quiet_lightning():
+            self.network = fabric.setup_module(_EmbedInForward(method).train())
+        self.raw_optimizer = build_optimizer(method, plan.config, plan.batch_size)
+        self.optimizer = fabric.setup_optimizers(self.raw_optimizer)
+
+    def gradient(
+        self, draw: Callable[[slice], Views], index: Tensor, seed: int
+    ) -> tuple[Loss, Embeddings]:
+        """Images -> views -> embeddings -> whole batch -> loss -> gradient."""
+        if self.plan.config.norm == "frozen":
+            # `.train()` switches them on again.
+            freeze_statistics(self.method)
+        method, backward = self.method, self.fabric.backward
+        which = index.to(self.fabric.device)
+        chunk_size = self.plan.config.chunk_size or len(index)
+
+        def embed(views: Views) -> Embeddings:
+            return Embeddings(**self.network(views))
+
+        if chunk_size >= len(index):
+            views = draw(slice(None))
+            return compute_gradient(method, views, which, backward, embed=embed, seed=seed)
+        return compute_gradient_in_chunks(
+            method,
+            draw,
+            which,
+            chunk_size,
+            backward,
+            embed=embed,
+            seed=seed,
+            without_averaging=(lambda: self.fabric.no_backward_sync(self.network))
+            if self.fabric.world_size > 1
+            else nullcontext,
         )
-    except (ValueError, MisconfigurationException) as error:
-        sentence = " ".join(str(error).split())
-        raise NonegError(
-            f"--accelerator {hardware.accelerator} --devices {config.devices} --num_nodes "
-            f"{config.num_nodes} --strategy {config.strategy} cannot be had here: {sentence}"
-        ) from error
+
+    def save(self, path: Path, step: int) -> None:
+        """Write a checkpoint; all processes must call it."""
+        weights, optimizer = whole_state(
+            self.network.module, self.raw_optimizer, is_sharded=self.is_sharded
+        )
+        if is_first_process():
+            write_checkpoint(path, self._content(step, weights, optimizer))
+        self.fabric.barrier()
+
+    def _content(
+        self, step: int, weights: dict[str, Any], optimizer: dict[str, Any]
+    ) -> dict[str, Any]:
+        return {
+            "global_step": step,
+            "state_dict": weights,
+            "optimizer_states": [optimizer],
+            "rate_factor": self.rate_factor,
+            "precision": self.fabric.strategy.precision.state_dict(),
+            "metering": self.metrics.metering.state_dict(),
+            "watchdog": self.watchdog.state_dict(),
+        }
+
+    def restore(self, run: RunDirectory) -> int:
+        """Go on from the last checkpoint, if there is one; returns how many steps are done."""
+        self.metrics.metering.set_precision(self.plan.config.precision)
+        run.last_checkpoint.parent.mkdir(exist_ok=True)
+        step = 0
+        if run.last_checkpoint.exists():
+            checkpoint = read_checkpoint(run.last_checkpoint)
+            try:
+                self._load(checkpoint)
+                self.rate_factor = checkpoint.get("rate_factor", 1.0)
+                self.fabric.strategy.precision.load_state_dict(checkpoint["precision"])
+                self.metrics.metering.load_state_dict(checkpoint["metering"])
+                self.watchdog.load_state_dict(checkpoint["watchdog"])
+                step = int(checkpoint["global_step"])
+            except (RuntimeError, KeyError, ValueError, TypeError) as error:
+                raise unusable(run.last_checkpoint, error) from error
+        if self.plan.config.on_collapse == "rollback" and not run.healthy_checkpoint.exists():
+            # The untrained weights, in case a rollback has to go back as far.
+            self.save(run.healthy_checkpoint, step)
+        return step
+
+    def _load(self, checkpoint: dict[str, Any]) -> None:
+        load_whole_state(
+            self.network.module,
+            self.raw_optimizer,
+            checkpoint["state_dict"],
+            checkpoint["optimizer_states"][0],
+            is_sharded=self.is_sharded,
+        )
+
+    def roll_back(self, run: RunDirectory, step: int) -> None:
+        """Take the last healthy weights again, at half the learning rate."""
+        checkpoint = read_checkpoint(run.healthy_checkpoint)
+        self._load(checkpoint)
+        self.rate_factor /= 2
+        self.metrics.metering.forget()
+        to_step = int(checkpoint["global_step"])
+        if is_first_process():
+            self.watchdog.rolled_back(step, to_step=to_step, rate_factor=self.rate_factor)
 
 
-def _fit(trainer: Trainer, engine: Engine, checkpoint: Path) -> None:
-    if not checkpoint.exists():
-        trainer.fit(engine)
+def _stop_if_not_finite(loss: Loss, step: int, plan: Plan) -> None:
+    value = float(loss.value.detach())
+    if math.isfinite(value):
         return
-    try:
-        trainer.fit(engine, ckpt_path=checkpoint, weights_only=True)
-    except (RuntimeError, KeyError, EOFError, OSError) as error:
-        if trainer.global_step > 0:
-            raise
-        sentence = " ".join(str(error).split())[:200]
-        raise NonegError(
-            f"{checkpoint} cannot be resumed from ({sentence}): delete it to start over"
-        ) from error
-
-
-def _devices(config: TrainConfig, hardware: Hardware) -> int | str:
-    if config.devices == "auto" and "LOCAL_WORLD_SIZE" in os.environ:
-        return int(os.environ["LOCAL_WORLD_SIZE"])
-    # Lightning's "auto" on a CPU is one process, whose threads use all cores.
-    if hardware.accelerator == "cpu" and config.devices == "auto":
-        return 1
-    return config.devices
-
-
-def _num_nodes(config: TrainConfig) -> int:
-    if config.num_nodes == 1 and "LOCAL_WORLD_SIZE" in os.environ:
-        return int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"])
-    return config.num_nodes
-
-
-def _logger(directory: Path) -> Any:
-    if find_spec("tensorboard") is None:
-        return False
-    from pytorch_lightning.loggers import TensorBoardLogger
-
-    return TensorBoardLogger(directory, name="", version="tensorboard")
-
-
-@contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Lightning's own announcements repeat ours; its advice does not fit a loader like ours."""
-    loggers = [logging.getLogger(name) for name in ("pytorch_lightning", "lightning_fabric")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module="pytorch_lightning")
-            warnings.filterwarnings("ignore", module="lightning_fabric")
-            # Nothing is done in place to what a part returns.
-            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
-            yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+    terms = ", ".join(f"{name} {float(each.detach()):.4g}" for name, each in loss.terms.items())
+    error = DivergedError(
+        f"the loss is {value} at step {step} ({terms}): lower --learning-rate (now "
+        f"{plan.config.learning_rate:g}) or use --precision 32-true; the last good checkpoint is "
+        "kept"
+    )
+    error.is_reported = not is_first_process()
+    raise error

@@ -1,167 +1,107 @@
-"""What a run says while it trains: a progress bar, metrics.csv, spectra.csv, and TensorBoard."""
+"""The rows of metrics.csv and spectra.csv."""
 
-import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, final
+from typing import final
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
-from tqdm import tqdm
 
-from noneg.records.table import StepTable
-from noneg.training.engine import Engine
+from noneg.methods.base import Loss
+from noneg.records.directory import RunDirectory
+from noneg.records.table import numbers_of
 from noneg.training.metering import IMAGES_BETWEEN_SPECTRA, LARGEST_SPECTRUM, Metering
+from noneg.training.plan import Plan, Steps
 
 
 @final
-class Reporting(Callback):
-    """Rows of metrics, at the first step, every so many steps, and at the last.
+class Metrics:
+    """A row at the first step, every `--log-every` steps, and at the last step.
 
-    Columns of metrics.csv: step; epoch; views (seen so far); seconds (of training, over all its
-    sessions); loss; one for each term; learning_rate; images_per_second; and the label-free meters
-    of the last images' representations and projections, `std_h`, `std_z` ... (`noneg.diagnostics`
-    says what they mean). Those that need eigenvalues are measured now and then, and are empty in
-    between. spectra.csv has the eigenvalues: step; epoch; embedding ("h" or "z"); lambda_1 ...
+    Columns of metrics.csv: step; epoch; views (seen so far); seconds (of training, over all starts
+    of the run); loss; one for each term; learning_rate; images_per_second; and the label-free
+    meters of the last images' representations and projections, `std_h`, `std_z` ...
+    (`noneg.diagnostics` explains them). Meters that need eigenvalues are measured less often, and
+    are empty in between. spectra.csv has the eigenvalues: step; epoch; embedding ("h" or "z");
+    lambda_1 ...
+
+    Attributes:
+        metering: the embeddings that the next row is about.
+        history: all rows so far, as numbers; of the first process only.
     """
 
-    def __init__(self, directory: Path, total_steps: int, every: int, batch_size: int) -> None:
-        """Append to `directory`/metrics.csv and spectra.csv."""
-        self.metrics = StepTable(directory / "metrics.csv")
-        self.spectra = StepTable(directory / "spectra.csv")
-        self.total_steps = total_steps
-        self.every = every
-        self.spectra_every = max(1, IMAGES_BETWEEN_SPECTRA // (batch_size * every)) * every
+    def __init__(self, run: RunDirectory, plan: Plan, steps: Steps) -> None:
+        """Append to the tables of `run`."""
+        self.table = run.metrics
+        self.spectra = run.spectra
+        self.batch_size = plan.batch_size
+        self.views_per_image = len(plan.policy)
+        self.steps = steps
+        self.every = plan.config.log_every
+        images_per_row = plan.batch_size * self.every
+        self.spectra_every = max(1, IMAGES_BETWEEN_SPECTRA // images_per_row) * self.every
         self.metering = Metering()
         self.history: list[dict[str, float]] = []
-        self.bar: tqdm[Any] | None = None
         self.seconds_before = 0.0
         self.started = 0.0
         self.last_time = 0.0
         self.last_step = 0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop the rows that a killed run wrote after its last checkpoint, and start the bar."""
-        self.started = self.last_time = time.perf_counter()
-        self.last_step = trainer.global_step
-        self.metering.set_precision(str(trainer.precision))
-        if not trainer.is_global_zero:
-            return
-        rows = self.metrics.forget_after(trainer.global_step)
-        self.spectra.forget_after(trainer.global_step)
+    def begin(self, step: int) -> None:
+        """Drop the rows that a killed run wrote after its last checkpoint, and start the clock."""
+        rows = self.table.forget_after(step)
+        self.spectra.forget_after(step)
         self.history = [numbers_of(row) for row in rows]
         self.seconds_before = self.history[-1]["seconds"] if rows else 0.0
-        self.bar = tqdm(
-            total=self.total_steps,
-            initial=trainer.global_step,
-            desc="train",
-            unit="step",
-            dynamic_ncols=True,
-            # A log file gets a line now and then, not a screen that is drawn anew.
-            mininterval=0.2 if sys.stderr.isatty() else 20,
-        )
-
-    def on_train_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Advance the bar, and write a row where one is due."""
-        assert isinstance(pl_module, Engine)
-        assert pl_module.latest is not None
-        step = trainer.global_step
-        if not trainer.is_global_zero:
-            return
-        self.metering.see(pl_module.latest[1])
-        if self.bar is not None:
-            self.bar.update()
-        if self.is_due(step):
-            row = self._row(pl_module, step)
-            # As it reads back, so that a resumed run judges by the same numbers.
-            self.history.append(numbers_of(self.metrics.append(row)))
-            if trainer.logger is not None:
-                trainer.logger.log_metrics(row, step)
-            if self.bar is not None:
-                self.bar.set_postfix_str(self._summary(pl_module, row), refresh=False)
+        self.started = self.last_time = time.perf_counter()
+        self.last_step = step
 
     def rows(self) -> list[dict[str, float]]:
-        """All rows so far; where a finished run is resumed and takes no step, those of its file."""
-        return self.history or [numbers_of(row) for row in self.metrics.read()]
+        """All rows so far; those of the file if a finished run is resumed and takes no step."""
+        return self.history or [numbers_of(row) for row in self.table.read()]
 
     def is_due(self, step: int) -> bool:
         """Whether this step has a row."""
-        return step == 1 or step % self.every == 0 or step == self.total_steps
-
-    @staticmethod
-    def _summary(engine: Engine, row: dict[str, int | float]) -> str:
-        assert engine.latest is not None
-        terms = engine.latest[0].terms
-        parts = " + ".join(f"{name} {row[name]:.3g}" for name in terms)
-        # A single term is the loss itself.
-        loss = f"loss {row['loss']:.4g}" + (f" = {parts}" if len(terms) > 1 else "")
-        return f"{loss}, {row['images_per_second']:.0f} images/s, std {row['std_z']:.2f}"
+        return step == 1 or step % self.every == 0 or step == self.steps.total
 
     @torch.no_grad()
-    def _row(self, engine: Engine, step: int) -> dict[str, int | float]:
-        assert engine.latest is not None
-        outcome, _ = engine.latest
+    def write_row(self, step: int, loss: Loss, learning_rate: float) -> dict[str, float]:
+        """Measure and write; returns the row as it reads back from the file."""
         now = time.perf_counter()
-        images = (step - self.last_step) * engine.batch_size
-        epoch = (step - 1) // engine.steps_per_epoch
+        images = (step - self.last_step) * self.batch_size
+        epoch = (step - 1) // self.steps.per_epoch
         row: dict[str, int | float] = {
             "step": step,
             "epoch": epoch,
-            "views": step * engine.batch_size * len(engine.policy),
+            "views": step * self.batch_size * self.views_per_image,
             "seconds": self.seconds_before + now - self.started,
-            "loss": float(outcome.value),
-            **{name: float(value) for name, value in outcome.terms.items()},
-            "learning_rate": engine.trainer.optimizers[0].param_groups[0]["lr"],
+            "loss": float(loss.value),
+            **{name: float(value) for name, value in loss.terms.items()},
+            "learning_rate": learning_rate,
             "images_per_second": images / max(now - self.last_time, 1e-9),
         }
         self.last_time, self.last_step = now, step
-        if step != 1 and step % self.spectra_every and step != self.total_steps:
-            return row | self.metering.quick()
+        if step == 1 or step % self.spectra_every == 0 or step == self.steps.total:
+            self._write_spectra(step, epoch)
+            row |= self.metering.full()
+        else:
+            row |= self.metering.quick()
+        # As it reads back, so that a resumed run judges by the same numbers.
+        self.history.append(numbers_of(self.table.append(row)))
+        return self.history[-1]
+
+    def _write_spectra(self, step: int, epoch: int) -> None:
         for name, eigenvalues in self.metering.spectra().items():
-            # Columns for the longest there can be, since the first row decides them.
+            # The first row decides the columns, so it has as many as there can be.
             empty = [""] * (LARGEST_SPECTRUM - len(eigenvalues))
             padded: list[float | str] = [*eigenvalues, *empty]
-            spectrum: dict[str, int | float | str] = {
-                "step": step,
-                "epoch": epoch,
-                "embedding": name,
-                **{f"lambda_{i}": value for i, value in enumerate(padded, start=1)},
-            }
-            self.spectra.append(spectrum)
-        return row | self.metering.full()
-
-    def state_dict(self) -> dict[str, Any]:
-        """The embeddings that the next row is about, so that a resumed run has the same rows."""
-        return {"metering": self.metering.state_dict()}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """See `state_dict`."""
-        self.metering.load_state_dict(state_dict["metering"])
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Close the bar."""
-        self._close()
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Close the bar, so that the sentence that follows stands on its own line."""
-        self._close()
-
-    def _close(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+            row: dict[str, int | float | str] = {"step": step, "epoch": epoch, "embedding": name}
+            columns = {f"lambda_{i}": value for i, value in enumerate(padded, start=1)}
+            self.spectra.append(row | columns)
 
 
-def numbers_of(row: Mapping[str, str]) -> dict[str, float]:
-    """A row of metrics.csv without its empty cells."""
-    return {name: float(value) for name, value in row.items() if value != ""}
+def summarize(row: Mapping[str, float], loss: Loss) -> str:
+    """What a progress bar says of a row."""
+    parts = " + ".join(f"{name} {row[name]:.3g}" for name in loss.terms)
+    # A single term is the loss itself.
+    total = f"loss {row['loss']:.4g}" + (f" = {parts}" if len(loss.terms) > 1 else "")
+    return f"{total}, {row['images_per_second']:.0f} images/s, std {row['std_z']:.2f}"

@@ -1,7 +1,6 @@
 """From images to a trained encoder with its scores, in one directory."""
 
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -10,59 +9,43 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from pytorch_lightning import Callback
-from torch import nn
 from torch.utils.data import Dataset
 
 from noneg.diagnostics import Verdict
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import NonegError
-from noneg.evaluation.label_free import (
-    Meters,
-    embed_with,
-    images_to_measure,
-    measure_embeddings,
-    meters_as_dict,
-)
-from noneg.evaluation.scores import (
-    Score,
-    compare,
-    format_table,
-    scores_as_dict,
-    untrained,
-)
-from noneg.files import save_json
+from noneg.evaluation.label_free import images_to_measure, meters_as_dict
+from noneg.evaluation.scores import Score, compare, format_table, scores_as_dict, untrained
 from noneg.images import Images, PixelsOnDemand, Skipped, find_source, write_skipped
 from noneg.methods.base import Method
 from noneg.networks.norms import batch_norms
+from noneg.records.directory import RunDirectory
 from noneg.training.build import (
+    arrange_memory,
     build_method,
-    complete,
-    feature_width,
-    load_for_evaluation,
-    load_for_training,
-    measure_normalization,
+    describe_encoder,
+    draw_first_views,
+    find_wasted_stride,
     measure_norms,
 )
 from noneg.training.causes import likely_causes
-from noneg.training.checkpoints import load_weights
-from noneg.training.config import TrainConfig, load_config, make_config, save_config
-from noneg.training.distributed import is_first_process, say
-from noneg.training.hardware import (
-    choose_hardware,
-)
-from noneg.training.loop import fit
-from noneg.training.provenance import about_run
+from noneg.training.checkpoints import read_checkpoint
+from noneg.training.config import TrainConfig, load_config, make_config, to_dict
+from noneg.training.data import load_for_evaluation, load_for_training
+from noneg.training.distributed import from_first_process, is_first_process, say
+from noneg.training.final_meters import measure_trained_and_untrained
+from noneg.training.launch import launch, use_precision
+from noneg.training.loop import Observer, train_method
+from noneg.training.plan import Plan, complete
+from noneg.training.precision import PrecisionChoice, choose_precision
+from noneg.training.provenance import describe_provenance
 from noneg.training.watchdog import Watchdog
 
 Data = str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any]
-# How the processes that Lightning starts for further devices learn of the first one's directory.
-_SHARED_DIRECTORY = "NONEG_RUN_DIRECTORY"
+Labels = np.ndarray | torch.Tensor | Sequence[int] | None
 
 REPORTED_IMAGES = 2_000
-"""As many as the report of a run shows by itself; `noneg report` takes more."""
-
-Labels = np.ndarray | torch.Tensor | Sequence[int] | None
+"""Images in the report at the end of a run; `noneg report` takes more."""
 
 
 @final
@@ -74,8 +57,8 @@ class Run:
         directory: where everything about it is.
         config: every setting, with what the images and the recipe decided filled in.
         encoder: ready to use.
-        scores: of the encoder, of its random start and of raw pixels; empty without labels.
-        verdict: what the label-free meters say of the training.
+        scores: of the encoder, of the untrained one and of raw pixels; empty without labels.
+        verdict: what the label-free meters say about the training.
     """
 
     directory: Path
@@ -85,6 +68,20 @@ class Run:
     verdict: Verdict
 
 
+@final
+@dataclass(frozen=True)
+class _Given:
+    """What the caller has in memory; None for what the config names."""
+
+    data: Data | None = None
+    labels: Labels = None
+    eval_data: Data | None = None
+    eval_labels: Labels = None
+    observers: Sequence[Observer] = ()
+    progress: bool = False
+    command: str | None = None
+
+
 def train(
     data: Data = "shapes",
     *,
@@ -92,18 +89,22 @@ def train(
     eval_data: Data | None = None,
     eval_labels: Labels = None,
     resume_from: str | os.PathLike[str] | None = None,
+    progress: bool = False,
     **settings: Any,
 ) -> Run:
     """Train an encoder on images, without their labels, and score it.
 
+    With several processes, each of them returns the run; the first one writes its files.
+
     Args:
         data: a folder, a .npy or .npz file, an array [N, H, W] or [N, H, W, C], a tensor
             [N, C, H, W], a map-style Dataset, "shapes", or a torchvision name.
-        labels: int [N], for scoring alone; found by itself in class folders and data sets.
+        labels: int [N], only used for scoring; found by themselves in class folders and data sets.
         eval_data: labeled images to score on, in any of these forms.
         eval_labels: int [M], theirs.
-        resume_from: a run's directory, to go on with it; `data` must be what it began with where
-            it was an object in memory, and no settings may be given.
+        resume_from: a run's directory, to go on with it; `data` must be what it began with if that
+            was an object in memory, and no settings may be given.
+        progress: show progress bars.
         settings: fields of TrainConfig: method="byol", epochs=200, options={"tau": 0.99} ...
 
     Returns:
@@ -113,256 +114,261 @@ def train(
         NonegError: the data or a setting cannot be used; one sentence says why.
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
     """
+    given = _Given(data, labels, eval_data, eval_labels, progress=progress)
     if resume_from is not None:
         if settings:
             raise NonegError("a resumed run keeps the settings it began with: give none")
-        return resume(
-            Path(resume_from), data, labels=labels, eval_data=eval_data, eval_labels=eval_labels
-        )
+        return _resume(RunDirectory(Path(resume_from)), given)
     if isinstance(eval_data, str | os.PathLike):
         settings["eval_data"] = os.fspath(eval_data)
-    config = make_config(data, **settings)
-    return start(config, data, labels=labels, eval_data=eval_data, eval_labels=eval_labels)
+    return _train(make_config(data, **settings), given)
 
 
 def start(
     config: TrainConfig,
     data: Data | None = None,
     *,
-    labels: Labels = None,
-    eval_data: Data | None = None,
-    eval_labels: Labels = None,
-    extra_callbacks: Sequence[Callback] = (),
+    observers: Sequence[Observer] = (),
+    progress: bool = False,
+    command: str | None = None,
 ) -> Run:
-    """Begin a run in a directory of its own."""
-    directory = _new_directory(config)
-    try:
-        return _run(config, directory, data, labels, eval_data, eval_labels, extra_callbacks)
-    except NonegError:
-        # Nothing was made yet: leave no empty directory behind.
-        with suppress(OSError):
-            directory.rmdir()
-        raise
+    """Begin a run in a directory of its own.
+
+    Args:
+        config: all settings.
+        data: images in memory, in the place of those that the config names.
+        observers: are shown every step.
+        progress: show progress bars.
+        command: the command line, for run.json.
+    """
+    return _train(config, _Given(data, observers=observers, progress=progress, command=command))
 
 
 def resume(
-    directory: Path,
-    data: Data = "shapes",
-    *,
-    labels: Labels = None,
-    eval_data: Data | None = None,
-    eval_labels: Labels = None,
-    extra_callbacks: Sequence[Callback] = (),
+    directory: Path, *, observers: Sequence[Observer] = (), progress: bool = False
 ) -> Run:
     """Go on with a run from its last checkpoint; one that never saved any starts over."""
-    config = load_config(directory / "config.yaml")
+    return _resume(RunDirectory(directory), _Given(observers=observers, progress=progress))
+
+
+def _resume(run: RunDirectory, given: _Given) -> Run:
+    config = load_config(run.config_file)
     in_memory = config.data.startswith("<")
-    if in_memory and isinstance(data, str | os.PathLike):
+    if in_memory and (given.data is None or isinstance(given.data, str | os.PathLike)):
         raise NonegError(
-            f"{directory} was trained on {config.data} in memory: resume it from Python, with "
+            f"{run.path} was trained on {config.data} in memory: resume it from Python, with "
             "noneg.train(the same data, resume_from=...)"
         )
-    given = data if in_memory else None
-    return _run(config, directory, given, labels, eval_data, eval_labels, extra_callbacks)
+    return _train(config, given if in_memory else replace(given, data=None), run)
 
 
-def _run(
-    config: TrainConfig,
-    directory: Path,
-    data: Data | None,
-    labels: Labels,
-    eval_data: Data | None,
-    eval_labels: Labels,
-    extra_callbacks: Sequence[Callback] = (),
-) -> Run:
-    source = find_source(config.data if data is None else data, labels=labels)
-    config = complete(config, source)
-    images = load_for_training(source, config, directory)
-    if is_first_process():
-        write_skipped(directory / "skipped.csv", images.skipped)
-        save_config(config, directory / "config.yaml")
-    parts = load_for_evaluation(
-        config, images, config.eval_data if eval_data is None else eval_data, eval_labels
-    )
-    method = build_method(config)
-    info = describe_encoder(method.backbone, config, images)
-    if config.norm == "frozen":
-        measure_norms(method, images, config, info)
-    hardware = choose_hardware(config)
-    say(f"{config.method} on {images.description}: {_describe(images, config)}")
-    if images.skipped:
-        _say_skipped(images.skipped, directory)
-    if isinstance(images.pixels, PixelsOnDemand):
-        say("images are decoded again in every epoch: --cache memory or disk keeps them")
-    say(f"{config.backbone}, {info.features} features; {hardware.reason}")
-    if config.chunk_size and config.norm == "batch" and batch_norms(method):
-        say(
-            f"BatchNorm sees {config.chunk_size} images of each process at a time, so the gradient "
-            "is not quite the whole batch's: --norm group or --norm frozen makes it so"
-        )
-
-    about = about_run(images, hardware, directory)
-    if is_first_process():
-        save_json(directory / "run.json", asdict(about))
-    os.environ[_SHARED_DIRECTORY] = str(directory.absolute())
+def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = None) -> Run:
+    """A run from top to bottom, on every process."""
+    source = find_source(config.data if given.data is None else given.data, labels=given.labels)
+    plan = complete(config, source)
+    fabric = launch(plan)
+    run = resumed or from_first_process(lambda: _new_directory(plan.config))
+    run.path.mkdir(parents=True, exist_ok=True)
     try:
-        watchdog = fit(method, images, config, directory, info, hardware, parts, extra_callbacks)
-    finally:
-        del os.environ[_SHARED_DIRECTORY]
-
-    if not is_first_process():
-        # One writer: the others have done their part of the training.
-        sys.exit(0)
-    seconds = round(watchdog.reporting.rows()[-1]["seconds"], 1)
-    save_json(directory / "run.json", asdict(replace(about, seconds=seconds)))
-    if isinstance(images.pixels, PixelsOnDemand) and images.pixels.skipped:
-        # Only now is it known which they are.
-        write_skipped(directory / "skipped.csv", images.pixels.skipped)
-        _say_skipped(images.pixels.skipped, directory)
-    if config.strategy == "fsdp":
-        # This process holds a share of the weights; the last checkpoint holds them all.
-        method = build_method(config)
-        load_weights(method, directory / "checkpoints" / "last.ckpt")
-    Encoder(method.backbone, info).save(directory / "encoder")
-    return _judge_and_score(method, images, parts, config, info, directory, watchdog)
-
-
-def _judge_and_score(
-    method: Method,
-    images: Images,
-    parts: tuple[Images, Images] | None,
-    config: TrainConfig,
-    info: EncoderInfo,
-    directory: Path,
-    watchdog: Watchdog,
-) -> Run:
-    """What the meters say, what the labels say where there are any, and a page with both."""
-    encoder = Encoder(method.backbone, info)
-    assert config.size is not None
-    measured = images_to_measure(len(images.pixels), config.size)
-    meters = (
-        _measure(method, images, config, info, directory, measured) if config.evaluate else None
-    )
-    verdict = watchdog.conclude(meters, measured)
-    scores: list[Score] = []
-    if config.evaluate and parts is not None:
-        start = untrained(info, seed=config.seed)
-        scores = compare(encoder, start, *parts, most=config.evaluation_images, seed=config.seed)
-        save_json(directory / "scores.json", scores_as_dict(scores))
-        encoder = Encoder(encoder.module, replace(info, scores=scores_as_dict(scores)))
-        encoder.save(directory / "encoder")
-        print(f"\n{format_table(scores)}")
-    elif config.evaluate:
-        say("no labels, so no scores")
-    print(f"\nverdict  {verdict.state}: {verdict.sentence}")
-    for cause in likely_causes(verdict.state, config):
-        print(f"         likely: {cause}")
-    print(f"run      {directory}\nencoder  {directory / 'encoder'}")
-    if config.report:
-        # Bokeh and scikit-learn take a second to import.
-        from noneg.report import write_report
-
-        print(f"report   {write_report([directory], images=images, most=REPORTED_IMAGES)}")
-    print(f'use it   noneg.load("{directory}").embed(images)')
-    if watchdog.stopped:
-        raise NonegError(
-            f"the run was stopped early, as --on_collapse {config.on_collapse} asks: "
-            f"{verdict.state}; what it made until then is in {directory}"
+        images = load_for_training(source, plan, run)
+        method = build_method(plan)
+        info = describe_encoder(method.backbone, plan, images)
+        if config.norm == "frozen":
+            measure_norms(method, images, plan, info)
+        arrange_memory(method, plan)
+        earlier = run.read_provenance() if resumed else None
+        precision = from_first_process(
+            lambda: _precision(plan, method, images, info, fabric.device, earlier)
         )
-    return Run(directory, config, encoder, tuple(scores), verdict)
-
-
-def _measure(
-    method: Method,
-    images: Images,
-    config: TrainConfig,
-    info: EncoderInfo,
-    directory: Path,
-    most: int,
-) -> tuple[Meters, Meters]:
-    """All meters, in evaluation mode, of the trained network and of its start, on `most` images."""
-    assert config.size is not None
-    start = build_method(config)
-    if config.norm == "frozen":
-        measure_norms(start, images, config, info)
-    trained, random = (
-        measure_embeddings(
-            each,
-            embed_with(each),
+        plan = replace(plan, config=replace(plan.config, precision=precision.name))
+        use_precision(fabric, precision.name)
+        parts = load_for_evaluation(
+            plan.config,
             images,
-            config.policy(config.size),
-            size=config.size,
-            mean=info.mean,
-            std=info.std,
-            seed=config.seed,
-            most=most,
+            config.eval_data if given.eval_data is None else given.eval_data,
+            given.eval_labels,
         )
-        for each in (method, start)
-    )
-    save_json(directory / "meters.json", meters_as_dict(trained, random, most))
-    return trained, random
+    except NonegError:
+        if resumed is None and is_first_process():
+            # Nothing was made yet: leave no empty directory behind.
+            with suppress(OSError):
+                run.path.rmdir()
+        raise
+    provenance = describe_provenance(images, plan.hardware, precision, given.command, earlier)
+    if is_first_process():
+        write_skipped(run.skipped_file, images.skipped)
+        run.write_config(to_dict(plan.config))
+        run.write_provenance(asdict(provenance))
+    _announce(plan, images, method, info, precision, run)
 
-
-def describe_encoder(backbone: nn.Module, config: TrainConfig, images: Images) -> EncoderInfo:
-    """What it takes to use the backbone once it is trained."""
-    assert config.channels is not None
-    assert config.size is not None
-    on_demand = isinstance(images.pixels, PixelsOnDemand)
-    mean, std = measure_normalization(images.pixels, most=1_000 if on_demand else 5_000)
-    return EncoderInfo(
-        backbone=config.backbone,
-        channels=config.channels,
-        size=config.size,
-        stored_size=images.pixels.shape[-1],
-        mean=mean,
-        std=std,
-        features=feature_width(backbone),
-        method=config.method,
-        norm=config.norm,
-        data={
-            "description": images.description,
-            "images": len(images.pixels),
-            "skipped": len(images.skipped),
-            "epochs": config.epochs,
-        },
+    watchdog = train_method(
+        fabric,
+        method,
+        images,
+        plan,
+        info,
+        run,
+        parts=parts,
+        observers=given.observers,
+        progress=given.progress,
     )
 
+    if config.strategy == "fsdp":
+        # Each process holds a share of the weights; the last checkpoint holds all of them.
+        weights = from_first_process(lambda: read_checkpoint(run.last_checkpoint)["state_dict"])
+        method = build_method(plan)
+        method.load_state_dict({name.removeprefix("method."): each for name, each in weights.items()})
+    if is_first_process():
+        seconds = round(watchdog.metrics.rows()[-1]["seconds"], 1)
+        run.write_provenance(asdict(replace(provenance, seconds=seconds)))
+    scores, verdict = from_first_process(
+        lambda: _conclude(method, images, parts, plan, info, run, watchdog, given.progress)
+    )
+    encoder = Encoder(method.backbone, replace(info, scores=scores_as_dict(scores) or None))
+    return Run(run.path, plan.config, encoder, tuple(scores), verdict)
 
-def _new_directory(config: TrainConfig) -> Path:
-    launched = "LOCAL_RANK" in os.environ or "SLURM_PROCID" in os.environ
-    chosen = config.out or (os.environ.get(_SHARED_DIRECTORY) if launched else None)
-    if chosen is not None:
-        directory = Path(chosen)
-        if (directory / "config.yaml").exists() and not launched:
+
+def _new_directory(config: TrainConfig) -> RunDirectory:
+    if config.out is not None:
+        run = RunDirectory(Path(config.out))
+        if run.exists():
             raise NonegError(
-                f"{directory} holds a run already: choose another --out, or go on with "
-                f"noneg train --resume {directory}"
+                f"{run.path} holds a run already: choose another --out, or go on with "
+                f"noneg train --resume {run.path}"
             )
-    elif launched:
-        raise NonegError("processes started side by side share a run's directory: give --out DIR")
     else:
         name = Path(config.data).stem if not config.data.startswith("<") else "memory"
         stem = f"{name}-{config.method.rpartition('.')[2]}"
         number = 1
         while (directory := Path("runs") / f"{stem}-{number}").exists():
             number += 1
+        run = RunDirectory(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise NonegError(f"--out {directory} cannot be made: {error.strerror}") from None
-    return directory
+        raise NonegError(f"--out {run.path} cannot be made: {error.strerror}") from None
+    return run
 
 
-def _describe(images: Images, config: TrainConfig) -> str:
-    count, channels, side, _ = images.pixels.shape
-    return (
-        f"{count} images of {channels} x {side} x {side}, views of {config.size} px, "
-        f"{config.epochs} epochs in batches of {config.batch_size}"
+def _precision(
+    plan: Plan,
+    method: Method,
+    images: Images,
+    info: EncoderInfo,
+    device: torch.device,
+    earlier: dict[str, Any] | None,
+) -> PrecisionChoice:
+    """A resumed run keeps its precision, whatever would be faster today."""
+    recorded = (earlier or {}).get("precision")
+    if isinstance(recorded, dict):
+        return PrecisionChoice(**recorded)
+    return choose_precision(
+        plan.config.precision,
+        plan.hardware,
+        method,
+        lambda most: draw_first_views(images, plan, info, most),
+        device,
     )
 
 
-def _say_skipped(skipped: Sequence[Skipped], directory: Path) -> None:
+def _announce(
+    plan: Plan,
+    images: Images,
+    method: Method,
+    info: EncoderInfo,
+    precision: PrecisionChoice,
+    run: RunDirectory,
+) -> None:
+    """What will happen, and what the user may want to change about it."""
+    config = plan.config
+    count, channels, side, _ = images.pixels.shape
+    say(
+        f"{config.method} on {images.description}: {count} images of {channels} x {side} x {side}, "
+        f"views of {plan.size} px, {config.epochs} epochs in batches of {plan.batch_size}"
+    )
+    if images.skipped:
+        _say_skipped(images.skipped, run)
+    if isinstance(images.pixels, PixelsOnDemand):
+        say("images are decoded again in every epoch: --cache memory or disk keeps them")
+    say(
+        f"{plan.backbone}, {info.features} features; {plan.hardware.description}: "
+        f"{precision.reason}"
+    )
+    if (layer := find_wasted_stride(method.backbone, plan)) is not None:
+        say(
+            f"warning: the feature map is 1 x 1 before {layer}, so that its stride has no effect: "
+            "a larger --size, or a backbone with fewer strides, would use it"
+        )
+    if config.chunk_size and config.norm == "batch" and batch_norms(method):
+        say(
+            f"BatchNorm sees {config.chunk_size} images of each process at a time, so the gradient "
+            "is not quite the whole batch's: --norm group or --norm frozen makes it so"
+        )
+
+
+def _conclude(
+    method: Method,
+    images: Images,
+    parts: tuple[Images, Images] | None,
+    plan: Plan,
+    info: EncoderInfo,
+    run: RunDirectory,
+    watchdog: Watchdog,
+    progress: bool,
+) -> tuple[list[Score], Verdict]:
+    """The encoder, what the meters say, what the labels say if there are any, and the report."""
+    config = plan.config
+    if isinstance(images.pixels, PixelsOnDemand) and images.pixels.skipped:
+        # Only now is it known which they are.
+        write_skipped(run.skipped_file, images.pixels.skipped)
+        _say_skipped(images.pixels.skipped, run)
+    encoder = Encoder(method.backbone, info)
+    encoder.save(run.encoder)
+    meters = None
+    measured = images_to_measure(len(images.pixels), plan.size)
+    if config.evaluate:
+        meters = measure_trained_and_untrained(method, info, images, plan, most=measured)
+        run.write_meters(meters_as_dict(*meters, measured))
+    verdict = watchdog.conclude(meters, measured)
+    scores: list[Score] = []
+    if config.evaluate and parts is not None:
+        start = untrained(encoder, seed=config.seed)
+        scores = compare(
+            encoder,
+            start,
+            *parts,
+            most=config.evaluation_images,
+            seed=config.seed,
+            progress=progress,
+        )
+        run.write_scores(scores_as_dict(scores))
+        Encoder(method.backbone, replace(info, scores=scores_as_dict(scores))).save(run.encoder)
+        print(f"\n{format_table(scores)}")
+    elif config.evaluate:
+        say("no labels, so no scores")
+    print(f"\nverdict  {verdict.state}: {verdict.sentence}")
+    for cause in likely_causes(verdict.state, config):
+        print(f"         likely: {cause}")
+    print(f"run      {run.path}\nencoder  {run.encoder}")
+    if config.report:
+        # Bokeh and scikit-learn take a second to import.
+        from noneg.report import write_report
+
+        written = write_report(
+            [run.path], images=images, most=REPORTED_IMAGES, progress=progress
+        )
+        print(f"report   {written}")
+    print(f'use it   noneg.load("{run.path}").embed(images)')
+    if watchdog.stopped:
+        raise NonegError(
+            f"the run was stopped early, as --on-collapse {config.on_collapse} asks: "
+            f"{verdict.state}; what it made until then is in {run.path}"
+        )
+    return scores, verdict
+
+
+def _say_skipped(skipped: Sequence[Skipped], run: RunDirectory) -> None:
     say(
         f"skipped {len(skipped)} files, the first {skipped[0].name} ({skipped[0].reason}): "
-        f"all of them in {directory / 'skipped.csv'}"
+        f"all of them in {run.skipped_file}"
     )

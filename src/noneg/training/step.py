@@ -15,8 +15,9 @@ from noneg.randomness import hash_key
 from noneg.training.distributed import gather, rank
 
 Views = tuple[Float[Tensor, "batch channels _ _"], ...]
+Embed = Callable[[Views], Embeddings]
 
-# Keep the draws of dropout and its kin, and of the objective, apart from everything else's.
+# Keep the random numbers of dropout, and of the objective, apart from everything else's.
 _NETWORK = 0xD0
 _OBJECTIVE = 0x0B
 
@@ -27,25 +28,27 @@ def compute_gradient(
     index: Int[Tensor, "batch"],
     backward: Callable[[Tensor], None] = Tensor.backward,
     *,
+    embed: Embed | None = None,
     seed: int = 0,
 ) -> tuple[Loss, Embeddings]:
     """Leave the gradient of the whole batch's loss in the parameters.
 
     Args:
         method: what is trained.
-        views: this process's views, one tensor a view.
+        views: this process's views, one tensor per view.
         index: int64 [batch], which images these are.
-        backward: what runs the backward pass; a trainer gives its own.
-        seed: of the step, for torch's global generator: dropout draws other numbers on each rank,
-            the objective the same on all.
+        backward: runs the backward pass; data-parallel training has its own.
+        embed: `method.embed`, or what data-parallel training wraps around it.
+        seed: of the step, for torch's global generator: dropout draws different numbers on each
+            process, the objective the same ones on all.
 
     Returns:
         The loss with its terms, and the embeddings of all processes' images.
     """
-    local = replace(_embed(method, views, seed, 0), index=index)
-    step, whole = whole_batch_objective(method, local, seed)
-    backward(step.value)
-    return step, whole
+    local = replace(_embed(embed or method.embed, views, seed, 0), index=index)
+    loss, whole = whole_batch_objective(method, local, seed)
+    backward(loss.value)
+    return loss, whole
 
 
 def compute_gradient_in_chunks(
@@ -55,36 +58,39 @@ def compute_gradient_in_chunks(
     chunk_size: int,
     backward: Callable[[Tensor], None] = Tensor.backward,
     *,
+    embed: Embed | None = None,
     seed: int = 0,
-    without_averaging: Callable[[], AbstractContextManager[None]] = nullcontext,
+    without_averaging: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> tuple[Loss, Embeddings]:
-    """The same gradient in the memory of one chunk (Gao et al., arXiv 2101.06983).
+    """The same gradient in the memory of one chunk: GradCache (Gao et al., arXiv 2101.06983).
 
     Embed chunk by chunk without a graph, take the loss's gradient with respect to the embeddings,
     embed each chunk again and push that gradient through.
 
-    Equal to `compute_gradient` but for BatchNorm, which normalizes a chunk by the chunk's own
+    It equals `compute_gradient` except for BatchNorm, which normalizes a chunk by the chunk's own
     statistics; its running statistics move as far as in one pass, towards the mean over the
-    chunks. Dropout draws the same numbers both times, others than without chunks. Parameters
+    chunks. Dropout draws the same numbers both times, but others than without chunks. Parameters
     that `objective` itself uses get no gradient.
 
     Args:
         method: what is trained.
-        draw: the views of a slice of this process's images, the same whenever it is asked; asked
-            twice for each chunk, so that the views of one chunk alone take memory.
+        draw: the views of a slice of this process's images, the same at each call; called twice
+            for each chunk, so that only the views of one chunk take memory.
         index: int64 [batch], which images these are.
-        chunk_size: images at a time, at most; the chunks are as even as they can be.
-        backward: what runs the backward pass; a trainer gives its own.
+        chunk_size: largest number of images at a time; the chunks are as even as possible.
+        backward: runs the backward pass; data-parallel training has its own.
+        embed: as for `compute_gradient`.
         seed: as for `compute_gradient`.
         without_averaging: the context in which `backward` leaves gradients on this process; the
-            last chunk's runs outside of it, and averages them all.
+            last chunk is embedded outside of it, and its backward pass averages all of them.
 
     Returns:
         The loss with its terms, and the embeddings of all processes' images.
     """
+    embed = embed or method.embed
     parts = chunks_of(len(index), chunk_size)
     with torch.no_grad(), statistics_move_once_in(method, len(parts)):
-        embedded = [_full_precision(_embed(method, draw(p), seed, p.start)) for p in parts]
+        embedded = [_full_precision(_embed(embed, draw(p), seed, p.start)) for p in parts]
     # Up to torch 2.9, weights that were cast without a graph would be used again with one.
     torch.clear_autocast_cache()
     names = _names(embedded[0])
@@ -93,23 +99,23 @@ def compute_gradient_in_chunks(
         for name in names
     }
     del embedded
-    step, whole = whole_batch_objective(method, Embeddings(**local, index=index), seed)
-    gradients = torch.autograd.grad(step.value, list(local.values()), allow_unused=True)
+    loss, whole = whole_batch_objective(method, Embeddings(**local, index=index), seed)
+    gradients = torch.autograd.grad(loss.value, list(local.values()), allow_unused=True)
     with statistics_stay(method):
         for part in parts:
-            e = _full_precision(_embed(method, draw(part), seed, part.start))
-            pushed = [
-                (getattr(e, name) * gradient[:, part]).sum()
-                for name, gradient in zip(names, gradients, strict=True)
-                if gradient is not None and getattr(e, name).requires_grad
-            ]
             with nullcontext() if part is parts[-1] else without_averaging():
+                e = _full_precision(_embed(embed, draw(part), seed, part.start))
+                pushed = [
+                    (getattr(e, name) * gradient[:, part]).sum()
+                    for name, gradient in zip(names, gradients, strict=True)
+                    if gradient is not None and getattr(e, name).requires_grad
+                ]
                 backward(torch.stack(pushed).sum())
-    return step, whole
+    return loss, whole
 
 
 def chunks_of(count: int, chunk_size: int) -> list[slice]:
-    """0 ... count - 1 in as few slices of at most `chunk_size` as it takes, evenly."""
+    """0 ... count - 1 in as few slices of at most `chunk_size` as possible, evenly."""
     number = -(-count // chunk_size)
     bounds = [position * count // number for position in range(number + 1)]
     return [slice(*each) for each in pairwise(bounds)]
@@ -123,10 +129,10 @@ def whole_batch_objective(method: Method, local: Embeddings, seed: int) -> tuple
         return method.objective(e), e
 
 
-def _embed(method: Method, views: Views, seed: int, start: int) -> Embeddings:
+def _embed(embed: Embed, views: Views, seed: int, start: int) -> Embeddings:
     # Dropout then repeats itself, in a chunk's second pass and in a resumed run.
     torch.manual_seed(hash_key(seed, rank(), start, _NETWORK))
-    return method.embed(views)
+    return embed(views)
 
 
 def _names(e: Embeddings) -> list[str]:

@@ -1,0 +1,103 @@
+"""Start the processes of a run, by Lightning Fabric."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.precision import MixedPrecision, Precision
+from lightning_fabric.strategies import ModelParallelStrategy
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from torch import nn
+
+from noneg.errors import NonegError
+from noneg.training.distributed import shard
+from noneg.training.plan import Plan
+
+
+def launch(plan: Plan) -> Fabric:
+    """All processes of a run; each of them goes on from here.
+
+    Raises:
+        NonegError: Lightning cannot do this here, or the processes cannot share a batch.
+    """
+    fabric = _make_fabric(plan)
+    config, processes = plan.config, fabric.world_size
+    if plan.batch_size % processes:
+        raise NonegError(
+            f"--batch-size {plan.batch_size} cannot be shared by {processes} processes: make it a "
+            "multiple"
+        )
+    needs_all_weights = {
+        "--knn-every": bool(config.knn_every),
+        "--on-collapse rollback": config.on_collapse == "rollback",
+    }
+    for flag, is_set in needs_all_weights.items():
+        if is_set and config.strategy == "fsdp":
+            raise NonegError(f"{flag} needs all weights on one process: not with --strategy fsdp")
+    with quiet_lightning():
+        try:
+            fabric.launch()
+        except (ValueError, RuntimeError) as error:
+            raise _refused(plan, error) from error
+    return fabric
+
+
+def _make_fabric(plan: Plan) -> Fabric:
+    hardware = plan.hardware
+    strategy: str | ModelParallelStrategy = hardware.strategy
+    if strategy == "fsdp":
+        # Lightning's own "fsdp" is the first version, which hooks into a single `forward`.
+        strategy = ModelParallelStrategy(parallelize_fn=_shard, save_distributed_checkpoint=False)
+    asked = plan.config.precision
+    try:
+        with quiet_lightning():
+            return Fabric(
+                accelerator=hardware.accelerator,
+                devices=hardware.devices,
+                num_nodes=hardware.num_nodes,
+                strategy=strategy,
+                precision="32-true" if asked == "auto" else asked,  # type: ignore[arg-type]
+            )
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        raise _refused(plan, error) from error
+
+
+def _shard(module: nn.Module, mesh: object) -> nn.Module:
+    shard(module.method)  # type: ignore[arg-type]
+    return module
+
+
+def _refused(plan: Plan, error: Exception) -> NonegError:
+    hardware, sentence = plan.hardware, " ".join(str(error).split())
+    return NonegError(
+        f"--accelerator {hardware.accelerator} --devices {hardware.devices} --num-nodes "
+        f"{hardware.num_nodes} --strategy {hardware.strategy} --precision {plan.config.precision} "
+        f"cannot be had here: {sentence}"
+    )
+
+
+def use_precision(fabric: Fabric, name: str) -> None:
+    """Compute in this precision from now on; `Fabric` has it already if it was asked for."""
+    strategy = fabric.strategy
+    if name == "32-true":
+        strategy.precision = Precision()
+    elif name in ("16-mixed", "bf16-mixed") and not isinstance(strategy.precision, MixedPrecision):
+        strategy.precision = MixedPrecision(name, device=fabric.device.type)  # type: ignore[arg-type]
+
+
+@contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Without Lightning's announcements, which repeat ours, and advice that does not fit here."""
+    logger = logging.getLogger("lightning_fabric")
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module="lightning_fabric")
+            # Nothing is done in place to what a part returns.
+            warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
+            yield
+    finally:
+        logger.setLevel(level)

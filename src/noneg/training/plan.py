@@ -1,0 +1,118 @@
+"""What a config comes to on these images and this machine: nothing is left open."""
+
+from dataclasses import dataclass, replace
+from typing import final
+
+from noneg.errors import NonegError
+from noneg.images import ImageSource
+from noneg.methods import find_method
+from noneg.networks.backbones import SMALL
+from noneg.training.config import TrainConfig
+from noneg.training.hardware import Hardware, choose_hardware
+from noneg.views import Policy
+
+# Crops are sharper if they are cut from images somewhat larger than the views, such as 256 for 224.
+_STORED_PER_VIEW = 8 / 7
+
+
+@final
+@dataclass(frozen=True)
+class Plan:
+    """A run, known before it starts.
+
+    Args:
+        config: all settings, with the values below filled in; what config.yaml holds.
+        size: side of the views in pixels.
+        channels: of the images.
+        batch_size: images per step over all devices.
+        backbone: a name that `build_backbone` takes.
+        policy: the views of each image.
+        hardware: what the run computes on.
+    """
+
+    config: TrainConfig
+    size: int
+    channels: int
+    batch_size: int
+    backbone: str
+    policy: Policy
+    hardware: Hardware
+
+
+@final
+@dataclass(frozen=True)
+class Steps:
+    """How many steps a run takes: in an epoch, in all, and with a rising learning rate."""
+
+    per_epoch: int
+    total: int
+    warmup: int
+
+
+def steps_of(plan: Plan, images: int) -> Steps:
+    """The steps on so many readable images. The last, incomplete batch of an epoch is left out."""
+    per_epoch = images // plan.batch_size
+    total = plan.config.epochs * per_epoch
+    warmup = round(plan.config.warmup_epochs * per_epoch)
+    return Steps(per_epoch, total, min(warmup, total // 10))
+
+
+def complete(config: TrainConfig, source: ImageSource) -> Plan:
+    """Fill in what the images decide: channels, size, backbone and batch size."""
+    size = config.size or choose_size(source.natural_size())
+    backbone = config.backbone
+    if backbone == "auto":
+        backbone = SMALL if size <= 64 or choose_hardware(config).on_cpu else "resnet18"
+    batch_size = config.batch_size
+    if batch_size is None:
+        recipe = find_method(config.method).recipe(config.recipe)
+        batch_size = choose_batch_size(len(source), recipe.batch_size)
+    channels = config.channels or source.natural_channels()
+    return plan_of(
+        replace(config, channels=channels, size=size, backbone=backbone, batch_size=batch_size)
+    )
+
+
+def plan_of(config: TrainConfig) -> Plan:
+    """The plan of a config in which the images have left nothing open, such as a run's own.
+
+    Raises:
+        NonegError: size, channels, batch_size or backbone is open.
+    """
+    size, channels, batch_size = config.size, config.channels, config.batch_size
+    if size is None or channels is None or batch_size is None or config.backbone == "auto":
+        raise NonegError(
+            "these settings are not those of a run: size, channels, batch_size and backbone must "
+            "have values"
+        )
+    return Plan(
+        config=config,
+        size=size,
+        channels=channels,
+        batch_size=batch_size,
+        backbone=config.backbone,
+        policy=config.policy(size),
+        hardware=choose_hardware(config),
+    )
+
+
+def choose_size(natural: int) -> int:
+    """Side of the views for images whose short side is `natural` pixels."""
+    return 32 if natural <= 48 else 64
+
+
+def choose_batch_size(images: int, recipe_batch_size: int) -> int:
+    """A power of two that gives about thirty steps per epoch, from 64 to the recipe's batch size.
+
+    It is below 64 only if there are too few images for two batches of 64.
+    """
+
+    def power_of_two(number: int) -> int:
+        return 1 << max(1, number.bit_length() - 1)
+
+    return min(recipe_batch_size, max(64, power_of_two(images // 30)), power_of_two(images // 2))
+
+
+def stored_size(size: int, natural: int) -> int:
+    """Side at which images are decoded: at most their own, at least what the views need."""
+    return max(size, min(round(size * _STORED_PER_VIEW), natural))
