@@ -10,6 +10,8 @@ import termios
 
 import pytest
 
+from noneg.progress import progress_bar
+
 # Ten units of work on a clock that moves ten seconds per unit.
 PROGRAM = """
 import sys
@@ -98,3 +100,11 @@ def test_nothing_is_shown_when_not_asked_for_or_soon_done(code: str) -> None:
     assert in_a_pipe(code)[1] == ""
     if "shown=False" in code:
         assert on_a_terminal(code) == "half of it\r\n"
+
+
+def test_it_is_closed_by_hand_too(capsys: pytest.CaptureFixture[str]) -> None:
+    bar = progress_bar(total=2, desc="scoring", unit="parts", shown=True)
+    bar.update(2)
+    bar.close()
+    bar.close()
+    assert capsys.readouterr().err == "scoring: 2 of 2 parts, 100%, after 0 s\n"

@@ -3,7 +3,7 @@
 import sys
 from time import monotonic
 from types import TracebackType
-from typing import Any, Final, Self, final
+from typing import Any, Final, final
 
 from tqdm import tqdm
 
@@ -92,7 +92,7 @@ class ProgressBar:
             self._write_line(f"after {_duration(passed)}")
         self._in_lines = False
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "ProgressBar":
         """The bar itself."""
         return self
 
