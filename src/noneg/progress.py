@@ -17,7 +17,7 @@ def progress_bar(
     desc: str,
     unit: str = " images",
     initial: int = 0,
-    delay: float = 0,
+    delay: float = 0.0,
     shown: bool,
 ) -> "ProgressBar":
     """Show how much of a task is done; use it as a context manager, or close it.
