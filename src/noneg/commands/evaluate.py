@@ -25,7 +25,7 @@ from noneg.images import Images, find_source, load_images
 from noneg.methods.base import Method
 from noneg.records.directory import RunDirectory
 from noneg.training.build import build_method
-from noneg.training.checkpoints import load_weights
+from noneg.training.checkpoints import load_weights, read_checkpoint
 from noneg.training.config import TrainConfig, load_config
 from noneg.training.final_meters import measure_trained_and_untrained
 from noneg.training.plan import Plan, plan_of
@@ -56,7 +56,7 @@ def evaluate_run(
     out: Path | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Measure the trained and the untrained encoder; score both, and raw pixels, if there are labels.
+    """Measure the trained and the untrained encoder; with labels score both, and raw pixels.
 
     The probes learn from `bank`; else from the run's own images, if these are other images than
     `data` and have all its classes; else from four fifths of `data`, and are tested on the fifth.
@@ -103,7 +103,7 @@ def _trained_network(run: RunDirectory, encoder: Encoder, plan: Plan | None) -> 
     if plan is None or not run.last_checkpoint.exists():
         return encoder
     method = build_method(plan)
-    load_weights(method, run.last_checkpoint)
+    load_weights(method, read_checkpoint(run.last_checkpoint))
     return method
 
 

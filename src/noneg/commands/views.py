@@ -11,8 +11,8 @@ from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.images import ImageSource, find_source
 from noneg.images.source import Unreadable, spread
-from noneg.training.plan import Plan, complete, stored_size
 from noneg.training.config import TrainConfig
+from noneg.training.plan import complete, stored_size
 from noneg.views import draw_views, view_sizes
 
 _GAP = 4

@@ -9,15 +9,15 @@ import torch
 from jaxtyping import Float32, Int, Int64, UInt8
 from torch.nn.functional import interpolate
 
-from noneg.encoder import Encoder, EncoderInfo
+from noneg.encoder import Encoder
 from noneg.errors import NonegError
 from noneg.evaluation.knn import knn_accuracy
 from noneg.evaluation.linear import linear_probe_accuracy
 from noneg.evaluation.splits import every_fifth
 from noneg.images import Images, PixelsOnDemand
+from noneg.networks.backbones import build_backbone
 from noneg.networks.norms import copy_statistics
 from noneg.progress import progress_bar
-from noneg.networks.backbones import build_backbone
 
 LARGEST_PIXEL_SIDE = 32
 """Raw pixels as features are 3,072 numbers at this side, and would be 150,528 at 224."""

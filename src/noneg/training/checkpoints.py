@@ -90,16 +90,19 @@ def unusable(path: Path, error: Exception) -> NonegError:
     return NonegError(f"{path} cannot be resumed from ({sentence}): delete it to start over")
 
 
-def load_weights(method: Method, path: Path) -> None:
+def load_weights(method: Method, checkpoint: dict[str, Any]) -> None:
     """Give a method the weights, targets and statistics of a checkpoint.
 
     Raises:
-        NonegError: the checkpoint cannot be read, or is of another method.
+        NonegError: the checkpoint is of another method.
     """
-    state = read_checkpoint(path)["state_dict"]
+    prefix = "method."
+    weights = {name.removeprefix(prefix): each for name, each in checkpoint["state_dict"].items()}
     try:
-        method.load_state_dict(
-            {name.removeprefix("method."): value for name, value in state.items()}
-        )
+        method.load_state_dict(weights)
     except RuntimeError as error:
-        raise unusable(path, error) from error
+        sentence = " ".join(str(error).split())[:200]
+        raise NonegError(
+            f"the checkpoint does not fit the settings in config.yaml ({sentence}): copy the run "
+            "again"
+        ) from error

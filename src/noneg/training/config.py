@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser, Namespace
 from noneg.errors import NonegError
 from noneg.methods import Definition, find_method
 from noneg.networks.norms import Norm
+from noneg.training.loggers import LoggerName
 from noneg.views import POLICIES, Policy, View
 
 # As many passes over the built-in images as two cores make in about two minutes, and views that fit
@@ -70,6 +71,7 @@ class TrainConfig:
             "stop", with all that was made so far; or "rollback" to the last healthy weights and go
             on from there at half the learning rate, three times at most.
         report: write report.html when the run is done.
+        logger: also send the metrics to these: tensorboard, wandb, mlflow.
     """
 
     data: str = "shapes"
@@ -107,6 +109,7 @@ class TrainConfig:
     checkpoint_every: int = 100
     on_collapse: Literal["warn", "stop", "rollback"] = "warn"
     report: bool = True
+    logger: tuple[LoggerName, ...] = ()
 
     def __post_init__(self) -> None:
         lowest = {

@@ -22,7 +22,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from noneg.errors import NonegError
-from noneg.methods.base import Embeddings, Method
+from noneg.methods.base import Embeddings
 
 T = TypeVar("T")
 
@@ -172,7 +172,7 @@ def synchronize_statistics(module: nn.Module, *, on_gpus: bool = False) -> None:
             module.set_submodule(name, SynchronizedBatchNorm(norm))
 
 
-def shard(method: Method) -> None:
+def shard(method: nn.Module) -> None:
     """Let each process keep its share of the weights, gradients and optimizer's state: FSDP2.
 
     The parts that a method calls (backbone, projector ...) are sharded one by one, since `embed`
@@ -193,7 +193,7 @@ def whole_state(
     if not is_sharded:
         return network.state_dict(), optimizer.state_dict()
     options = StateDictOptions(full_state_dict=True, cpu_offload=True)
-    return get_state_dict(network, optimizer, options=options)  # type: ignore[return-value]
+    return get_state_dict(network, optimizer, options=options)
 
 
 def load_whole_state(
@@ -243,6 +243,7 @@ def from_first_process(make: Callable[[], T]) -> T:
             made[1] = error
     # Of its own, since the usual patience is half an hour, or ten minutes on GPUs.
     patient = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=7))
+    assert isinstance(patient, torch.distributed.ProcessGroup)
     torch.distributed.broadcast_object_list(made, src=0, group=patient)
     torch.distributed.destroy_process_group(patient)
     if made[1] is not None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.precision import MixedPrecision, Precision
-from lightning_fabric.strategies import ModelParallelStrategy
+from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
@@ -64,8 +64,8 @@ def _make_fabric(plan: Plan) -> Fabric:
         raise _refused(plan, error) from error
 
 
-def _shard(module: nn.Module, mesh: object) -> nn.Module:
-    shard(module.method)  # type: ignore[arg-type]
+def _shard(module: nn.Module, _mesh: object) -> nn.Module:
+    shard(module.get_submodule("method"))
     return module
 
 

@@ -4,10 +4,11 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol, final
+from typing import Any, Protocol, cast, final
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from noneg.encoder import EncoderInfo
 from noneg.errors import DivergedError
@@ -91,10 +92,17 @@ def train_method(
     watchdog = Watchdog(run, config, metrics, say_above)
     state = _State(fabric, method, plan, metrics, watchdog)
     step = state.restore(run)
-    knn = KNNMonitor(run, parts, info, config.evaluation_images) if parts and is_first else None
-    watching = [metrics, *observers, *([knn] if knn else [])] if is_first else []
-    for each in watching:
-        each.begin(step)
+    knn = (
+        KNNMonitor(run, parts, info, config.evaluation_images)
+        if parts and config.knn_every and is_first
+        else None
+    )
+    if is_first:
+        metrics.begin(step)
+        for observer in observers:
+            observer.begin(step)
+    if knn:
+        knn.begin(step)
     loggers = open_loggers(config.logger, run.path, run.read_config() or {}) if is_first else []
     views: Views | None = None
     stop_now = False
@@ -113,19 +121,18 @@ def train_method(
         total=steps.total, initial=step, desc="train", unit="step", shown=progress and is_first
     )
     with stop.listening(), bar, quiet_lightning():
-        for step, pixels, index in batches(
+        for number, pixels, index in batches(
             images.pixels, plan.batch_size, config.seed, range(step, steps.total),
             rank=fabric.global_rank, ranks=fabric.world_size,
         ):  # fmt: skip
-            epoch = step // steps.per_epoch
+            step, epoch = number + 1, number // steps.per_epoch
             pixels = pixels.to(fabric.device, non_blocking=True)
             state.optimizer.zero_grad()
-            loss, embeddings = state.gradient(draw, index, seed=hash_key(config.seed, step))
-            _stop_if_not_finite(loss, step, plan)
-            share = rate_share(step, steps.total, steps.warmup)
+            loss, embeddings = state.gradient(draw, index, seed=hash_key(config.seed, number))
+            _stop_if_not_finite(loss, number, plan)
+            share = rate_share(number, steps.total, steps.warmup)
             set_learning_rates(state.raw_optimizer, share, state.rate_factor)
             state.optimizer.step()
-            step += 1
             method.after_step(step / steps.total)
             if step % steps.per_epoch == 0:
                 method.after_epoch()
@@ -199,7 +206,7 @@ class _State:
         with quiet_lightning():
             self.network = fabric.setup_module(_EmbedInForward(method).train())
         self.raw_optimizer = build_optimizer(method, plan.config, plan.batch_size)
-        self.optimizer = fabric.setup_optimizers(self.raw_optimizer)
+        self.optimizer = cast(Optimizer, fabric.setup_optimizers(self.raw_optimizer))
 
     def gradient(
         self, draw: Callable[[slice], Views], index: Tensor, seed: int

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, final
 
 import torch
@@ -128,7 +129,7 @@ def _affordable(method: Method, views: tuple[Tensor, ...]) -> tuple[Tensor, ...]
     """As many of the images as one pass has time for."""
     few = tuple(view[:8] for view in views)
     _pass(method, few, None)
-    seconds = _seconds(lambda: _pass(method, few, None), few[0])
+    seconds = _seconds(partial(_pass, method, few, None), few[0])
     images = max(8, min(_MOST_IMAGES, round(8 * _PASS / max(seconds, 1e-6))))
     return tuple(view[:images] for view in views)
 
@@ -143,7 +144,7 @@ def _measure_speeds(
     seconds: list[list[float]] = [[], []]
     for _ in range(_ROUNDS):
         for taken, each in zip(seconds, precisions, strict=True):
-            taken.append(_seconds(lambda each=each: _pass(method, views, each), views[0]))
+            taken.append(_seconds(partial(_pass, method, views, each), views[0]))
     full, lower = (len(views[0]) / statistics.median(taken) for taken in seconds)
     return full, lower
 
@@ -190,11 +191,11 @@ def find_faulty_layer(
 ) -> str | None:
     """The first layer whose output or gradients in `dtype` differ too much from float32.
 
-    Each kind of layer is computed in both, on the inputs and gradients that it has in this network, rounded
-    to `dtype` beforehand. Convolutions and linear layers sum products; with u the largest relative
-    rounding error of `dtype`, no sum may be off by more than 8 u times the sum of the products'
-    absolute values. Other layers may be off by a tenth, in the norm. What is computed between
-    layers, such as the products of an attention, is not looked at.
+    Each kind of layer is computed in both, on the inputs and gradients that it has in this network,
+    rounded to `dtype` beforehand. Convolutions and linear layers sum products; with u the largest
+    relative rounding error of `dtype`, no sum may be off by more than 8 u times the sum of the
+    products' absolute values. Other layers may be off by a tenth, in the norm. What is computed
+    between layers, such as the products of an attention, is not checked.
 
     Args:
         method: the network, in training mode. Its running statistics and gradients change.
@@ -228,7 +229,9 @@ def _record_calls(method: Method, views: tuple[Tensor, ...]) -> dict[str, _Call]
 
         def after(_: nn.Module, __: object, output: object) -> None:
             if isinstance(output, Tensor) and output.requires_grad and name not in gradients:
-                output.register_hook(lambda each: gradients.setdefault(name, each.detach()))
+                output.register_hook(  # type: ignore[no-untyped-call]
+                    lambda each: gradients.setdefault(name, each.detach())
+                )
 
         hooks.append(layer.register_forward_pre_hook(before))
         hooks.append(layer.register_forward_hook(after))

@@ -144,9 +144,7 @@ def start(
     return _train(config, _Given(data, observers=observers, progress=progress, command=command))
 
 
-def resume(
-    directory: Path, *, observers: Sequence[Observer] = (), progress: bool = False
-) -> Run:
+def resume(directory: Path, *, observers: Sequence[Observer] = (), progress: bool = False) -> Run:
     """Go on with a run from its last checkpoint; one that never saved any starts over."""
     return _resume(RunDirectory(directory), _Given(observers=observers, progress=progress))
 
@@ -215,9 +213,9 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
 
     if config.strategy == "fsdp":
         # Each process holds a share of the weights; the last checkpoint holds all of them.
-        weights = from_first_process(lambda: read_checkpoint(run.last_checkpoint)["state_dict"])
+        checkpoint = from_first_process(lambda: read_checkpoint(run.last_checkpoint))
         method = build_method(plan)
-        method.load_state_dict({name.removeprefix("method."): each for name, each in weights.items()})
+        load_weights(method, checkpoint)
     if is_first_process():
         seconds = round(watchdog.metrics.rows()[-1]["seconds"], 1)
         run.write_provenance(asdict(replace(provenance, seconds=seconds)))
@@ -354,9 +352,7 @@ def _conclude(
         # Bokeh and scikit-learn take a second to import.
         from noneg.report import write_report
 
-        written = write_report(
-            [run.path], images=images, most=REPORTED_IMAGES, progress=progress
-        )
+        written = write_report([run.path], images=images, most=REPORTED_IMAGES, progress=progress)
         print(f"report   {written}")
     print(f'use it   noneg.load("{run.path}").embed(images)')
     if watchdog.stopped:
