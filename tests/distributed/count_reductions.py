@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed
-from pytorch_lightning.strategies import DDPStrategy
+from lightning_fabric.strategies import DDPStrategy
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from noneg.cli import main
@@ -24,14 +24,16 @@ def count(group: Any, bucket: torch.distributed.GradBucket) -> torch.futures.Fut
     return allreduce_hook(group, bucket)
 
 
-def with_counter(strategy: DDPStrategy, wrap: Any = DDPStrategy.configure_ddp) -> None:
-    wrap(strategy)
-    assert strategy.model is not None
-    strategy.model.register_comm_hook(None, count)  # type: ignore[operator]
+def with_counter(
+    strategy: DDPStrategy, module: torch.nn.Module, wrap: Any = DDPStrategy.setup_module
+) -> Any:
+    wrapped = wrap(strategy, module)
+    wrapped.register_comm_hook(None, count)
+    return wrapped
 
 
 if __name__ == "__main__":
-    DDPStrategy.configure_ddp = with_counter  # type: ignore[method-assign]
+    DDPStrategy.setup_module = with_counter  # type: ignore[method-assign]
     code = main(sys.argv[2:])
     if os.environ.get("LOCAL_RANK", "0") == "0":
         Path(sys.argv[1]).write_text(str(averaged))

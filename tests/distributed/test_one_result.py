@@ -183,7 +183,7 @@ def test_sharded_weights(images: Path, one_process: dict[str, Path], tmp_path: P
 
 
 def test_torchrun_says_how_many(images: Path, one_process: dict[str, Path], tmp_path: Path) -> None:
-    """No --devices and no --num_nodes: the launcher knows."""
+    """No --devices and no --num-nodes: the launcher knows."""
     out = tmp_path / "run"
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "noneg"]
     output = finish(begin(torchrun, images, out))
@@ -201,14 +201,14 @@ def test_another_seed_is_another_run(
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(NonegError, match="--batch_size 16 cannot be shared by 3 processes"):
+    with pytest.raises(NonegError, match="--batch-size 16 cannot be shared by 3 processes"):
         train(images, tmp_path / "run", devices=3, strategy="ddp")
 
 
 def test_what_lightning_refuses_is_one_sentence(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(NonegError, match=r"--strategy nonsense cannot be had here: You selected"):
+    with pytest.raises(NonegError, match=r"--strategy nonsense --precision 32-true cannot be had here: You selected"):
         train(images, tmp_path / "run", strategy="nonsense")
-    with pytest.raises(NonegError, match="--knn_every needs all weights on one process"):
+    with pytest.raises(NonegError, match="--knn-every needs all weights on one process"):
         train(images, tmp_path / "other", devices=2, strategy="fsdp", knn_every=1)
 
 

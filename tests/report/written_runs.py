@@ -14,8 +14,8 @@ from PIL import Image
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.images import find_source
 from noneg.networks.backbones import build_backbone
-from noneg.training.build import complete
 from noneg.training.config import make_config, save_config
+from noneg.training.plan import complete
 
 MakeRun = Callable[..., Path]
 
@@ -51,21 +51,20 @@ def make_run(tmp_path: Path) -> MakeRun:
         run = tmp_path / "runs" / name
         run.mkdir(parents=True)
         source = find_source(data)
-        config = complete(make_config(data, size=size, **settings), source)
-        save_config(config, run / "config.yaml")
-        assert config.channels is not None
+        plan = complete(make_config(data, size=size, **settings), source)
+        save_config(plan.config, run / "config.yaml")
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
-            backbone = build_backbone(config.backbone, channels=config.channels, size=size)
+            backbone = build_backbone(plan.backbone, channels=plan.channels, size=size)
         info = EncoderInfo(
-            backbone=config.backbone,
-            channels=config.channels,
+            backbone=plan.backbone,
+            channels=plan.channels,
             size=size,
             stored_size=stored,
-            mean=(0.5,) * config.channels,
-            std=(0.25,) * config.channels,
+            mean=(0.5,) * plan.channels,
+            std=(0.25,) * plan.channels,
             features=int(backbone.num_features),
-            method=config.method,
+            method=plan.config.method,
             data={"description": source.description, "images": len(source)},
         )
         Encoder(backbone, info).save(run / "encoder")

@@ -1,10 +1,11 @@
 """The training loop: step, row, checkpoint, verdict, stop."""
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol, cast, final
+from typing import Any, cast, final
 
 from lightning_fabric import Fabric
 from torch import Tensor, nn
@@ -44,12 +45,14 @@ from noneg.training.watchdog import Action, Watchdog
 from noneg.views import draw_views
 
 
-class Observer(Protocol):
+class Observer(ABC):
     """Looks on while a run trains, on the first process, and changes nothing."""
 
+    @abstractmethod
     def begin(self, step: int) -> None:
         """Training starts or resumes after `step` steps: drop rows of later ones."""
 
+    @abstractmethod
     def observe(self, step: int, epoch: int, method: Method, embeddings: Embeddings) -> None:
         """A step is done. Steps count from 1, epochs from 0; there is no gradient."""
 

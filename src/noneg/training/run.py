@@ -29,7 +29,7 @@ from noneg.training.build import (
     measure_norms,
 )
 from noneg.training.causes import likely_causes
-from noneg.training.checkpoints import read_checkpoint
+from noneg.training.checkpoints import load_weights, read_checkpoint
 from noneg.training.config import TrainConfig, load_config, make_config, to_dict
 from noneg.training.data import load_for_evaluation, load_for_training
 from noneg.training.distributed import from_first_process, is_first_process, say
