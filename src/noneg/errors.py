@@ -1,12 +1,12 @@
-"""The one kind of error that is the user's to mend."""
+"""Errors that the user can fix."""
 
 
 class NonegError(Exception):
-    """Bad input: one sentence that names the thing and the way out.
+    """Bad input: the message is one sentence that names the problem and the way out.
 
-    The command line prints the sentence and exits with code 2, without a traceback.
+    The command line prints the sentence without a traceback and exits with code 2.
     """
 
 
 class DivergedError(NonegError):
-    """The loss or the weights of a run are no longer finite: a result, where that is studied."""
+    """The loss or the weights of a run are no longer finite. Studies count this as a result."""

@@ -56,8 +56,8 @@ class Batches:
                 images = torch.index_select(torch.from_numpy(self.pixels), 0, index)
             else:
                 # This step's first, then the next one's while this one trains.
-                self.pixels.expect(index.numpy())
-                self.pixels.expect(self._part(order, step + 1).numpy())
+                self.pixels.prefetch(index.numpy())
+                self.pixels.prefetch(self._part(order, step + 1).numpy())
                 images = torch.from_numpy(self.pixels[index.numpy()])
             yield images, index
 

@@ -23,7 +23,7 @@ from noneg.images import (
     load_images,
 )
 from noneg.images.load import fits_in_memory
-from noneg.images.named import NAMES, plain_name
+from noneg.images.named import is_data_set
 from noneg.methods import find_method
 from noneg.methods.base import Method
 from noneg.networks.backbones import SMALL, build_backbone
@@ -119,6 +119,7 @@ def load_for_training(source: ImageSource, config: TrainConfig, directory: Path)
             strict=config.strict,
             cache_file=directory / "images.bytes",
             in_memory=place == "memory",
+            progress=True,
         )
     count = len(images.pixels)
     if count < config.batch_size:
@@ -142,11 +143,11 @@ def load_for_evaluation(
         NonegError: the images named for evaluation have no labels.
     """
     test = None
-    is_named_set = not Path(config.data).exists() and plain_name(config.data) in NAMES
-    if eval_data is not None or is_named_set:
+    if eval_data is not None or is_data_set(config.data):
         wanted = config.data if eval_data is None else eval_data
         source = find_source(wanted, labels=eval_labels, split="test")
-        test = load_images(source, channels=images.pixels.shape[1], size=images.pixels.shape[-1])
+        _, channels, size, _ = images.pixels.shape
+        test = load_images(source, channels=channels, size=size, progress=True)
         if test.labels is None and eval_data is not None:
             raise NonegError(
                 f"{source.description} has no labels to score with: --eval_data wants one "
