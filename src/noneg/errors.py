@@ -5,7 +5,12 @@ class NonegError(Exception):
     """Bad input: the message is one sentence that names the problem and the way out.
 
     The command line prints the sentence without a traceback and exits with code 2.
+
+    Attributes:
+        is_reported: whether another process of the same run prints it.
     """
+
+    is_reported = False
 
 
 class DivergedError(NonegError):

@@ -33,7 +33,7 @@ class Taps:
 
 @dataclass(frozen=True)
 class RowTaps:
-    """Taps of every row of every channel, if the rows of several images are in one table."""
+    """Taps of every channel; `index` counts the rows of a table that holds several images."""
 
     index: Int[Tensor, "batch channels outputs taps"]
     weight: Float[Tensor, "batch channels outputs taps"]
@@ -58,7 +58,7 @@ def crop_taps(
     normalized. `source` is an upper bound of the length; it sets the number of taps.
     """
     support = _SUPPORT[interpolation]
-    # The filter is an open interval; it contains at most this many whole numbers.
+    # An open interval of the filter's width contains at most this many whole numbers.
     count = math.ceil(2 * support * max(source / target, 1))
     device = start.device
     scale = length / target
