@@ -50,7 +50,7 @@ def record(run: Run, test: Path, epochs: int, seconds: float) -> None:
     """Last epoch's figures, never the best."""
     config, last = run.config, last_metrics(run)
     scores = {score.features: score for score in run.scores}
-    pixels = load_images(find_source(test), channels=3, size=32, progress=False).pixels
+    pixels = load_images(find_source(test), channels=3, size=32).pixels
     h = torch.from_numpy(run.encoder.embed(torch.from_numpy(pixels[::5])))
     append(
         TABLE,

@@ -1,4 +1,4 @@
-"""The same draws as noneg's, carried out by torchvision one operation after the other.
+"""Views with noneg's sampled parameters, rendered by torchvision one operation after the other.
 
 What a usual pipeline computes: values clamped between operations, hue shifted in HSV, contrast
 about the mean before the blur. Slow; for measuring what noneg's fused form changes.
@@ -14,17 +14,19 @@ from torchvision.transforms.v2 import functional
 
 from noneg.randomness import hash_key
 from noneg.views import Policy, View, view_sizes
-from noneg.views.draw import Draw, draw
+from noneg.views.parameters import ViewParameters, sample_parameters
 
 
-def render_sequentially(images: Tensor, parameters: Draw, view: View, size: int) -> Tensor:
+def render_sequentially(
+    images: Tensor, parameters: ViewParameters, view: View, size: int
+) -> Tensor:
     """Views in [0, 1], float32 [B, 3, size, size], of uint8 images [B, 3, H, W]."""
     return torch.stack(
         [_render_one(images[n], parameters, n, view, size) for n in range(len(images))]
     )
 
 
-def _render_one(image: Tensor, parameters: Draw, n: int, view: View, size: int) -> Tensor:
+def _render_one(image: Tensor, parameters: ViewParameters, n: int, view: View, size: int) -> Tensor:
     def value(name: str) -> float:
         return float(getattr(parameters, name)[n].item())
 
@@ -46,7 +48,7 @@ def _render_one(image: Tensor, parameters: Draw, n: int, view: View, size: int) 
     ]
     for operation in parameters.order[n]:
         image = adjust[operation](image)
-    if value("gray"):
+    if value("grayscale"):
         image = functional.rgb_to_grayscale(image, num_output_channels=3)
     if value("sigma"):
         image = functional.gaussian_blur(image, [23, 23], [value("sigma")] * 2)
@@ -74,7 +76,7 @@ def draw_sequential_views(
     views = []
     for number, (view, side) in enumerate(zip(policy, view_sizes(policy, size), strict=True)):
         key = hash_key(seed, epoch, number)
-        parameters = draw(view, key, index.numpy(), channels, height, width)
+        parameters = sample_parameters(view, key, index.numpy(), channels, height, width)
         rendered = render_sequentially(images, parameters, view, side)
         normalized = (rendered - center) / spread
         views.append(normalized.contiguous(memory_format=torch.channels_last))

@@ -1,4 +1,4 @@
-"""The counter-based generator: uniform, independent, and a function of its coordinates alone."""
+"""The counter-based generator: uniform, independent, only a function of its coordinates."""
 
 import numpy as np
 from scipy import stats
@@ -6,8 +6,8 @@ from scipy import stats
 from noneg.randomness import hash_index, hash_key, permutation, uniform
 
 
-def test_splitmix64_of_its_authors() -> None:
-    """The stream begins at a hashed state; the mixing itself has published values (state 0)."""
+def test_output_is_that_of_splitmix64s_authors() -> None:
+    """Our streams start at a hashed state, but for state 0 the output has published values."""
     from noneg.randomness import _GOLDEN, _mix, _mix_integer
 
     first = int(_mix(np.array([_GOLDEN], dtype=np.uint64))[0])
@@ -15,7 +15,7 @@ def test_splitmix64_of_its_authors() -> None:
     assert _mix_integer(_GOLDEN) == first
 
 
-def test_each_number_depends_on_its_image_alone() -> None:
+def test_each_number_only_depends_on_its_image() -> None:
     index = np.array([5, 3, 1_000_000_007, 0])
     whole = uniform(hash_key(1, 2, 3), index, 7)
     for position, image in enumerate(index):
@@ -24,7 +24,7 @@ def test_each_number_depends_on_its_image_alone() -> None:
     assert np.array_equal(uniform(hash_key(1, 2, 3), index, 9)[:, :7], whole)
 
 
-def test_every_coordinate_counts() -> None:
+def test_every_coordinate_changes_the_key() -> None:
     keys = {
         hash_key(seed, epoch, view) for seed in range(8) for epoch in range(8) for view in range(8)
     }
@@ -33,7 +33,7 @@ def test_every_coordinate_counts() -> None:
     assert all(0 <= key < 2**63 for key in keys)
 
 
-def test_no_two_images_share_a_draw() -> None:
+def test_no_two_images_share_a_number() -> None:
     hashed = hash_index(hash_key(0), np.arange(100_000), 2)
     assert len(np.unique(hashed)) == 200_000
 

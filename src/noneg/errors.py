@@ -1,10 +1,10 @@
-"""The one kind of error that is the user's to mend."""
+"""Errors that the user can fix."""
 
 
 class NonegError(Exception):
-    """Bad input: one sentence that names the thing and the way out.
+    """Bad input: the message is one sentence that names the problem and the way out.
 
-    The command line prints the sentence and exits with code 2, without a traceback.
+    The command line prints the sentence without a traceback and exits with code 2.
 
     Attributes:
         is_reported: whether another process of the same run prints it.
@@ -14,4 +14,4 @@ class NonegError(Exception):
 
 
 class DivergedError(NonegError):
-    """The loss or the weights of a run are no longer finite: a result, where that is studied."""
+    """The loss or the weights of a run are no longer finite. Studies count this as a result."""

@@ -1,9 +1,9 @@
-"""Random numbers that are a function of their coordinates, not of a generator's history.
+"""Random numbers that are a function of their coordinates, not of a generator's state.
 
-The number drawn for (seed, epoch, image, view, operation) is a hash of these coordinates. So an
-image's views do not depend on which batch, chunk, worker or rank it is in, nor on a restart.
-The hash is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). It is computed in NumPy, whatever
-device the images are on: the same everywhere, and a GPU is spared hundreds of tiny kernels.
+The random number for (seed, epoch, image, view, operation) is a hash of these coordinates. So the
+views of an image do not depend on its batch, chunk, worker or rank, nor on a restart. The hash is
+SplitMix64 (Steele, Lea and Flood, OOPSLA 2014). NumPy computes it for images on every device, so
+the numbers are the same everywhere, and a GPU does not run hundreds of tiny kernels.
 """
 
 import numpy as np
@@ -11,22 +11,24 @@ from jaxtyping import Float32, Int64, UInt64
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
-_FIRST = 0xBF58476D1CE4E5B9
-_SECOND = 0x94D049BB133111EB
+_MULTIPLIER_1 = 0xBF58476D1CE4E5B9
+_MULTIPLIER_2 = 0x94D049BB133111EB
 
 
 def _mix(value: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
-    value = (value ^ (value >> np.uint64(30))) * np.uint64(_FIRST)
+    """SplitMix64's output function."""
+    value = (value ^ (value >> np.uint64(30))) * np.uint64(_MULTIPLIER_1)
     value ^= value >> np.uint64(27)
-    value *= np.uint64(_SECOND)
+    value *= np.uint64(_MULTIPLIER_2)
     value ^= value >> np.uint64(31)
     return value
 
 
 def _mix_integer(value: int) -> int:
+    """`_mix` of one Python integer."""
     value &= _MASK
-    value = ((value ^ (value >> 30)) * _FIRST) & _MASK
-    value = ((value ^ (value >> 27)) * _SECOND) & _MASK
+    value = ((value ^ (value >> 30)) * _MULTIPLIER_1) & _MASK
+    value = ((value ^ (value >> 27)) * _MULTIPLIER_2) & _MASK
     return value ^ (value >> 31)
 
 
@@ -41,24 +43,24 @@ def hash_key(*coordinates: int) -> int:
 def hash_index(
     key: int, index: Int64[np.ndarray, "batch"], count: int
 ) -> UInt64[np.ndarray, "batch {count}"]:
-    """`count` hashed integers for each index: SplitMix64 streams keyed by (key, index)."""
+    """`count` hashed integers for each index: one SplitMix64 stream per (key, index)."""
     start = _mix(_mix(index.view(np.uint64) + np.uint64(key)) + np.uint64(_GOLDEN))
-    lane = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
-    return _mix(start[:, None] + lane)
+    offsets = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN)
+    return _mix(start[:, None] + offsets)
 
 
 def uniform(
     key: int, index: Int64[np.ndarray, "batch"], count: int
 ) -> Float32[np.ndarray, "batch {count}"]:
-    """Uniform numbers in [0, 1), on the 2^24 values that float32 spaces evenly.
+    """Uniform numbers in [0, 1): multiples of 2^-24, which float32 represents exactly.
 
     Args:
-        key: from `hash_key`; one key for each use, so that no two uses share a draw.
+        key: from `hash_key`; use a different key for each purpose, so that no number is used twice.
         index: which images these are.
-        count: numbers for each image; more of them leave the first as they are.
+        count: how many numbers per image; a larger count does not change the first ones.
     """
-    highest = hash_index(key, index, count) >> np.uint64(40)
-    return highest.astype(np.float32) * np.float32(2.0**-24)
+    upper_bits = hash_index(key, index, count) >> np.uint64(40)
+    return upper_bits.astype(np.float32) * np.float32(2.0**-24)
 
 
 def permutation(key: int, length: int) -> Int64[np.ndarray, "{length}"]:

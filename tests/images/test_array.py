@@ -19,29 +19,29 @@ def noise(*shape: int, dtype=np.uint8) -> np.ndarray:
     return GENERATOR.integers(0, np.iinfo(dtype).max, shape, dtype=dtype, endpoint=True)
 
 
-def load(data, channels: int, size: int, **options):
-    return load_images(find_source(data, **options), channels=channels, size=size, progress=False)
+def load(data, channels: int, size: int):
+    return load_images(find_source(data), channels=channels, size=size)
 
 
-def test_right_size_passes_exactly_in_every_form(tmp_path: Path) -> None:
+def test_images_of_the_right_size_are_not_changed_whatever_holds_them(tmp_path: Path) -> None:
     array = noise(5, 8, 8, 3)
     np.save(tmp_path / "x.npy", array)
     np.savez(tmp_path / "x.npz", images=array)
-    forms = (
+    sources = (
         array,
         torch.from_numpy(array.transpose(0, 3, 1, 2).copy()),
         tmp_path / "x.npy",
         str(tmp_path / "x.npz"),
     )
-    for form in forms:
-        images = load(form, 3, 8)
+    for data in sources:
+        images = load(data, 3, 8)
         assert np.array_equal(images.pixels, array.transpose(0, 3, 1, 2))
         assert images.names == ("0", "1", "2", "3", "4")
         assert images.labels is None
         assert images.skipped == ()
 
 
-def test_the_pixels_do_not_follow_the_array_they_came_from() -> None:
+def test_the_pixels_are_a_copy_of_the_array() -> None:
     array = noise(2, 4, 4)
     pixels = load(array, 1, 4).pixels
     before = pixels.copy()
@@ -57,11 +57,11 @@ def test_channels() -> None:
     expected = np.asarray(Image.fromarray(color[1]).convert("L"))
     assert np.array_equal(load(color, 1, 8).pixels[1, 0], expected)
     assert np.array_equal(load(five, 5, 8).pixels, five.transpose(0, 3, 1, 2))
-    clear = np.concatenate([color, np.zeros((2, 8, 8, 1), np.uint8)], axis=3)
-    assert load(clear, 1, 8).pixels.min() == 255
+    transparent = np.concatenate([color, np.zeros((2, 8, 8, 1), np.uint8)], axis=3)
+    assert load(transparent, 1, 8).pixels.min() == 255
     for data, channels in ((five, 3), (color, 5), (noise(2, 8, 8, 2), 1)):
-        have = data.shape[3]
-        with pytest.raises(NonegError, match=f"{have} channels and {channels} were asked for"):
+        available = data.shape[3]
+        with pytest.raises(NonegError, match=f"{available} channels and {channels} were asked for"):
             load(data, channels, 8)
 
 
@@ -74,7 +74,7 @@ def test_channels() -> None:
 )
 @settings(max_examples=60, deadline=None)
 def test_any_size(height: int, width: int, channels: int, size: int, wide: bool) -> None:
-    height += 4  # fewer rows than five read as channels in the wrong place
+    height += 4  # with fewer than five rows, the rows would look like channels
     array = np.full((2, height, width, channels), 40, np.uint8)
     array[..., 0] = 200
     data = array.astype(np.uint16) * 257 if wide else array
@@ -85,8 +85,8 @@ def test_any_size(height: int, width: int, channels: int, size: int, wide: bool)
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
-def test_resizing_is_that_of_antialiased_interpolation(channels: int) -> None:
-    # A black and white ramp: smooth enough for the two roundings to be the only difference.
+def test_resizing_equals_antialiased_interpolation(channels: int) -> None:
+    # On a smooth ramp, the only difference is in rounding.
     ramp = np.linspace(0, 255, 40).astype(np.uint8)
     array = np.broadcast_to(ramp[None, :, None, None], (1, 40, 40, channels)).copy()
     expected = torch.nn.functional.interpolate(
@@ -107,8 +107,10 @@ def test_uint16_is_divided_by_257() -> None:
     assert np.array_equal(load(torch.from_numpy(values), 1, 256).pixels[:, 0], expected)
 
 
-def test_dark_uint16_warns_with_the_way_out() -> None:
-    with pytest.warns(UserWarning, match=r"is 4000, of 65535.*Multiply the array by 16") as caught:
+def test_the_warning_about_dark_uint16_tells_what_to_do() -> None:
+    with pytest.warns(
+        UserWarning, match=r"is 4000, but uint16 goes up to 65535.*Multiply the array by 16"
+    ) as caught:
         find_source(np.full((2, 4, 4), 4000, np.uint16))
     assert len(caught) == 1
     find_source(np.full((2, 4, 4), 5000, np.uint16))
@@ -157,10 +159,10 @@ def test_labels(tmp_path: Path) -> None:
         ([0, 1], "3 images but 2 labels"),
         (np.zeros((3, 1), int), r"3 images but labels of shape \(3, 1\)"),
         (np.array([0.0, 1.0, 2.0]), "float64.*return_inverse"),
-        (np.array([0, -1, 2]), "down to -1.*from 0"),
+        (np.array([0, -1, 2]), "smallest label.* is -1.*give labels from 0"),
     ],
 )
-def test_labels_that_do_not_fit(labels, words: str) -> None:
+def test_wrong_labels(labels, words: str) -> None:
     with pytest.raises(NonegError, match=words):
         find_source(noise(3, 4, 4), labels=labels)
 
@@ -170,8 +172,8 @@ def test_files_that_cannot_be_loaded(tmp_path: Path) -> None:
     (tmp_path / "text.npz").write_text("no archive")
     np.save(tmp_path / "objects.npy", np.array([{}, {}], dtype=object), allow_pickle=True)
     np.savez(tmp_path / "other.npz", pictures=noise(2, 4, 4))
-    (tmp_path / "false.npz").write_bytes((tmp_path / "objects.npy").read_bytes())
-    for name in ("empty.npy", "text.npz", "objects.npy", "false.npz"):
+    (tmp_path / "renamed.npz").write_bytes((tmp_path / "objects.npy").read_bytes())
+    for name in ("empty.npy", "text.npz", "objects.npy", "renamed.npz"):
         with pytest.raises(NonegError, match=f"{name} cannot be loaded.*np.save"):
             find_source(tmp_path / name)
     with pytest.raises(NonegError, match=r"other.npz holds pictures, but no array named images"):

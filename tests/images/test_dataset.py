@@ -19,18 +19,18 @@ NOISE = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
 
 
 class Items(Dataset):
-    """Gives what it is given."""
+    """Returns the given items."""
 
     def __init__(self, items, **attributes) -> None:
         self.items = items
-        self.taken: list[int] = []
+        self.read_indices: list[int] = []
         self.__dict__.update(attributes)
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, index: int):
-        self.taken.append(index)
+        self.read_indices.append(index)
         item = self.items[index]
         if isinstance(item, Exception):
             raise item
@@ -38,7 +38,7 @@ class Items(Dataset):
 
 
 def load(dataset, channels: int = 3, size: int = 8):
-    return load_images(find_source(dataset), channels=channels, size=size, progress=False)
+    return load_images(find_source(dataset), channels=channels, size=size)
 
 
 @pytest.mark.parametrize(
@@ -75,13 +75,13 @@ def test_gray_items() -> None:
     "values", [[2, 0, 1], (2, 0, 1), np.array([2, 0, 1]), torch.tensor([2, 0, 1])]
 )
 @pytest.mark.parametrize("attribute", ["targets", "labels"])
-def test_labels_from_an_attribute_without_taking_an_item(values, attribute: str) -> None:
+def test_labels_from_an_attribute_without_reading_an_item(values, attribute: str) -> None:
     dataset = Items(list(NOISE[:3]), classes=["a", "b", "c"], **{attribute: values})
     source = find_source(dataset)
     assert source.labels is not None
     assert source.labels.tolist() == [2, 0, 1]
     assert source.classes == ("a", "b", "c")
-    assert dataset.taken == []
+    assert dataset.read_indices == []
 
 
 @pytest.mark.parametrize("label", [int, np.int64, torch.tensor])
@@ -95,7 +95,7 @@ def test_labels_from_the_items(label) -> None:
     assert np.array_equal(images.pixels, NOISE[[4, 2, 1]].transpose(0, 3, 1, 2))
 
 
-def test_the_items_labels_go_before_an_attribute_that_is_transformed() -> None:
+def test_with_a_target_transform_the_items_labels_go_before_the_attribute() -> None:
     dataset = Items([(NOISE[0], 1)], targets=[5], target_transform=lambda label: label - 4)
     images = load(dataset)
     assert images.labels is not None
@@ -154,7 +154,7 @@ def test_data_sets_without_index_or_items() -> None:
         find_source(Items([]))
 
 
-def test_one_thread_at_a_time_takes_an_item() -> None:
+def test_only_one_thread_at_a_time_reads_an_item() -> None:
     class Fragile(Items):
         busy = threading.Lock()
 
@@ -177,7 +177,7 @@ def test_tensor_dataset() -> None:
 
 
 class FakeCifar(Items):
-    """Stands for torchvision's, without its 170 MB."""
+    """A stand-in for torchvision's class, without its download of 170 MB."""
 
     def __init__(self, root, train: bool, download: bool) -> None:
         self.root = root
@@ -222,7 +222,7 @@ def test_shapes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert images.labels is not None
     assert images.classes is not None
     assert images.labels.max() < len(images.classes)
-    # No test image among the first training images of this seed or of the next.
+    # The first test image is no training image of this seed or of the next.
     for seed in (3, 4):
         other = load_images(find_source("shapes", seed=seed), channels=3, size=32)
         assert not (images.pixels[0] == other.pixels).all((1, 2, 3)).any()

@@ -1,4 +1,4 @@
-"""A folder of image files: what is found, how it is labeled, and what a person would see."""
+"""A folder of image files: which files are found, their labels, and their pixels."""
 
 import os
 import warnings
@@ -44,7 +44,7 @@ def corners(width: int = 8, height: int = 8) -> Image.Image:
     return picture
 
 
-def test_finds_every_ending_at_every_depth_in_order(tmp_path: Path) -> None:
+def test_finds_every_extension_at_every_depth_in_order(tmp_path: Path) -> None:
     for name in ("b.PNG", "a.jpg", "deep/er/c.webp", "deep/d.bmp", "z.TIFF", "y.tif", "x.JPEG"):
         save(tmp_path / name)
     for name in (".hidden.png", ".cache/e.png", "deep/.trash/f.png"):
@@ -64,7 +64,7 @@ def test_finds_every_ending_at_every_depth_in_order(tmp_path: Path) -> None:
     assert source.natural_channels() == 3
 
 
-def test_first_folder_is_the_class(tmp_path: Path) -> None:
+def test_first_level_subfolder_is_the_class(tmp_path: Path) -> None:
     for name in ("dog/x/1.png", "cat/2.png", "dog/3.png"):
         save(tmp_path / name)
     source = find_source(tmp_path)
@@ -75,7 +75,7 @@ def test_first_folder_is_the_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("names", [("dog/1.png", "dog/2.png"), ("dog/1.png", "cat/2.png", "3.png")])
-def test_no_classes_without_two_folders_that_hold_everything(tmp_path: Path, names) -> None:
+def test_no_classes_unless_two_subfolders_hold_all_images(tmp_path: Path, names) -> None:
     for name in names:
         save(tmp_path / name)
     source = find_source(tmp_path)
@@ -132,8 +132,8 @@ def test_natural_size_is_the_median_short_side(tmp_path: Path) -> None:
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("ending", ["jpg", "png", "tiff", "webp"])
 def test_exif_orientation(tmp_path: Path, orientation: int, ending: str) -> None:
-    # Where the picture's top left, top right, bottom left, bottom right end up (the EXIF standard).
-    seen = {
+    # The colors at top left, top right, bottom left and bottom right, by the EXIF standard.
+    expected = {
         1: (RED, GREEN, BLUE, WHITE),
         2: (GREEN, RED, WHITE, BLUE),
         3: (WHITE, BLUE, GREEN, RED),
@@ -150,7 +150,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int, ending: str) -> None
     corners(64, 64).save(path, exif=exif, **options)
     pixels = read(path, size=64).astype(int)
     found = [pixels[:, y, x] for y in (12, 52) for x in (12, 52)]
-    assert np.abs(np.array(found) - np.array(seen)).max() < 12
+    assert np.abs(np.array(found) - np.array(expected)).max() < 12
 
 
 @pytest.mark.parametrize(
@@ -170,7 +170,7 @@ def test_exif_orientation(tmp_path: Path, orientation: int, ending: str) -> None
         ("F", 0.5, "tiff", (128, 128, 128)),
     ],
 )
-def test_modes_as_a_person_sees_them(tmp_path: Path, mode, color, ending, expected) -> None:
+def test_modes_look_as_in_an_image_viewer(tmp_path: Path, mode, color, ending, expected) -> None:
     path = tmp_path / f"x.{ending}"
     Image.new(mode, (8, 8), color).save(path, **({"lossless": True} if ending == "webp" else {}))
     pixels = read(path)
@@ -208,7 +208,7 @@ def test_first_frame_of_an_animation(tmp_path: Path) -> None:
         assert tuple(read(path)[:, 4, 4]) == GREEN
 
 
-def test_right_size_passes_exactly(tmp_path: Path) -> None:
+def test_images_of_the_right_size_are_not_changed(tmp_path: Path) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (3, 16, 16), dtype=np.uint8)
     Image.fromarray(noise.transpose(1, 2, 0)).save(tmp_path / "x.png")
     assert np.array_equal(read(tmp_path / "x.png", size=16), noise)
@@ -289,7 +289,7 @@ def test_too_large_from_the_header(tmp_path: Path, shape) -> None:
 
 def test_pillow_limit_and_warnings_are_left_as_they_were(tmp_path: Path) -> None:
     limit, filters = Image.MAX_IMAGE_PIXELS, list(warnings.filters)
-    # Between Pillow's warning and our limit: Pillow alone would warn, and here that is an error.
+    # Between Pillow's limit and ours: Pillow would warn, and in tests a warning is an error.
     Image.new("1", (9500, 9500), 1).save(tmp_path / "large.png")
     assert read(tmp_path / "large.png", channels=1).min() == 255
     broken = b"Exif\x00\x00II*\x00\x08\x00\x00\x00\xff\x00" + b"\x01" * 20
@@ -299,6 +299,6 @@ def test_pillow_limit_and_warnings_are_left_as_they_were(tmp_path: Path) -> None
     assert warnings.filters == filters
 
 
-def test_no_other_program_is_run_for_a_file_under_a_false_name(tmp_path: Path) -> None:
+def test_no_other_program_runs_for_a_file_with_a_wrong_extension(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EOF\n")
     assert "not an image" in reason(tmp_path / "x.png")

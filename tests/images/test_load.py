@@ -28,7 +28,7 @@ BROKEN = (0, 70, 71, 149)
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """150 noisy images in three classes; four of them are empty files."""
+    """150 files of noise in three classes; four of them are empty."""
     generator = np.random.default_rng(0)
     for index in range(COUNT):
         path = tmp_path / "data" / "abc"[index // 50] / f"{index:03}.png"
@@ -61,22 +61,24 @@ def test_skipped_images_are_left_out_of_everything(folder: Path) -> None:
         assert np.array_equal(images.pixels[position], source.read(index, 3, 8))
 
 
-def test_file_equals_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_in_a_file_equal_images_in_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = find_source(folder)
     cache_file = folder.parent / "pixels.bin"
-    inside = load_images(source, channels=3, size=8, cache_file=cache_file)
-    assert not isinstance(inside.pixels, np.memmap)
+    in_memory = load_images(source, channels=3, size=8, cache_file=cache_file)
+    assert not isinstance(in_memory.pixels, np.memmap)
     assert not cache_file.exists()
     monkeypatch.setattr(load_module, "available_memory", lambda: 4 * COUNT * 3 * 8 * 8 - 4)
-    outside = load_images(source, channels=3, size=8, cache_file=cache_file)
-    assert isinstance(outside.pixels, np.memmap)
-    assert np.array_equal(inside.pixels, outside.pixels)
+    in_file = load_images(source, channels=3, size=8, cache_file=cache_file)
+    assert isinstance(in_file.pixels, np.memmap)
+    assert np.array_equal(in_memory.pixels, in_file.pixels)
     before = cache_file.read_bytes()
-    outside.pixels[:] = 0
-    outside.pixels.flush()
+    in_file.pixels[:] = 0
+    in_file.pixels.flush()
     assert cache_file.read_bytes() == before
-    assert inside.names == outside.names
-    assert cache_file.stat().st_size == inside.pixels.nbytes
+    assert in_memory.names == in_file.names
+    assert cache_file.stat().st_size == in_memory.pixels.nbytes
     assert sorted(path.name for path in folder.parent.iterdir()) == ["data", "pixels.bin"]
 
 
@@ -89,7 +91,7 @@ def test_an_array_in_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert np.array_equal(images.pixels, array.transpose(0, 3, 1, 2))
 
 
-def test_too_large_without_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_large_for_memory_without_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_module, "available_memory", lambda: 1000)
     with pytest.raises(NonegError, match=r"150 images.*GiB.*cache file"):
         load_images(find_source(folder), channels=3, size=8)
@@ -133,7 +135,7 @@ def test_nothing_readable(tmp_path: Path) -> None:
     with pytest.raises(NonegError, match=r"None of the 2 images.*1\.png: empty file"):
         list(batches)
     assert len(skipped) == 2
-    with pytest.raises(NonegError, match="None of the images looked at"):
+    with pytest.raises(NonegError, match=r"None of the 2 images.*1\.png: empty file"):
         source.natural_size()
 
 
@@ -157,7 +159,7 @@ def test_streaming_equals_loading(folder: Path, batch_size: int, channels: int) 
 
 
 class Counted(ImageSource):
-    """Counts how many images were read; some of them slowly, to upset the order."""
+    """Counts how many images were read; reads some slowly, so that threads finish out of order."""
 
     description = "counted"
 
@@ -178,7 +180,7 @@ class Counted(ImageSource):
         with self.lock:
             self.read_so_far += 1
         if index % 10 == 9:
-            raise Unreadable("ninth")
+            raise Unreadable("ends in 9")
         return np.full((channels, size, size), index % 251, np.uint8)
 
     def natural_channels(self) -> int:
@@ -188,7 +190,7 @@ class Counted(ImageSource):
         return 1
 
 
-def test_order_whatever_the_threads_do() -> None:
+def test_the_order_does_not_depend_on_the_threads() -> None:
     images = load_images(Counted(1000, 0.0003), channels=1, size=2)
     expected = [index for index in range(1000) if index % 10 != 9]
     assert images.names == tuple(map(str, expected))
@@ -198,7 +200,7 @@ def test_order_whatever_the_threads_do() -> None:
 def test_streaming_reads_a_bounded_amount_ahead_and_stops_when_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("noneg.images.reading.processors", lambda: 2)
+    monkeypatch.setattr("noneg.images.reading.available_cores", lambda: 2)
     source = Counted(100_000)
     batches = stream_images(source, channels=1, size=2, batch_size=10, on_skip=lambda _: None)
     next(batches)
@@ -208,7 +210,7 @@ def test_streaming_reads_a_bounded_amount_ahead_and_stops_when_closed(
     assert not [thread for thread in threading.enumerate() if "noneg-images" in thread.name]
 
 
-def test_an_interruption_stops_within_an_image() -> None:
+def test_after_an_interruption_no_thread_reads_a_further_image() -> None:
     class Interrupted(Counted):
         def read(self, index: int, channels: int, size: int) -> np.ndarray:
             if index == 5:
@@ -219,12 +221,12 @@ def test_an_interruption_stops_within_an_image() -> None:
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         load_images(source, channels=1, size=2)
-    # One chunk alone takes 0.4 s: the other threads did not finish theirs.
+    # One block takes 0.4 s, so the other threads did not finish theirs.
     assert time.monotonic() - started < 0.3
     assert not [thread for thread in threading.enumerate() if "noneg-images" in thread.name]
 
 
-def test_batches_belong_to_whoever_took_them() -> None:
+def test_a_batch_does_not_change_when_the_next_one_is_read() -> None:
     batches = stream_images(
         find_source(np.arange(4, dtype=np.uint8)[:, None, None] * np.ones((5, 5), np.uint8)),
         channels=1,
@@ -238,7 +240,7 @@ def test_batches_belong_to_whoever_took_them() -> None:
 
 
 @pytest.mark.parametrize(("channels", "size", "batch_size"), [(0, 8, 1), (3, 0, 1), (3, 8, 0)])
-def test_senseless_numbers(channels: int, size: int, batch_size: int) -> None:
+def test_numbers_that_must_be_positive(channels: int, size: int, batch_size: int) -> None:
     with pytest.raises(NonegError, match="asked for"):
         stream_images(
             Counted(3), channels=channels, size=size, batch_size=batch_size, on_skip=print
@@ -248,11 +250,11 @@ def test_senseless_numbers(channels: int, size: int, batch_size: int) -> None:
 def test_no_file_stays_open(folder: Path) -> None:
     descriptors = Path("/proc/self/fd")
     if not descriptors.exists():
-        pytest.skip("open files are listed on Linux alone")
+        pytest.skip("only Linux lists open files")
     source = find_source(folder)
     source.natural_size()
     before = len(list(descriptors.iterdir()))
-    gc.disable()  # a handle that only the collector closes is a leak
+    gc.disable()  # a file that only the garbage collector closes is a leak
     try:
         load_images(source, channels=3, size=8)
         assert len(list(descriptors.iterdir())) == before
@@ -270,14 +272,14 @@ def test_write_skipped(tmp_path: Path) -> None:
     ]
 
 
-def test_progress_is_shown_only_when_it_takes_long(
+def test_progress_is_shown_only_if_asked_for_and_if_it_takes_long(
     folder: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    load_images(find_source(folder), channels=3, size=8)
-    assert capfd.readouterr().err == ""
-    load_images(Counted(300, 0.015), channels=1, size=2, progress=False)
+    load_images(find_source(folder), channels=3, size=8, progress=True)
     assert capfd.readouterr().err == ""
     load_images(Counted(300, 0.015), channels=1, size=2)
+    assert capfd.readouterr().err == ""
+    load_images(Counted(300, 0.015), channels=1, size=2, progress=True)
     assert "reading counted" in capfd.readouterr().err
 
 

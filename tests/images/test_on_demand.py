@@ -1,4 +1,4 @@
-"""Images decoded when they are asked for are those that would have been decoded at once."""
+"""Images decoded on demand are the same as images decoded once at the start."""
 
 import threading
 from pathlib import Path
@@ -13,7 +13,7 @@ from noneg.images import ImageSource, PixelsOnDemand, Unreadable, find_source, l
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Twelve images; the fourth, the fifth and the last cannot be read."""
+    """Twelve images; numbers 3, 4 and 11 cannot be read."""
     generator = np.random.default_rng(0)
     for number in range(12):
         path = tmp_path / f"{number:02}.png"
@@ -25,23 +25,25 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_readable_images_are_the_same_and_others_are_replaced_by_the_next(folder: Path) -> None:
+def test_the_next_readable_image_replaces_an_unreadable_one(
+    folder: Path,
+) -> None:
     source = find_source(folder)
     loaded = np.asarray(load_images(source, channels=3, size=16).pixels)
     pixels = PixelsOnDemand(source, 3, 16)
     assert pixels.shape == (12, 3, 16, 16)
-    # 3 and 4 are replaced by 5, which is fourth of those that can be read; 11 by 0.
+    # 5 (position 3 of the readable images) replaces 3 and 4; 0 replaces 11.
     expected = loaded[[0, 1, 2, 3, 3, 3, 4, 5, 6, 7, 8, 0]]
     assert np.array_equal(np.asarray(pixels), expected)
     some = np.array([11, 2, 3, 7])
     assert np.array_equal(pixels[some], expected[some])
     assert [image.name for image in pixels.skipped] == ["03.png", "04.png", "11.png"]
-    read, whose = pixels.read(np.array([2, 3, 4, 5]))
-    assert whose.tolist() == [2, 5]
+    read, index = pixels.read_readable(np.array([2, 3, 4, 5]))
+    assert index.tolist() == [2, 5]
     assert np.array_equal(read, expected[[2, 5]])
 
 
-def test_strict_and_hopeless_sets_are_errors(folder: Path) -> None:
+def test_errors_if_strict_or_if_nothing_is_readable(folder: Path) -> None:
     with pytest.raises(NonegError, match=r"03\.png"):
         PixelsOnDemand(find_source(folder), 3, 16, strict=True)[np.array([2, 3])]
     for path in folder.iterdir():
@@ -51,7 +53,7 @@ def test_strict_and_hopeless_sets_are_errors(folder: Path) -> None:
 
 
 class Counted(ImageSource):
-    """Images of their own number, which count how often they were read."""
+    """Each image shows its own number; counts how often each image was read."""
 
     description = "numbers"
 
@@ -69,7 +71,7 @@ class Counted(ImageSource):
         with self.lock:
             self.times[index] += 1
         if index == 5:
-            raise Unreadable("fifth")
+            raise Unreadable("number 5")
         return np.full((channels, size, size), index, dtype=np.uint8)
 
     def natural_channels(self) -> int:
@@ -79,17 +81,17 @@ class Counted(ImageSource):
         return 2
 
 
-def test_what_is_expected_is_read_once() -> None:
+def test_prefetched_images_are_read_once() -> None:
     source = Counted(10)
     pixels = PixelsOnDemand(source, 1, 2)
     first, second = np.array([7, 1]), np.array([2, 5, 0])
-    pixels.expect(first)
-    pixels.expect(second)
+    pixels.prefetch(first)
+    pixels.prefetch(second)
     assert pixels[first][:, 0, 0, 0].tolist() == [7, 1]
     assert pixels[second][:, 0, 0, 0].tolist() == [2, 6, 0]
     assert source.times == [1, 1, 1, 0, 0, 1, 1, 1, 0, 0]
-    # It is known by now that the fifth cannot be read.
+    # By now it is known that image 5 cannot be read.
     assert pixels[np.array([5])][0, 0, 0, 0] == 6
     assert source.times[5] == 1
-    assert pixels.read(np.array([8, 5]))[1].tolist() == [8]
+    assert pixels.read_readable(np.array([8, 5]))[1].tolist() == [8]
     assert source.times[8] == 1

@@ -1,4 +1,4 @@
-"""`shapes`: the same images every time, fair to every class, and hard for raw pixels."""
+"""`shapes`: reproducible images, balanced and independent factors, hard for raw pixels."""
 
 import hashlib
 import subprocess
@@ -9,14 +9,8 @@ import numpy as np
 import pytest
 
 from noneg.errors import NonegError
-from noneg.images.shapes import (
-    CLASSES,
-    FACTORS,
-    TEXTURES,
-    Shapes,
-    draw_shapes,
-    draw_silhouettes,
-)
+from noneg.images.shapes import FACTORS, TEXTURES, Shapes, draw_shapes
+from noneg.images.silhouettes import CLASSES, draw_silhouettes
 
 Array = np.ndarray
 
@@ -42,7 +36,7 @@ def silhouettes(
 
 
 def drawn_masks(shapes: Shapes) -> Array:
-    """How much of each pixel the four copies cover."""
+    """The fraction of each pixel that the four copies cover."""
     names = ("position_x", "position_y", "size", "rotation")
     copies = [
         draw_silhouettes(shapes.labels, *(shapes.factors[f"{name}_{number}"] for name in names), 32)
@@ -71,7 +65,7 @@ def test_the_same_seed_gives_the_same_images() -> None:
         np.testing.assert_array_equal(first.factors[name], second.factors[name])
 
 
-def test_the_factors_are_pinned_so_that_published_figures_stay_comparable() -> None:
+def test_labels_and_factors_never_change_so_published_figures_stay_comparable() -> None:
     drawn = draw_shapes(50, seed=3)
     digest = hashlib.sha256(drawn.labels.astype("<i8").tobytes())
     for values in drawn.factors.values():
@@ -92,7 +86,7 @@ def test_different_seeds_give_different_images() -> None:
     sets = [draw_shapes(50, seed) for seed in (0, 1, 2**64 - 1)]
     for one, other in combinations(sets, 2):
         assert not np.array_equal(one.labels, other.labels)
-        # No image of one set lies anywhere near any image of the other.
+        # Every image of one set differs clearly from every image of the other set.
         difference = one.pixels[:, None].astype(int) - other.pixels[None].astype(int)
         assert np.abs(difference).mean(axis=(2, 3, 4)).min() > 10
 
@@ -126,11 +120,11 @@ def test_factors_keep_their_documented_ranges(many: Shapes) -> None:
         assert values.shape == (5_000,), name
         assert factor.low <= values.min(), name
         assert values.max() <= factor.high, name
-        if factor.whole:
+        if factor.integer:
             assert values.dtype == np.int64, name
             assert set(values) == set(range(int(factor.low), int(factor.high) + 1)), name
         else:
-            # Uniform: its tenths are filled alike.
+            # A uniform factor: all ten bins have similar counts.
             counts = np.histogram(values, bins=10, range=(factor.low, factor.high))[0]
             assert chi_square_z(counts[None]) < 5, name
 
@@ -149,13 +143,13 @@ def chi_square_z(table: Array) -> float:
     return float((statistic - freedom) / np.sqrt(2 * freedom))
 
 
-def test_no_factor_tells_the_class(many: Shapes) -> None:
+def test_no_factor_depends_on_the_class(many: Shapes) -> None:
     for name, values in many.factors.items():
-        bins = len(set(values)) if FACTORS[name].whole else 8
+        bins = len(set(values)) if FACTORS[name].integer else 8
         assert chi_square_z(np.histogram2d(many.labels, values, bins=(10, bins))[0]) < 5, name
 
 
-def test_no_factor_tells_another(many: Shapes) -> None:
+def test_no_factor_depends_on_another(many: Shapes) -> None:
     correlations = np.corrcoef(np.stack(list(many.factors.values())))
     np.fill_diagonal(correlations, 0)
     assert np.abs(correlations).max() < 5 / np.sqrt(5_000)
@@ -174,24 +168,24 @@ def test_raw_pixels_hardly_help(many: Shapes) -> None:
     assert 0.12 < accuracy < 0.40
 
 
-def test_every_two_silhouettes_differ_however_they_are_turned_or_mirrored() -> None:
-    """At every relative rotation, a good part of the smaller area stays uncommon."""
+def test_any_two_silhouettes_differ_at_all_rotations_and_mirrored() -> None:
+    """At every relative rotation, the intersection is less than 0.85 of the union."""
     upright = silhouettes(ALL_CLASSES)
     for degrees in range(0, 360, 15):
         turned = silhouettes(ALL_CLASSES, rotation=degrees)
         for view in (turned, turned[:, :, ::-1]):
             for one, other in combinations(range(len(CLASSES)), 2):
-                either = np.maximum(upright[one], view[other]).sum()
-                both = np.minimum(upright[one], view[other]).sum()
-                assert both / either < 0.85, (CLASSES[one], CLASSES[other], degrees)
+                union = np.maximum(upright[one], view[other]).sum()
+                intersection = np.minimum(upright[one], view[other]).sum()
+                assert intersection / union < 0.85, (CLASSES[one], CLASSES[other], degrees)
 
 
-def test_silhouettes_are_filled_antialiased_and_round_their_center() -> None:
+def test_silhouettes_are_filled_antialiased_and_inside_their_circle() -> None:
     masks = silhouettes(ALL_CLASSES, size=64)
     assert masks.min() == 0
     assert masks.max() == 1
     for name, mask in zip(CLASSES, masks, strict=True):
-        # In a circle of 0.7 image sides: neither a sliver nor more than the circle itself.
+        # The circle has a diameter of 0.7 image sides. The silhouette is not tiny, and not larger.
         assert 0.1 < mask.mean() < np.pi * 0.35**2, name
         assert ((mask > 0) & (mask < 1)).any(), name
     line = (np.arange(64) + 0.5) / 64 - 0.5
@@ -236,14 +230,14 @@ def test_the_silhouette_stands_out_in_grayscale() -> None:
     gaps = np.array(
         [np.median(g[i]) - np.median(g[o]) for g, i, o in zip(gray, inside, outside, strict=True)]
     )
-    # The light may fall on one of the two alone, so a few gaps come out smaller than drawn.
+    # The light may brighten only one of the two, so a few differences are smaller than drawn.
     agrees = np.where(few.factors["lighter"] == 1, gaps, -gaps)
     assert np.quantile(agrees, 0.01) > 0.1
     assert agrees.min() > 0
 
 
 @pytest.mark.parametrize("name", ["light_strength", "noise"])
-def test_light_and_noise_really_do_something(many: Shapes, name: str) -> None:
+def test_light_and_noise_change_the_pixels(many: Shapes, name: str) -> None:
     gray = many.pixels.mean(axis=1)
     if name == "noise":
         effect = np.abs(np.diff(gray, n=2, axis=2)).mean(axis=(1, 2))
@@ -300,7 +294,7 @@ def test_bad_arguments_are_named(count: int, seed: int, size: int, named: str) -
 
 
 def test_drawing_needs_no_torch() -> None:
-    # The stand-in keeps the package's own imports out: this is about the one module.
+    # The stand-in package avoids the imports of noneg.images: the test is about one module.
     code = """
 import sys, types, noneg
 package = types.ModuleType("noneg.images")

@@ -1,4 +1,4 @@
-"""What fusing changes: noneg's views against torchvision's operations one after the other."""
+"""noneg's fused views differ little from torchvision's operations one after the other."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from sklearn.datasets import load_sample_images
 from torch import Tensor
 
 from noneg.views import POLICIES, View
-from noneg.views.draw import draw
+from noneg.views.parameters import sample_parameters
 from noneg.views.render import render
 from sequential_views import render_sequentially
 
@@ -30,14 +30,14 @@ def photographs() -> Tensor:
 
 
 def noise() -> Tensor:
-    """The hardest images to resize: each pixel on its own."""
+    """The hardest images to resize: independent pixels."""
     generator = torch.Generator().manual_seed(0)
     return torch.randint(0, 256, (16, 3, 256, 256), dtype=torch.uint8, generator=generator)
 
 
 def difference(images: Tensor, view: View, size: int) -> Tensor:
     """Absolute differences in gray levels of 255, [batch, 3, size, size]."""
-    parameters = draw(view, 7, np.arange(len(images)), 3, *images.shape[2:])
+    parameters = sample_parameters(view, 7, np.arange(len(images)), 3, *images.shape[2:])
     fused = torch.empty(len(images), 3, size, size)
     render(images, parameters, view, mean=(0.0,) * 3, std=(1.0,) * 3, out=fused)
     return 255 * (fused - render_sequentially(images, parameters, view, size)).abs()

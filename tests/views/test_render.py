@@ -1,4 +1,4 @@
-"""Views: each operation alone against torchvision's, and a draw that is each image's own."""
+"""Views: each operation against torchvision's, and parameters that only depend on the image."""
 
 import dataclasses
 import math
@@ -17,7 +17,7 @@ from torch import Tensor
 from noneg.errors import NonegError
 from noneg.randomness import hash_key
 from noneg.views import POLICIES, View, draw_views, view_sizes
-from noneg.views.draw import Draw, draw
+from noneg.views.parameters import ViewParameters, sample_parameters
 from noneg.views.policy import Interpolation
 from noneg.views.render import _WORKING_BYTES, render
 from noneg.views.resample import Taps, gather_and_sum, sum_rows, taps_of_rows
@@ -36,17 +36,17 @@ DIHEDRAL = dataclasses.replace(PLAIN, transpose=0.5)
 
 
 def photograph(batch: int = 3, channels: int = 3, height: int = 20, width: int = 28) -> Tensor:
-    """Smooth random images in [0.2, 0.8], which no color operation below drives into a clamp."""
+    """Smooth random images in [0.2, 0.8], so that no color operation below reaches a clamp."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(batch, channels, 5, 7, generator=generator)
     smooth = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic")
     return 0.2 + 0.6 * (smooth - smooth.min()) / (smooth.max() - smooth.min())
 
 
-def still(images: Tensor, **changes: Any) -> Draw:
-    """The draw that changes nothing, but for what is named."""
+def still(images: Tensor, **changes: Any) -> ViewParameters:
+    """Parameters that change nothing, except for `changes`."""
     batch, channels, height, width = images.shape
-    parameters = draw(PLAIN, 0, np.arange(batch), channels, height, width)
+    parameters = sample_parameters(PLAIN, 0, np.arange(batch), channels, height, width)
     whole = {"top": [0] * batch, "left": [0] * batch}
     whole |= {"height": [height] * batch, "width": [width] * batch}
     arrays = {
@@ -56,7 +56,7 @@ def still(images: Tensor, **changes: Any) -> Draw:
     return dataclasses.replace(parameters, **arrays)
 
 
-def rendered(images: Tensor, parameters: Draw, size: int, view: View = PLAIN) -> Tensor:
+def rendered(images: Tensor, parameters: ViewParameters, size: int, view: View = PLAIN) -> Tensor:
     """Views in [0, 1] of images in [0, 1]."""
     channels = images.shape[1]
     out = torch.empty(len(images), channels, size, size)
@@ -81,7 +81,7 @@ def square(batch: int = 3, channels: int = 3) -> Tensor:
     return photograph(batch, channels, 20, 20)
 
 
-def test_nothing_drawn_is_the_image_itself() -> None:
+def test_without_operations_a_view_is_the_image() -> None:
     images = square()
     torch.testing.assert_close(rendered(images, still(images), 20), images, rtol=0, atol=1e-6)
 
@@ -105,11 +105,11 @@ def test_crop_and_resize_are_torchvisions(
 
 def test_flips_are_torchvisions() -> None:
     images = square()
-    first_alone = [True, False, False]
-    flipped = rendered(images, still(images, flip=first_alone), 20)
+    only_first = [True, False, False]
+    flipped = rendered(images, still(images, flip=only_first), 20)
     torch.testing.assert_close(flipped[0], reference.horizontal_flip(images[0]))
     torch.testing.assert_close(flipped[1:], images[1:])
-    flipped = rendered(images, still(images, vertical_flip=first_alone), 20)
+    flipped = rendered(images, still(images, vertical_flip=only_first), 20)
     torch.testing.assert_close(flipped[0], reference.vertical_flip(images[0]))
 
 
@@ -129,7 +129,7 @@ def test_brightness_contrast_and_saturation_are_torchvisions(factor: float, chan
 
 def test_jitter_follows_each_images_own_order() -> None:
     images = square(2)
-    # These two do not commute: a turned hue has another mean gray, which contrast turns about.
+    # These two do not commute: a rotated hue changes the mean gray, which contrast depends on.
     orders = [[3, 1, 2, 0], [1, 3, 2, 0]]
     parameters = still(images, order=orders, hue=[0.3, 0.3], contrast=[[0.6], [0.6]])
     both = rendered(images, parameters, 20)
@@ -140,9 +140,9 @@ def test_jitter_follows_each_images_own_order() -> None:
     assert (hue_first - contrast_first).abs().max() > 0.001
 
 
-def test_gray_is_torchvisions() -> None:
+def test_grayscale_is_torchvisions() -> None:
     images = square()
-    gray = rendered(images, still(images, gray=[True] * 3), 20)
+    gray = rendered(images, still(images, grayscale=[True] * 3), 20)
     expected = reference.rgb_to_grayscale(images, num_output_channels=3)
     torch.testing.assert_close(gray, expected, rtol=0, atol=2e-6)
 
@@ -168,7 +168,7 @@ def test_blur_is_torchvisions(sigma: float) -> None:
     torch.testing.assert_close(blurred, expected, rtol=0, atol=2e-6)
 
 
-def test_no_blur_leaves_the_image_beside_a_blurred_one() -> None:
+def test_an_image_without_blur_is_not_changed_in_a_batch_with_blur() -> None:
     images = square()
     sigma = [0.0, 2.0, 0.0]
     blurred = rendered(images, still(images, sigma=sigma), 20, BLUR)
@@ -208,7 +208,7 @@ def views_of(
 
 
 @pytest.mark.parametrize("policy", sorted(POLICIES))
-def test_the_batch_the_order_and_the_split_change_nothing(policy: str) -> None:
+def test_views_do_not_depend_on_the_rest_of_the_batch(policy: str) -> None:
     images, index = uint8(), torch.arange(8) * 1000
     whole = views_of(images, index, policy)
     order = torch.tensor([5, 2, 7])
@@ -217,7 +217,7 @@ def test_the_batch_the_order_and_the_split_change_nothing(policy: str) -> None:
         torch.testing.assert_close(other, view[order], rtol=0, atol=1e-6)
 
 
-def test_seed_epoch_image_and_view_each_change_the_draw() -> None:
+def test_seed_epoch_image_and_view_each_change_the_view() -> None:
     images, index = uint8(1).expand(2, -1, -1, -1), torch.tensor([3, 4])
     first, second = views_of(images, index, "simsiam")
     assert not torch.allclose(first, second)
@@ -228,39 +228,39 @@ def test_seed_epoch_image_and_view_each_change_the_draw() -> None:
     assert torch.equal(first, views_of(images, index)[0])
 
 
-def test_crops_have_the_drawn_area_and_ratio() -> None:
+def test_crops_have_the_given_areas_and_ratios() -> None:
     view = View(crop_scale=(0.2, 0.6))
-    drawn = draw(view, hash_key(0), np.arange(20_000), 3, 64, 64)
-    assert (drawn.top + drawn.height <= 64).all()
-    assert (drawn.left + drawn.width <= 64).all()
-    assert (np.stack([drawn.top, drawn.left]) >= 0).all()
-    share = drawn.height * drawn.width / 64**2
+    sampled = sample_parameters(view, hash_key(0), np.arange(20_000), 3, 64, 64)
+    assert (sampled.top + sampled.height <= 64).all()
+    assert (sampled.left + sampled.width <= 64).all()
+    assert (np.stack([sampled.top, sampled.left]) >= 0).all()
+    share = sampled.height * sampled.width / 64**2
     assert share.mean() == pytest.approx(0.4, abs=0.01)
     assert 0.18 < share.min() < share.max() < 0.62
-    log_ratio = np.log(drawn.width / drawn.height)
+    log_ratio = np.log(sampled.width / sampled.height)
     assert abs(log_ratio.mean()) < 0.01
     assert log_ratio.std() == pytest.approx(2 * math.log(4 / 3) / math.sqrt(12), rel=0.05)
 
 
 def test_probabilities_are_kept() -> None:
     view = View(flip=0.3, vertical_flip=0.1, jitter=0.6, grayscale=0.2, blur=0.4, solarize=0.25)
-    drawn = draw(view, hash_key(1), np.arange(20_000), 3, 8, 8)
+    sampled = sample_parameters(view, hash_key(1), np.arange(20_000), 3, 8, 8)
     for happened, probability in [
-        (drawn.flip, 0.3),
-        (drawn.vertical_flip, 0.1),
-        (drawn.brightness != 1, 0.6),
-        (drawn.gray, 0.2),
-        (drawn.sigma > 0, 0.4),
-        (drawn.solarize, 0.25),
+        (sampled.flip, 0.3),
+        (sampled.vertical_flip, 0.1),
+        (sampled.brightness != 1, 0.6),
+        (sampled.grayscale, 0.2),
+        (sampled.sigma > 0, 0.4),
+        (sampled.solarize, 0.25),
     ]:
         assert float(happened.mean()) == pytest.approx(probability, abs=0.015)
-    orders = {tuple(order) for order in drawn.order.tolist()}
+    orders = {tuple(order) for order in sampled.order.tolist()}
     assert len(orders) == 24
 
 
-def test_channels_of_many_channel_images_vary_on_their_own() -> None:
-    drawn = draw(View(), hash_key(2), np.arange(50), 5, 8, 8)
-    assert drawn.brightness.shape == (50, 5)
+def test_five_channels_have_independent_factors() -> None:
+    sampled = sample_parameters(View(), hash_key(2), np.arange(50), 5, 8, 8)
+    assert sampled.brightness.shape == (50, 5)
     views = views_of(uint8(4, channels=5), torch.arange(4))
     assert views[0].shape == (4, 5, 80, 80)
 
@@ -298,7 +298,7 @@ def test_any_size_gives_values_in_range(
         assert 0 <= float(view.min()) <= float(view.max()) <= 1
 
 
-def test_normalized_views_are_those_in_zero_to_one_normalized() -> None:
+def test_views_are_views_in_zero_to_one_normalized() -> None:
     images, index = uint8(16), torch.arange(16)
     arguments: dict[str, Any] = {"size": 80, "seed": 0, "epoch": 0}
     plain = draw_views(
@@ -344,13 +344,15 @@ def test_transposing_exchanges_rows_and_columns() -> None:
     torch.testing.assert_close(transposed[::2], images[::2], rtol=0, atol=1e-6)
 
 
-def test_the_eight_ways_to_lay_down_a_square_are_equally_likely() -> None:
-    drawn = draw(POLICIES["dihedral"](32)[0], hash_key(4), np.arange(16_000), 3, 32, 32)
-    ways = 4 * drawn.flip + 2 * drawn.vertical_flip + 1 * drawn.transpose
-    assert stats.chisquare(np.bincount(ways, minlength=8)).pvalue > 1e-4
+def test_the_eight_orientations_of_a_square_are_equally_likely() -> None:
+    sampled = sample_parameters(
+        POLICIES["dihedral"](32)[0], hash_key(4), np.arange(16_000), 3, 32, 32
+    )
+    orientations = 4 * sampled.flip + 2 * sampled.vertical_flip + 1 * sampled.transpose
+    assert stats.chisquare(np.bincount(orientations, minlength=8)).pvalue > 1e-4
 
 
-def test_views_are_written_over_those_of_an_earlier_call() -> None:
+def test_views_of_an_earlier_call_are_overwritten() -> None:
     images, index = uint8(), torch.arange(8)
     first = views_of(images, index)
     expected = [view.clone() for view in views_of(images, index, epoch=1)]
@@ -366,7 +368,7 @@ def test_views_are_written_over_those_of_an_earlier_call() -> None:
 
 
 @pytest.mark.parametrize("policy", ["byol", "dihedral", "multi_crop"])
-def test_how_many_images_are_worked_on_at_once_changes_nothing(
+def test_views_do_not_depend_on_how_many_images_are_processed_at_once(
     policy: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     images, index = uint8(7, side=64), torch.arange(7)
@@ -376,30 +378,30 @@ def test_how_many_images_are_worked_on_at_once_changes_nothing(
         torch.testing.assert_close(view, other, rtol=0, atol=1e-6)
 
 
-def test_devices_without_embedding_bags_get_the_same_sums() -> None:
+def test_devices_without_embedding_bag_get_the_same_sums() -> None:
     generator = torch.Generator().manual_seed(0)
     rows = torch.rand(40, 9, generator=generator)
     index = torch.randint(0, 40, (25, 3), generator=generator)
     weight = torch.rand(25, 3, generator=generator) - 0.5
     expected = (weight[:, :, None] * rows[index]).sum(dim=1)
     torch.testing.assert_close(gather_and_sum(rows, index, weight), expected)
-    # The planes are three images of two channels, so that each image meets its own taps.
+    # Three images of two channels, each image with different taps.
     planes = rows[:36].view(3, 2, 6, 9)
     taps = Taps(torch.randint(0, 6, (3, 4, 5), generator=generator), torch.rand(3, 4, 5))
     summed = sum_rows(planes, taps_of_rows(taps, 2, 6, torch.arange(3)))
     for image, channel in np.ndindex(3, 2):
         chosen = planes[image, channel][taps.index[image]]
-        alone = (taps.weight[image][:, :, None] * chosen).sum(dim=1)
-        torch.testing.assert_close(summed[image, channel], alone)
+        expected = (taps.weight[image][:, :, None] * chosen).sum(dim=1)
+        torch.testing.assert_close(summed[image, channel], expected)
 
 
-def test_multi_crop_views_have_sizes_of_their_own() -> None:
+def test_multi_crop_views_have_two_sizes() -> None:
     views = views_of(uint8(2, side=100), torch.arange(2), "multi_crop", size=96)
     assert [view.shape[-1] for view in views] == [96] * 2 + [40] * 6
 
 
 @pytest.mark.parametrize("name", sorted(POLICIES))
-def test_small_views_are_not_blurred_and_large_ones_are_as_in_the_papers(name: str) -> None:
+def test_small_views_are_not_blurred_and_large_ones_as_in_the_papers(name: str) -> None:
     assert all(view.blur == 0 for view in POLICIES[name](32))
     papers = {
         "byol": (1.0, 0.1),

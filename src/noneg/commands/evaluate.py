@@ -150,7 +150,7 @@ def _own_images(own: str, test: Images, info: EncoderInfo) -> Images | None:
 
 def _load(data: str, split: Any, info: EncoderInfo) -> Images:
     source = find_source(data, split=split)
-    return load_images(source, channels=info.channels, size=info.stored_size)
+    return load_images(source, channels=info.channels, size=info.stored_size, progress=True)
 
 
 def _same_place(one: str, other: str) -> bool:

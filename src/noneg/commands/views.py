@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.images import ImageSource, find_source
-from noneg.images.source import Unreadable, spread
+from noneg.images.source import Unreadable, evenly_spaced
 from noneg.training.config import TrainConfig
 from noneg.training.plan import complete, stored_size
 from noneg.views import draw_views, view_sizes
@@ -110,7 +110,7 @@ def _read_some(
     side = stored_size(config.size, source.natural_size())
     index, pixels, reason = [], [], ""
     # Twice as many, so that unreadable ones leave enough.
-    for number in spread(len(source), 2 * count):
+    for number in evenly_spaced(len(source), 2 * count):
         try:
             pixels.append(source.read(number, config.channels, side))
             index.append(number)
@@ -120,7 +120,7 @@ def _read_some(
         raise NonegError(
             f"None of the images looked at in the {source.description} can be read ({reason})"
         )
-    chosen = spread(len(index), count)
+    chosen = evenly_spaced(len(index), count)
     return (
         torch.tensor([index[number] for number in chosen]),
         torch.from_numpy(np.stack([pixels[number] for number in chosen])),

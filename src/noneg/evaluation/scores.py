@@ -252,7 +252,7 @@ def _choose(count: int, most: int, seed: int) -> Int64[np.ndarray, " chosen"]:
 
 def _selected(images: Images, chosen: Int64[np.ndarray, " chosen"]) -> Images:
     if isinstance(images.pixels, PixelsOnDemand):
-        pixels, chosen = images.pixels.read(chosen)
+        pixels, chosen = images.pixels.read_readable(chosen)
     else:
         pixels = images.pixels[chosen]
     factors: Mapping[str, np.ndarray] | None = images.factors and {

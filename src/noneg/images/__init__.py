@@ -1,7 +1,8 @@
 """Where images come from: a folder, an array, a named data set, or any torch `Dataset`.
 
-`find_source` turns what the user gave into an `ImageSource`; `load_images` decodes all of it once,
-`images_on_demand` whenever an image is asked for, `stream_images` batch by batch in order.
+`find_source` turns what the user gave into an `ImageSource`. `load_images` decodes all its images
+once, `images_on_demand` decodes an image each time it is needed, and `stream_images` decodes all
+images in order, batch by batch.
 """
 
 from noneg.images.find import find_source

@@ -1,9 +1,8 @@
 """Images in a numpy array, a torch tensor, or a .npy or .npz file."""
 
-import statistics
 import warnings
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,15 @@ import torch
 from jaxtyping import Shaped, UInt8
 
 from noneg.errors import NonegError
-from noneg.images.resize import array_to_pixels, check_channels, sixteen_to_eight_bit
+from noneg.images.resize import array_to_pixels, check_channels, to_uint8
 from noneg.images.source import ImageSource, printable
 
+# How to convert each kind of dtype, for error messages.
 _CONVERSIONS = {
-    "f": "if it runs from 0 to 1, by (images * 255).round().astype('uint8')",
-    "b": "by images.astype('uint8') * 255",
-    "i": "if it runs from 0 to 255, by images.astype('uint8')",
-    "u": "if it runs from 0 to 255, by images.astype('uint8')",
+    "f": "for values from 0 to 1, with (images * 255).round().astype('uint8')",
+    "b": "with images.astype('uint8') * 255",
+    "i": "for values from 0 to 255, with images.astype('uint8')",
+    "u": "for values from 0 to 255, with images.astype('uint8')",
 }
 
 
@@ -28,13 +28,13 @@ class ArraySource(ImageSource):
 
     Args:
         images: [N, H, W] or [N, H, W, C]; uint16 is read as round(x / 257).
-        description: what to call it.
+        description: what messages call the array.
         labels: [N], whole numbers from 0.
         classes: the name of each label.
-        factors: what each image was drawn from, each [N].
+        factors: the random factors that each image was made of, each [N].
 
     Raises:
-        NonegError: wrong dtype, wrong shape, no image, or labels that do not fit.
+        NonegError: the dtype, the shape or the labels are wrong, or there is no image.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class ArraySource(ImageSource):
         classes: tuple[str, ...] | None = None,
         factors: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Check the array; nothing is copied."""
+        """Check the array, without copying it."""
         self.description = description
-        self._images = _checked(images, description)
+        self._images = _check_images(images, description)
         self.labels = None if labels is None else as_labels(labels, len(images), description)
         self.classes = classes
         self.factors = factors
@@ -65,28 +65,30 @@ class ArraySource(ImageSource):
     ) -> UInt8[np.ndarray, "{channels} {size} {size}"]:
         """One image; see `ImageSource.read`."""
         check_channels(self.natural_channels(), channels, self.description)
-        return array_to_pixels(_eight_bit(self._images[index]), channels, size)
+        return array_to_pixels(to_uint8(self._images[index]), channels, size)
 
-    def has_form(self, channels: int, size: int) -> bool:
-        """Whether the images have that size and those channels already."""
+    def needs_no_conversion(self, channels: int, size: int) -> bool:
+        """Whether the images already have these channels and this size."""
         return bool(self._images.shape[1:] == (size, size, channels))
 
-    def block(self, start: int, stop: int) -> UInt8[np.ndarray, "images channels height width"]:
-        """Images start to stop at once, in the form they have."""
-        # A copy in every case: the caller keeps it, and the array may be changed by its owner.
-        return np.array(_eight_bit(self._images[start:stop]).transpose(0, 3, 1, 2), order="C")
+    def read_slice(
+        self, start: int, stop: int
+    ) -> UInt8[np.ndarray, "images channels height width"]:
+        """Images `start` to `stop`, with the channels and the size that they have."""
+        # Always a copy: the caller keeps it, and the owner of the array may change the array.
+        return np.array(to_uint8(self._images[start:stop]).transpose(0, 3, 1, 2), order="C")
 
     def natural_channels(self) -> int:
-        """The array's channels; one for a gray array."""
+        """The array's channels; one for a grayscale array."""
         return int(self._images.shape[3])
 
     def natural_size(self) -> int:
         """The array's short side."""
-        return int(statistics.median([min(self._images.shape[1:3])]))
+        return int(min(self._images.shape[1:3]))
 
 
 def tensor_source(images: torch.Tensor) -> ArraySource:
-    """A source over a tensor [N, H, W] or [N, C, H, W], uint8 or uint16.
+    """A source of the images in a tensor [N, H, W] or [N, C, H, W], uint8 or uint16.
 
     Raises:
         NonegError: see `ArraySource`.
@@ -99,105 +101,96 @@ def tensor_source(images: torch.Tensor) -> ArraySource:
     if array.ndim == 4:
         if shape[1] > 4 and shape[3] <= 4:
             raise NonegError(
-                f"The {description} looks as if its channels came last; tensors are read as "
-                "[images, channels, height, width]: give images.permute(0, 3, 1, 2)."
+                f"The {description} seems to have its channels last, but tensors are read as "
+                "[N, channels, height, width]: give images.permute(0, 3, 1, 2)."
             )
         array = array.permute(0, 2, 3, 1)
     return ArraySource(array.numpy(), description)
 
 
 def numpy_source(images: np.ndarray) -> ArraySource:
-    """A source over a numpy array [N, H, W] or [N, H, W, C]; see `ArraySource`."""
+    """A source of the images in a numpy array [N, H, W] or [N, H, W, C]; see `ArraySource`."""
     return ArraySource(images, f"array of shape {images.shape}")
 
 
 def file_source(path: Path) -> ArraySource:
-    """A source over `NAME.npy` (labels in `NAME.labels.npy`, if there) or a .npz.
+    """A source of the images in a .npy file or a .npz file.
 
-    A .npz holds `images` and, optionally, `labels`.
+    The labels of `NAME.npy` are in `NAME.labels.npy`, if that file exists. A .npz file holds the
+    arrays `images` and, optionally, `labels`.
 
     Raises:
-        NonegError: neither of the two, broken, or see `ArraySource`.
+        NonegError: the file is neither of the two, is broken, or see `ArraySource`.
     """
     description = f"file {printable(str(path))}"
-    ending = path.suffix.lower()
-    if ending == ".npy":
-        beside = path.with_suffix(".labels.npy")
-        labels = _load(beside) if beside.is_file() else None
-        return ArraySource(_load(path, memory_map=True), description, labels)
-    if ending == ".npz":
-        images, labels = _load_members(path)
+    extension = path.suffix.lower()
+    if extension == ".npy":
+        labels_path = path.with_suffix(".labels.npy")
+        labels = _load_npy(labels_path) if labels_path.is_file() else None
+        return ArraySource(_load_npy(path, memory_map=True), description, labels)
+    if extension == ".npz":
+        images, labels = _load_npz(path)
         return ArraySource(images, description, labels)
     raise NonegError(
         f"The {description} is neither .npy nor .npz: give the folder that holds the images, "
-        "or save them as one array by np.save."
+        "or save them as one array with np.save."
     )
 
 
 def as_labels(labels: Any, count: int, what: str) -> np.ndarray:
-    """Labels in any form -> int64 [count].
+    """A sequence, array or tensor of labels -> int64 [count].
+
+    Args:
+        labels: whole numbers from 0, one per image.
+        count: the number of images.
+        what: the images, for messages.
 
     Raises:
-        NonegError: another number of labels than images, or not whole numbers from 0.
+        NonegError: there is not one label per image, or they are not whole numbers from 0.
     """
     if isinstance(labels, torch.Tensor):
         labels = labels.detach().cpu().numpy()
     array = np.asarray(labels)
     if array.ndim != 1 or len(array) != count:
         found = f"{len(array)} labels" if array.ndim == 1 else f"labels of shape {array.shape}"
-        raise NonegError(
-            f"The {what} has {count} images but {found}: give one label for each image."
-        )
+        raise NonegError(f"The {what} has {count} images but {found}: give one label per image.")
     if array.dtype.kind not in "iu":
         raise NonegError(
-            f"The labels of the {what} are of dtype {array.dtype}, not whole numbers from 0: "
-            "convert them by np.unique(labels, return_inverse=True)[1]."
+            f"The labels of the {what} have dtype {array.dtype}, but they must be whole numbers "
+            "from 0: convert them with np.unique(labels, return_inverse=True)[1]."
         )
     if int(array.min()) < 0:
         raise NonegError(
-            f"The labels of the {what} go down to {array.min()}, but classes are counted from 0: "
-            "give labels from 0, or none."
+            f"The smallest label of the {what} is {array.min()}, but labels are whole numbers from "
+            "0: give labels from 0, or no labels."
         )
     return array.astype(np.int64)
 
 
-def integers(values: object, count: int) -> np.ndarray | None:
-    """int64 [count] if that is what `values` is, else None."""
-    if isinstance(values, torch.Tensor):
-        values = values.detach().cpu().numpy()
-    if not isinstance(values, np.ndarray | Sequence) or isinstance(values, str | bytes):
-        return None
-    try:
-        array = np.asarray(values)
-    except ValueError:  # ragged: something else than labels
-        return None
-    if array.shape != (count,) or array.dtype.kind not in "iu":
-        return None
-    return array.astype(np.int64)
-
-
-def _checked(images: np.ndarray, what: str) -> Shaped[np.ndarray, "images height width channels"]:
-    # Files may hold the other byte order, which is another dtype.
+def _check_images(
+    images: np.ndarray, what: str
+) -> Shaped[np.ndarray, "images height width channels"]:
+    # Files may have the other byte order, which is a different dtype.
     dtype = images.dtype.newbyteorder("=")
     if dtype not in (np.uint8, np.uint16):
-        way_out = _CONVERSIONS.get(images.dtype.kind, "into numbers from 0 to 255")
+        conversion = _CONVERSIONS.get(images.dtype.kind, "to numbers from 0 to 255")
         raise NonegError(
-            f"The {what} has dtype {images.dtype}, and images are uint8 or uint16: convert it, "
-            f"{way_out}."
+            f"The {what} has dtype {images.dtype}, but images must be uint8 or uint16: convert "
+            f"it, {conversion}."
         )
     if images.ndim not in (3, 4):
         raise NonegError(
-            f"The {what} has shape {images.shape}, and images are [N, height, width] or "
-            "[N, height, width, channels]: reshape it, or give one image as images[None]."
+            f"The {what} has shape {images.shape}, but it must be [N, height, width] or "
+            "[N, height, width, channels]: reshape it, or give a single image as images[None]."
         )
     if 0 in images.shape:
         raise NonegError(
-            f"The {what} has shape {images.shape}, which holds no pixels: give at least one image."
+            f"The {what} has shape {images.shape}, so it has no pixels: give at least one image."
         )
     if images.ndim == 4 and images.shape[1] <= 4 < images.shape[3]:
         raise NonegError(
-            f"The {what} has shape {images.shape}, which looks as if channels came first; arrays "
-            "are read as [N, height, width, channels]: give images.transpose(0, 2, 3, 1)."
+            f"The {what} has shape {images.shape}, so it seems to have its channels first, but "
+            "arrays are read as [N, height, width, channels]: give images.transpose(0, 2, 3, 1)."
         )
     if dtype == np.uint16:
         _warn_if_dark(int(images.max()), what)
@@ -207,45 +200,42 @@ def _checked(images: np.ndarray, what: str) -> Shaped[np.ndarray, "images height
 def _warn_if_dark(largest: int, what: str) -> None:
     if 0 < largest < 65535 / 16:
         warnings.warn(
-            f"The largest value of the {what} is {largest}, of 65535 that uint16 can hold: the "
-            f"images will be nearly black. Multiply the array by {65535 // largest} so "
-            "that it fills the range.",
+            f"The largest value of the {what} is {largest}, but uint16 goes up to 65535, so the "
+            f"images will be nearly black. Multiply the array by {65535 // largest} to fill the "
+            "range.",
             stacklevel=2,
         )
 
 
-def _eight_bit(values: np.ndarray) -> np.ndarray:
-    return values if values.dtype == np.uint8 else sixteen_to_eight_bit(values)
-
-
-def _load(path: Path, memory_map: bool = False) -> np.ndarray:
+def _load_npy(path: Path, memory_map: bool = False) -> np.ndarray:
     try:
         loaded = np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
     except (ValueError, OSError, EOFError) as error:
         raise _not_loadable(path, error) from error
     if not isinstance(loaded, np.ndarray):
         loaded.close()
-        raise _not_loadable(path, "it is a .npz under another name")
+        raise _not_loadable(path, "it is a .npz file with another name")
     return loaded
 
 
-def _load_members(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
+def _load_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
     try:
-        with np.load(path, allow_pickle=False) as members:
-            if isinstance(members, np.ndarray):
-                raise ValueError("it is a .npy under another name")
-            if "images" not in members:
+        with np.load(path, allow_pickle=False) as arrays:
+            if isinstance(arrays, np.ndarray):
+                raise ValueError("it is a .npy file with another name")
+            if "images" not in arrays:
+                found = ", ".join(arrays.files) or "nothing"
                 raise NonegError(
-                    f"The file {printable(str(path))} holds {', '.join(members.files) or 'nothing'}"
-                    ", but no array named images: save by np.savez(path, images=..., labels=...)."
+                    f"The file {printable(str(path))} holds {found}, but no array named images: "
+                    "save it with np.savez(path, images=..., labels=...)."
                 )
-            return members["images"], members.get("labels")
+            return arrays["images"], arrays.get("labels")
     except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise _not_loadable(path, error) from error
 
 
 def _not_loadable(path: Path, reason: object) -> NonegError:
     return NonegError(
-        f"The file {printable(str(path))} cannot be loaded ({reason}): save it again by np.save "
-        "for .npy or np.savez for .npz, as numbers, not objects."
+        f"The file {printable(str(path))} cannot be loaded ({reason}): save it again with np.save "
+        "(.npy) or np.savez (.npz), as numbers, not as objects."
     )

@@ -1,4 +1,4 @@
-"""What the user gave -> a source of images."""
+"""From what the user gave to a source of images."""
 
 import os
 from collections.abc import Sequence
@@ -13,12 +13,14 @@ from noneg.errors import NonegError
 from noneg.images.array import as_labels, file_source, numpy_source, tensor_source
 from noneg.images.dataset import DatasetSource
 from noneg.images.folder import FolderSource
-from noneg.images.named import NAMES, named_source, plain_name
+from noneg.images.named import DATA_SETS, is_data_set, named_source
 from noneg.images.source import ImageSource, printable
+
+Data = str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any]
 
 
 def find_source(
-    data: str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any],
+    data: Data,
     *,
     labels: np.ndarray | torch.Tensor | Sequence[int] | None = None,
     split: Literal["train", "test"] = "train",
@@ -27,18 +29,18 @@ def find_source(
     """Find the images that `data` means.
 
     Args:
-        data: a folder of images, read recursively; a `.npy` file (labels beside it in
-            `NAME.labels.npy`) or `.npz` file (`images`, `labels`); an array [N, H, W] or
-            [N, H, W, C] or a tensor [N, H, W] or [N, C, H, W], uint8 or uint16; a map-style
-            `Dataset` of images or (image, label); or a name: "shapes", or torchvision's in
-            lower case. An existing path goes before a name.
-        labels: whole numbers from 0, one for each image, for evaluation alone; they replace the
-            source's own.
-        split: which part of a named data set; anything else has one part only.
-        seed: from 0; which shapes to draw.
+        data: a folder of images, with its subfolders; a `.npy` file (labels in `NAME.labels.npy`
+            next to it) or `.npz` file (`images`, `labels`); an array [N, H, W] or [N, H, W, C] or
+            a tensor [N, H, W] or [N, C, H, W], uint8 or uint16; a map-style `Dataset` of images or
+            (image, label); or a name: "shapes", or a torchvision data set in lower case. An
+            existing path goes before a name.
+        labels: whole numbers from 0, one per image, only used for evaluation; they replace the
+            source's own labels.
+        split: which split of a named data set; everything else has only one split.
+        seed: from 0; the seed that the shapes are drawn with.
 
     Raises:
-        NonegError: there are no images there, or they are of a kind that cannot be read.
+        NonegError: there are no images, or images of this kind cannot be read.
     """
     source = _find(data, split, seed)
     if labels is not None:
@@ -47,11 +49,7 @@ def find_source(
     return source
 
 
-def _find(
-    data: str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any],
-    split: Literal["train", "test"],
-    seed: int,
-) -> ImageSource:
+def _find(data: Data, split: Literal["train", "test"], seed: int) -> ImageSource:
     if isinstance(data, np.ndarray):
         return numpy_source(data)
     if isinstance(data, torch.Tensor):
@@ -61,7 +59,7 @@ def _find(
     if isinstance(data, Dataset):
         return DatasetSource(data)
     raise NonegError(
-        f"Images cannot be taken from a {type(data).__name__}: give a folder, a .npy or .npz file, "
+        f"A {type(data).__name__} cannot be read as images: give a folder, a .npy or .npz file, "
         "an array, a tensor, a map-style torch Dataset, or a name."
     )
 
@@ -72,10 +70,9 @@ def _find_path_or_name(text: str, split: Literal["train", "test"], seed: int) ->
         return FolderSource(path)
     if text and path.exists():
         return file_source(path)
-    if plain_name(text) in NAMES:
-        return named_source(plain_name(text), split, seed)
+    if is_data_set(text):
+        return named_source(text, split, seed)
     raise NonegError(
         f'"{printable(text)}" was not found: there is no folder or file '
-        f"{printable(str(path.absolute()))}, and the data sets known by name are "
-        f"{', '.join(NAMES)}."
+        f"{printable(str(path.absolute()))}, and the named data sets are {', '.join(DATA_SETS)}."
     )

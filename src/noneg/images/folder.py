@@ -2,39 +2,48 @@
 
 import os
 import statistics
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from jaxtyping import UInt8
 
 from noneg.errors import NonegError
-from noneg.images.decode import decode, short_side
-from noneg.images.source import ImageSource, Unreadable, printable, spread
+from noneg.images.decode import decode, read_short_side
+from noneg.images.source import (
+    ImageSource,
+    Unreadable,
+    evenly_spaced,
+    printable,
+    read_readable,
+)
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
 
 class FolderSource(ImageSource):
-    """All image files below a folder, at any depth, sorted by relative path.
+    """All image files in a folder and its subfolders at any depth, sorted by relative path.
 
-    Labels: where every image lies in a subfolder, and at least two subfolders of the first level
-    hold images, an image's class is its first-level subfolder.
+    If every image is in a subfolder, and at least two first-level subfolders hold images, the
+    class of an image is its first-level subfolder. Otherwise there are no labels.
 
     Raises:
-        NonegError: the folder, or one below it, cannot be listed, or there is no image in it.
+        NonegError: the folder or a subfolder cannot be listed, or there is no image in it.
     """
 
     def __init__(self, folder: Path) -> None:
-        """List the folder; no image is opened yet."""
+        """List the folder, without opening an image."""
         self._folder = folder
         self.description = f"folder {printable(str(folder))}"
         self._names = _find_images(folder)
         if not self._names:
             raise NonegError(
-                f"There is no image in the {self.description}: looked at every depth for files "
-                f"ending in {', '.join(ENDINGS)} (hidden ones are ignored)."
+                f"There is no image in the {self.description}: noneg looks for the extensions "
+                f"{', '.join(EXTENSIONS)}, also in subfolders, and ignores hidden files."
             )
-        self.labels, self.classes = _labels_of(self._names)
+        self.labels, self.classes = _find_labels(self._names)
 
     def __len__(self) -> int:
         """The number of image files."""
@@ -51,59 +60,58 @@ class FolderSource(ImageSource):
         if channels not in (1, 3):
             raise NonegError(
                 f"{channels} channels were asked for, but the files of the {self.description} can "
-                "be read with 1 (gray) or 3 (color); give more channels as a .npy array."
+                "only be read with 1 (gray) or 3 (color): give images with more channels as a "
+                ".npy array."
             )
-        try:
-            with open(self._folder / self._names[index], "rb") as file:
-                return decode(file, channels, size)
-        except FileNotFoundError:
-            raise Unreadable("the file is gone, or a link to nothing") from None
-        except OSError as error:
-            raise Unreadable(f"cannot be opened: {error.strerror or error}") from error
+        with self._open(index) as file:
+            return decode(file, channels, size)
 
     def natural_channels(self) -> int:
-        """Three: a folder may hold any mixture."""
+        """Three, because a folder may hold gray and color images."""
         return 3
 
     def natural_size(self) -> int:
         """The median short side of at most 64 images, from their headers."""
-        sides = []
-        for index in spread(len(self)):
-            try:
-                with open(self._folder / self._names[index], "rb") as file:
-                    side = short_side(file)
-            except OSError:
-                continue
-            if side:
-                sides.append(side)
-        if not sides:
-            raise NonegError(
-                f"None of the images looked at in the {self.description} can be read, "
-                f"{printable(self._names[0])} for one: check that they open in an image viewer."
-            )
-        return int(statistics.median(sides))
+        return int(
+            statistics.median(read_readable(self, evenly_spaced(len(self)), self._read_short_side))
+        )
+
+    def _read_short_side(self, index: int) -> int:
+        with self._open(index) as file:
+            return read_short_side(file)
+
+    @contextmanager
+    def _open(self, index: int) -> Iterator[BinaryIO]:
+        try:
+            with open(self._folder / self._names[index], "rb") as file:
+                yield file
+        except FileNotFoundError:
+            raise Unreadable("the file is gone, or is a link to nothing") from None
+        except OSError as error:
+            raise Unreadable(f"cannot be opened: {error.strerror or error}") from error
 
 
-def _labels_of(names: tuple[str, ...]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+def _find_labels(names: tuple[str, ...]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:
+    """The label of each image, int64, and the classes; None if the folders are no classes."""
     if not all("/" in name for name in names):
         return None, None
-    firsts = [name.partition("/")[0] for name in names]
-    classes = tuple(sorted(set(firsts)))
+    subfolders = [name.partition("/")[0] for name in names]
+    classes = tuple(sorted(set(subfolders)))
     if len(classes) < 2:
         return None, None
-    numbers = {first: number for number, first in enumerate(classes)}
-    return np.array([numbers[first] for first in firsts], dtype=np.int64), classes
+    numbers = {subfolder: number for number, subfolder in enumerate(classes)}
+    return np.array([numbers[subfolder] for subfolder in subfolders], dtype=np.int64), classes
 
 
 def _find_images(folder: Path) -> tuple[str, ...]:
-    """Sorted relative names. Every directory is entered once, by its real path if it has one."""
+    """Sorted relative names. Each directory is entered once, if possible not through a link."""
     names: list[str] = []
     seen: set[tuple[int, int]] = set()
-    # Links to directories wait until all real directories were seen: a loop then ends by itself,
-    # and a link beside its own target never counts the images twice.
-    waiting, links = [""], list[str]()
-    while waiting or links:
-        prefix = waiting.pop() if waiting else links.pop(0)
+    # Links to directories are followed after all real directories. So loops end, and a link next
+    # to its own target never counts the images twice.
+    directories, links = [""], list[str]()
+    while directories or links:
+        prefix = directories.pop() if directories else links.pop(0)
         try:
             status = os.stat(folder / prefix)
             if (status.st_dev, status.st_ino) in seen:
@@ -117,12 +125,12 @@ def _find_images(folder: Path) -> tuple[str, ...]:
         except OSError as error:
             raise NonegError(
                 f"The folder {printable(str(folder / prefix))} cannot be listed "
-                f"({error.strerror or error}): give yourself the right to read it, or move it away."
+                f"({error.strerror or error}): make it readable for you, or move it away."
             ) from error
         for entry in visible:
             name = prefix + entry.name
             if entry.is_dir():
-                (links if entry.is_symlink() else waiting).append(name + "/")
-            elif name.lower().endswith(ENDINGS) and (entry.is_file() or entry.is_symlink()):
+                (links if entry.is_symlink() else directories).append(name + "/")
+            elif name.lower().endswith(EXTENSIONS) and (entry.is_file() or entry.is_symlink()):
                 names.append(name)
     return tuple(sorted(names))

@@ -1,4 +1,4 @@
-"""How much memory there is left."""
+"""How much memory is free."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ _UNKNOWN = 4 * 2**30
 
 
 def available_memory() -> int:
-    """Bytes this process can take without swapping, in its machine and its container."""
+    """Bytes that this process can allocate without swapping, in its machine and its container."""
     limits = [_machine(Path("/proc/meminfo")), _container(Path("/sys/fs/cgroup"))]
     return min((limit for limit in limits if limit is not None), default=_UNKNOWN)
 
@@ -20,7 +20,7 @@ def _machine(meminfo: Path) -> int | None:
     except OSError:
         pass
     try:
-        # Elsewhere only the total is known; half of it is a guess on the safe side.
+        # Other systems only tell the total; half of it is a cautious guess.
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
     except (AttributeError, ValueError, OSError):
         return None

@@ -1,43 +1,37 @@
 """All images of a source, decoded and resized once."""
 
 import csv
-import os
-import tempfile
 from collections.abc import Generator, Iterable, Iterator, Mapping
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
-from tqdm import tqdm
 
 from noneg.errors import NonegError
+from noneg.files import whole_or_not_at_all
 from noneg.images.free_memory import available_memory
 from noneg.images.on_demand import PixelsOnDemand
-from noneg.images.reading import check_form, read_in_chunks
-from noneg.images.source import (
-    ImageSource,
-    Skipped,
-    none_readable,
-    not_readable,
-    printable,
-)
+from noneg.images.reading import read_blocks
+from noneg.images.source import ImageSource, Skipped, check_channels_and_size, printable
+from noneg.progress import progress_bar
 
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Decoded images; everything but `skipped` is aligned with `pixels`.
+    """Decoded images. Everything except `skipped` is aligned with `pixels`.
 
     Attributes:
         pixels: uint8 [N, C, S, S], in memory, in a memory-mapped file that is never written to, or
-            decoded on demand; `np.asarray` of it is always an array.
+            decoded on demand; `np.asarray` always makes an array of it.
         names: relative paths with forward slashes, or indices.
-        labels: int64 [N], from 0, for evaluation alone; None unless every image has one.
-        classes: the name of each label, where known.
-        skipped: the images that were left out, and why.
-        description: where the images come from, in words for people.
-        factors: what each image was drawn from, each [N]; the built-in shapes alone have them.
+        labels: int64 [N], from 0, only used for evaluation; None unless every image has one.
+        classes: the name of each label, if known.
+        skipped: the images that were left out, and the reasons.
+        description: where the images come from, for messages.
+        factors: the random factors that each image was made of, each [N]; only for the built-in
+            shapes.
     """
 
     pixels: UInt8[np.ndarray, "images channels size size"] | PixelsOnDemand
@@ -57,24 +51,25 @@ def load_images(
     strict: bool = False,
     cache_file: Path | None = None,
     in_memory: bool | None = None,
-    progress: bool = True,
+    progress: bool = False,
 ) -> Images:
-    """Read every image, in parallel; into a file if they would fill a quarter of the memory.
+    """Read every image, in parallel, into memory or into a file.
 
     Args:
         source: from `find_source`.
-        channels: 1 (gray), 3 (color), or the channels that the source's arrays have.
+        channels: 1 (gray), 3 (color), or the channels of the source's arrays.
         size: side of the square, in pixels.
         strict: whether an unreadable image is an error; otherwise it is left out.
-        cache_file: the file for images that do not fit into memory; replaced when it is complete.
-        in_memory: whether to keep them in memory, by default where they fill less than a quarter.
-        progress: whether to show a progress bar on stderr, if it takes more than a second.
+        cache_file: the file for images that do not fit into memory; it is replaced once complete.
+        in_memory: whether to keep the images in memory; by default, if they need at most a quarter
+            of the available memory.
+        progress: whether to show a progress bar on stderr, if reading takes more than a second.
 
     Raises:
-        NonegError: no image can be read; strict, and one cannot; too large for memory and no
-            `cache_file`; or the file cannot be written.
+        NonegError: no image can be read; `strict`, and an image cannot be read; the images do not
+            fit into memory and there is no `cache_file`; or the file cannot be written.
     """
-    check_form(channels, size)
+    check_channels_and_size(channels, size)
     needed = len(source) * channels * size * size
     if in_memory is None:
         in_memory = fits_in_memory(needed)
@@ -89,9 +84,8 @@ def load_images(
         )
     kept: list[int] = []
     skipped: list[Skipped] = []
-    blocks = _blocks(source, channels, size, strict, progress, kept, skipped)
     shape = (len(source), channels, size, size)
-    with closing(blocks):
+    with closing(_read_pixels(source, channels, size, strict, progress, kept, skipped)) as blocks:
         pixels = (
             _fill_memory(blocks, shape)
             if cache_file is None
@@ -109,25 +103,25 @@ def load_images(
 
 
 def fits_in_memory(needed: int) -> bool:
-    """Whether `needed` bytes of images leave three quarters of the memory to everything else."""
+    """Whether `needed` bytes are at most a quarter of the available memory."""
     return needed <= available_memory() // 4
 
 
 def images_on_demand(
     source: ImageSource, *, channels: int, size: int, strict: bool = False
 ) -> Images:
-    """The same without reading anything yet, for sets that there is no room for.
+    """Like `load_images`, but decode an image each time it is needed, and read nothing yet.
 
-    Every image counts, readable or not; labels are those known before reading.
+    All images count, readable or not. Labels are those known before reading.
 
     Raises:
-        NonegError: channels or size cannot be had.
+        NonegError: `channels` or `size` is not positive.
     """
-    known = source.labels is not None and bool((source.labels >= 0).all())
+    labeled = source.labels is not None and bool((source.labels >= 0).all())
     return Images(
         pixels=PixelsOnDemand(source, channels, size, strict),
         names=tuple(source.name(index) for index in range(len(source))),
-        labels=source.labels if known else None,
+        labels=source.labels if labeled else None,
         classes=source.classes,
         skipped=(),
         description=source.description,
@@ -143,7 +137,7 @@ def write_skipped(path: Path, skipped: Iterable[Skipped]) -> None:
         writer.writerows((printable(image.name), printable(image.reason)) for image in skipped)
 
 
-def _blocks(
+def _read_pixels(
     source: ImageSource,
     channels: int,
     size: int,
@@ -152,26 +146,17 @@ def _blocks(
     kept: list[int],
     skipped: list[Skipped],
 ) -> Generator[np.ndarray, None, None]:
-    """Blocks of pixels in order; fills `kept` and `skipped` on the way."""
+    """Blocks of pixels in order; adds to `kept` and `skipped`."""
     with (
-        tqdm(
-            total=len(source),
-            desc=f"reading {source.description}",
-            unit=" images",
-            delay=1,
-            disable=not progress,
+        progress_bar(
+            total=len(source), desc=f"reading {source.description}", delay=1, shown=progress
         ) as bar,
-        closing(read_in_chunks(source, channels, size)) as chunks,
+        closing(read_blocks(source, channels, size, strict, skipped.append)) as blocks,
     ):
-        for chunk in chunks:
-            if strict and chunk.skipped:
-                raise not_readable(source, chunk.skipped[0])
-            kept.extend(chunk.indices)
-            skipped.extend(chunk.skipped)
-            yield chunk.pixels
-            bar.update(chunk.seen)
-    if not kept:
-        raise none_readable(source, skipped[0])
+        for block in blocks:
+            kept.extend(block.indices)
+            yield block.pixels
+            bar.update(len(kept) + len(skipped) - bar.done)
 
 
 def _fill_memory(blocks: Iterator[np.ndarray], shape: tuple[int, int, int, int]) -> np.ndarray:
@@ -186,29 +171,20 @@ def _fill_memory(blocks: Iterator[np.ndarray], shape: tuple[int, int, int, int])
 def _fill_file(
     blocks: Iterator[np.ndarray], shape: tuple[int, int, int, int], cache_file: Path
 ) -> np.ndarray:
-    """Raw bytes, image after image: how many images there will be is known only at the end."""
+    """Raw bytes, image after image, because the number of images is known only at the end."""
     filled = 0
-    unfinished: Path | None = None
     try:
-        with tempfile.NamedTemporaryFile(
-            dir=cache_file.parent, prefix=cache_file.name + ".", suffix=".unfinished", delete=False
-        ) as file:
-            unfinished = Path(file.name)
+        with whole_or_not_at_all(cache_file) as unfinished, open(unfinished, "wb") as file:
             for block in blocks:
                 file.write(np.ascontiguousarray(block).data)
                 filled += len(block)
-        os.replace(unfinished, cache_file)
-        # Copy-on-write, since torch warns of arrays that cannot be written to.
+        # Copy-on-write, because torch warns about arrays that cannot be written to.
         return np.memmap(cache_file, dtype=np.uint8, mode="c", shape=(filled, *shape[1:]))
     except OSError as error:
         raise NonegError(
             f"The cache file {printable(str(cache_file))} cannot be written "
-            f"({error.strerror or error}): give a place in an existing folder with enough room."
+            f"({error.strerror or error}): give a path in an existing folder with enough space."
         ) from error
-    finally:
-        if unfinished is not None:
-            with suppress(FileNotFoundError):
-                unfinished.unlink()
 
 
 def _kept_labels(labels: np.ndarray | None, kept: list[int]) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""Data sets by name: the built-in shapes, and torchvision's classification sets."""
+"""Data sets by name: the built-in shapes, and torchvision's classification data sets."""
 
 import os
 from pathlib import Path
@@ -13,7 +13,7 @@ from noneg.images.source import ImageSource
 
 _TRAIN = {"train": True}, {"train": False}
 _SPLIT = {"split": "train"}, {"split": "test"}
-# Name -> torchvision's class, and its arguments for training and for testing.
+# Name -> torchvision's class, and its arguments for the training split and the test split.
 _TORCHVISION: dict[str, tuple[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "cifar10": ("CIFAR10", _TRAIN),
     "cifar100": ("CIFAR100", _TRAIN),
@@ -32,56 +32,67 @@ _TORCHVISION: dict[str, tuple[str, tuple[dict[str, Any], dict[str, Any]]]] = {
     "usps": ("USPS", _TRAIN),
 }
 
-NAMES = ("shapes", *_TORCHVISION)
-_SHAPES = {"train": 4000, "test": 1000}
+DATA_SETS = ("shapes", *_TORCHVISION)
+_SHAPES_COUNT = {"train": 4000, "test": 1000}
 
 
-def plain_name(name: str) -> str:
-    """The name as it is in `NAMES`: lower case, without hyphens and underscores."""
-    return name.lower().replace("_", "").replace("-", "")
+def is_data_set(name: str) -> bool:
+    """Whether `name` means a data set; an existing path goes before a data set's name."""
+    return _lookup_key(name) in DATA_SETS and not Path(name).exists()
 
 
 def named_source(name: str, split: Literal["train", "test"], seed: int) -> ImageSource:
-    """The split of a data set in `NAMES`, downloaded if need be.
+    """A split of a named data set, downloaded if necessary.
 
-    Downloads go to `~/.cache/noneg`, or to where the environment variable NONEG_CACHE says.
+    Downloads go to `~/.cache/noneg`, or to the folder in the environment variable NONEG_CACHE.
+
+    Args:
+        name: one of `DATA_SETS`, in any case, with or without hyphens and underscores.
+        split: "train" or "test".
+        seed: from 0; only for the shapes.
 
     Raises:
-        NonegError: it could not be downloaded.
+        NonegError: the data set cannot be downloaded.
     """
-    if name == "shapes":
+    key = _lookup_key(name)
+    if key == "shapes":
         return _shapes(split, seed)
     cache = Path(os.environ.get("NONEG_CACHE") or "~/.cache/noneg").expanduser()
-    class_name, arguments = _TORCHVISION[name]
-    import torchvision.datasets  # takes a second, which no folder of images should wait for
+    class_name, arguments = _TORCHVISION[key]
+    import torchvision.datasets  # takes a second, so a folder of images should not wait for it
 
-    # torchvision makes the first folder below its root alone.
     try:
+        # torchvision creates a folder only if its parent folder exists.
         cache.mkdir(parents=True, exist_ok=True)
         dataset = getattr(torchvision.datasets, class_name)(
             cache, download=True, **arguments[split == "test"]
         )
     except (OSError, RuntimeError, EOFError, ImportError) as error:
         raise NonegError(
-            f"The data set {name} could not be downloaded to {cache} ({error}): connect to the "
+            f"The data set {key} could not be downloaded to {cache} ({error}): connect to the "
             "network, or give a folder of images instead."
         ) from error
-    return DatasetSource(dataset, f"{name}, {split} split", concurrent=True)
+    return DatasetSource(dataset, f"{key}, {split} split", thread_safe=True)
+
+
+def _lookup_key(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
 
 
 def _shapes(split: Literal["train", "test"], seed: int) -> ArraySource:
-    from noneg.images.shapes import CLASSES, draw_shapes
+    from noneg.images.shapes import draw_shapes
+    from noneg.images.silhouettes import CLASSES
 
     if seed < 0:
         raise NonegError(f"The seed of the shapes is {seed}: give a whole number from 0.")
     if split == "test":
-        # A stream of its own: no test image may be a training image of a neighboring seed.
+        # A hashed seed, so that no test image is a training image of another small seed.
         seed = int(np.random.SeedSequence((seed, 1)).generate_state(1)[0])
-    shapes = draw_shapes(_SHAPES[split], seed)
+    shapes = draw_shapes(_SHAPES_COUNT[split], seed)
     return ArraySource(
         shapes.pixels.transpose(0, 2, 3, 1),
         "shapes (built in)",
         shapes.labels,
-        tuple(CLASSES),
+        CLASSES,
         shapes.factors,
     )

@@ -1,4 +1,4 @@
-"""Images that are decoded whenever they are asked for, where there is room for none of them."""
+"""Images that are decoded each time they are needed, for sets that fit neither memory nor disk."""
 
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -7,32 +7,39 @@ from typing import final
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from noneg.images.reading import check_form, processors
-from noneg.images.source import ImageSource, Skipped, Unreadable, none_readable, not_readable
+from noneg.images.reading import available_cores
+from noneg.images.source import (
+    ImageSource,
+    Skipped,
+    Unreadable,
+    check_channels_and_size,
+    none_readable_error,
+    unreadable_error,
+)
 
 Image = UInt8[np.ndarray, "channels size size"]
 
 
 @final
 class PixelsOnDemand:
-    """Stands for uint8 [N, channels, size, size]; indexing decodes, on all cores.
+    """Used like an array uint8 [N, channels, size, size]; indexing decodes images on all cores.
 
-    An unreadable image is replaced by the next readable one, so that batches stay whole.
+    The next readable image replaces an unreadable one, so that batches stay whole.
 
     Attributes:
-        shape: as an array has it.
+        shape: the shape of the array.
     """
 
     def __init__(self, source: ImageSource, channels: int, size: int, strict: bool = False) -> None:
-        """Keep what it takes to read; nothing is read yet. `strict` allows no replacement."""
-        check_form(channels, size)
+        """Read nothing yet. If `strict`, an unreadable image is an error and is not replaced."""
+        check_channels_and_size(channels, size)
         self.shape = (len(source), channels, size, size)
         self._source = source
         self._strict = strict
         self._unreadable: dict[int, Skipped] = {}
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(processors(), thread_name_prefix="noneg-images")
-        self._expected: dict[int, Future[Image]] = {}
+        self._threads = ThreadPoolExecutor(available_cores(), thread_name_prefix="noneg-images")
+        self._prefetched: dict[int, Future[Image]] = {}
 
     def __len__(self) -> int:
         """The number of images, readable or not."""
@@ -44,32 +51,32 @@ class PixelsOnDemand:
         """Decode the chosen images.
 
         Raises:
-            NonegError: no image can be read; or strict, and one cannot.
+            NonegError: no image can be read; or `strict`, and an image cannot be read.
         """
         index = np.arange(len(self))[chosen]
-        self.expect(index)
-        waiting = [self._expected.pop(number) for number in index.tolist()]
+        self.prefetch(index)
+        futures = [self._prefetched.pop(number) for number in index.tolist()]
         pixels = np.empty((len(index), *self.shape[1:]), dtype=np.uint8)
-        for position, image in enumerate(waiting):
+        for position, image in enumerate(futures):
             pixels[position] = image.result()
         return pixels
 
     def __array__(
         self, dtype: np.dtype[np.uint8] | None = None, copy: bool | None = None
     ) -> UInt8[np.ndarray, "images channels size size"]:
-        """All of them, for NumPy; whoever asks has made sure that they fit."""
+        """All images, for NumPy; the caller must know that they fit into memory."""
         return self[:]
 
-    def expect(self, index: Int64[np.ndarray, "batch"]) -> None:
-        """Begin to decode images that will be asked for soon; each at most once."""
+    def prefetch(self, index: Int64[np.ndarray, "batch"]) -> None:
+        """Start to decode images that will be needed soon, each only once."""
         for number in index.tolist():
-            if number not in self._expected:
-                self._expected[number] = self._threads.submit(self._read, number)
+            if number not in self._prefetched:
+                self._prefetched[number] = self._threads.submit(self._read, number)
 
-    def read(
+    def read_readable(
         self, index: Int64[np.ndarray, "batch"]
     ) -> tuple[UInt8[np.ndarray, "kept channels size size"], Int64[np.ndarray, "kept"]]:
-        """Decode the chosen images, and leave out what cannot be read: pixels, and whose."""
+        """Decode the chosen images without replacing unreadable ones: pixels, and their index."""
         pixels = self[index]
         with self._lock:
             kept = np.array([n not in self._unreadable for n in index.tolist()], dtype=bool)
@@ -77,7 +84,7 @@ class PixelsOnDemand:
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """The unreadable images that were asked for so far, in order."""
+        """The unreadable images found so far, in order."""
         with self._lock:
             return tuple(self._unreadable[index] for index in sorted(self._unreadable))
 
@@ -94,7 +101,7 @@ class PixelsOnDemand:
             except Unreadable as error:
                 skipped = Skipped(self._source.name(candidate), str(error))
                 if self._strict:
-                    raise not_readable(self._source, skipped) from None
+                    raise unreadable_error(self._source, skipped) from None
                 with self._lock:
                     self._unreadable[candidate] = skipped
-        raise none_readable(self._source, self.skipped[0])
+        raise none_readable_error(self._source, self.skipped[0], len(self))

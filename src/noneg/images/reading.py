@@ -1,4 +1,4 @@
-"""Reading images in threads, in order, only a bounded amount ahead of their use."""
+"""Read the images of a source in threads, in order, a bounded number ahead of their use."""
 
 import os
 import threading
@@ -13,78 +13,155 @@ from jaxtyping import UInt8
 
 from noneg.errors import NonegError
 from noneg.images.array import ArraySource
-from noneg.images.source import ImageSource, Skipped, Unreadable, none_readable, not_readable
+from noneg.images.source import (
+    ImageSource,
+    Skipped,
+    Unreadable,
+    check_channels_and_size,
+    none_readable_error,
+    unreadable_error,
+)
 
-_MOST_IMAGES = 64
-_MOST_BYTES = 8 * 2**20
+_MAX_BLOCK_IMAGES = 64
+_MAX_BLOCK_BYTES = 8 * 2**20
+
+OnSkip = Callable[[Skipped], object]
+
+
+def stream_images(
+    source: ImageSource,
+    *,
+    channels: int,
+    size: int,
+    batch_size: int,
+    strict: bool = False,
+    on_skip: OnSkip,
+) -> Iterator[tuple[np.ndarray, list[int]]]:
+    """Read the images in order, in parallel, a bounded number ahead of their use.
+
+    Args:
+        source: from `find_source`.
+        channels: 1 (gray), 3 (color), or the channels of the source's arrays.
+        size: side of the square, in pixels.
+        batch_size: images per batch; the last batch may be smaller.
+        strict: whether an unreadable image is an error; otherwise it is left out.
+        on_skip: called, in this thread, for each image that is left out.
+
+    Returns:
+        An iterator over (uint8 [B, channels, size, size], the B indices in the source).
+
+    Raises:
+        NonegError: no image can be read; or `strict`, and an image cannot be read.
+    """
+    check_channels_and_size(channels, size)
+    if batch_size < 1:
+        raise NonegError(f"Batches of {batch_size} images were asked for: give at least 1.")
+    return _batches(read_blocks(source, channels, size, strict, on_skip), batch_size)
 
 
 @dataclass(frozen=True, eq=False)
-class Chunk:
-    """Some consecutive images; the unreadable ones are left out of pixels and indices."""
+class Block:
+    """Consecutive images of a source; the unreadable ones are not in `pixels` and `indices`."""
 
     pixels: UInt8[np.ndarray, "images channels size size"]
     indices: list[int]
     skipped: list[Skipped]
 
-    @property
-    def seen(self) -> int:
-        """How many images were tried."""
-        return len(self.indices) + len(self.skipped)
 
+def read_blocks(
+    source: ImageSource, channels: int, size: int, strict: bool, on_skip: OnSkip
+) -> Generator[Block, None, None]:
+    """All images of a source, in order, in blocks of limited size.
 
-def read_in_chunks(source: ImageSource, channels: int, size: int) -> Generator[Chunk, None, None]:
-    """All images of the source, in order: in threads, or at once where an array has the form.
-
-    Close the iterator (`contextlib.closing`) to stop: each thread finishes the image it is at.
-
-    Raises:
-        NonegError: from `source.read`.
+    Close the generator (`contextlib.closing`) to stop early: each thread finishes its current
+    image. See `stream_images` for the arguments and errors.
     """
-    length = max(1, _MOST_BYTES // (channels * size * size))
-    if isinstance(source, ArraySource) and source.has_form(channels, size):
-        for start in range(0, len(source), length):
-            block = source.block(start, min(start + length, len(source)))
-            yield Chunk(block, list(range(start, start + len(block))), [])
-        return
-    length = min(_MOST_IMAGES, length)
+    first: Skipped | None = None
+    any_read = False
+    if isinstance(source, ArraySource) and source.needs_no_conversion(channels, size):
+        all_blocks = _array_blocks(source, channels, size)
+    else:
+        all_blocks = _threaded_blocks(source, channels, size)
+    with closing(all_blocks) as blocks:
+        for block in blocks:
+            for image in block.skipped:
+                if strict:
+                    raise unreadable_error(source, image)
+                first = first or image
+                on_skip(image)
+            any_read = any_read or len(block.indices) > 0
+            yield block
+    if first is not None and not any_read:
+        raise none_readable_error(source, first, len(source))
+
+
+def available_cores() -> int:
+    """The cores that this process may use; a scheduler may allow fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return os.cpu_count() or 1
+
+
+def _batches(
+    blocks: Generator[Block, None, None], batch_size: int
+) -> Iterator[tuple[np.ndarray, list[int]]]:
+    with closing(blocks):
+        batch, indices = np.empty(0, dtype=np.uint8), list[int]()
+        for block in blocks:
+            taken = 0
+            while taken < len(block.indices):
+                if not indices:
+                    # A new array each time, because the caller keeps the batches.
+                    batch = np.empty((batch_size, *block.pixels.shape[1:]), dtype=np.uint8)
+                count = min(batch_size - len(indices), len(block.indices) - taken)
+                batch[len(indices) : len(indices) + count] = block.pixels[taken : taken + count]
+                indices += block.indices[taken : taken + count]
+                taken += count
+                if len(indices) == batch_size:
+                    yield batch, indices
+                    indices = []
+        if indices:
+            yield batch[: len(indices)], indices
+
+
+def _array_blocks(source: ArraySource, channels: int, size: int) -> Generator[Block, None, None]:
+    length = max(1, _MAX_BLOCK_BYTES // (channels * size * size))
+    for start in range(0, len(source), length):
+        stop = min(start + length, len(source))
+        yield Block(source.read_slice(start, stop), list(range(start, stop)), [])
+
+
+def _threaded_blocks(source: ImageSource, channels: int, size: int) -> Generator[Block, None, None]:
+    length = max(1, _MAX_BLOCK_BYTES // (channels * size * size))
+    length = min(_MAX_BLOCK_IMAGES, length)
     starts = iter(range(0, len(source), length))
     stop = threading.Event()
-    threads = processors()
+    threads = available_cores()
     executor = ThreadPoolExecutor(threads, thread_name_prefix="noneg-images")
-    waiting: deque[Future[Chunk]] = deque()
+    waiting: deque[Future[Block]] = deque()
 
     def submit_next() -> None:
         start = next(starts, None)
         if start is not None:
             indices = range(start, min(start + length, len(source)))
-            waiting.append(executor.submit(_read_chunk, source, indices, channels, size, stop))
+            waiting.append(executor.submit(_read_block, source, indices, channels, size, stop))
 
     try:
         for _ in range(2 * threads):
             submit_next()
         while waiting:
-            chunk = waiting.popleft().result()
+            block = waiting.popleft().result()
             submit_next()
-            yield chunk
+            yield block
     finally:
-        # Also on Ctrl-C: without the event, the threads would first finish what they had begun.
+        # Also on Ctrl-C. Without the event, the threads would first finish their blocks.
         stop.set()
         executor.shutdown(wait=True, cancel_futures=True)
 
 
-def check_form(channels: int, size: int) -> None:
-    """Raise NonegError unless channels and size are positive."""
-    if channels < 1 or size < 1:
-        raise NonegError(
-            f"{channels} channels of {size} x {size} pixels were asked for: both must be at "
-            "least 1."
-        )
-
-
-def _read_chunk(
+def _read_block(
     source: ImageSource, indices: range, channels: int, size: int, stop: threading.Event
-) -> Chunk:
+) -> Block:
     pixels = np.empty((len(indices), channels, size, size), dtype=np.uint8)
     kept: list[int] = []
     skipped: list[Skipped] = []
@@ -97,78 +174,4 @@ def _read_chunk(
             skipped.append(Skipped(source.name(index), str(error)))
         else:
             kept.append(index)
-    return Chunk(pixels[: len(kept)], kept, skipped)
-
-
-def processors() -> int:
-    """How many this process may use; under a scheduler, the machine has more."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
-
-
-def stream_images(
-    source: ImageSource,
-    *,
-    channels: int,
-    size: int,
-    batch_size: int,
-    strict: bool = False,
-    on_skip: Callable[[Skipped], None],
-) -> Iterator[tuple[np.ndarray, list[int]]]:
-    """Read the images in order, in parallel, a bounded amount ahead of their use.
-
-    Args:
-        source: from `find_source`.
-        channels: 1 (gray), 3 (color), or the channels that the source's arrays have.
-        size: side of the square, in pixels.
-        batch_size: images in each batch; the last may be smaller.
-        strict: whether an unreadable image is an error.
-        on_skip: called, in this thread, for each image that is left out.
-
-    Returns:
-        An iterator over (uint8 [B, channels, size, size], the B indices in the source).
-
-    Raises:
-        NonegError: no image can be read; or strict, and one cannot.
-    """
-    check_form(channels, size)
-    if batch_size < 1:
-        raise NonegError(f"Batches of {batch_size} images were asked for: give at least 1.")
-    return _batches(source, channels, size, batch_size, strict, on_skip)
-
-
-def _batches(
-    source: ImageSource,
-    channels: int,
-    size: int,
-    batch_size: int,
-    strict: bool,
-    on_skip: Callable[[Skipped], None],
-) -> Iterator[tuple[np.ndarray, list[int]]]:
-    batch = np.empty((batch_size, channels, size, size), dtype=np.uint8)
-    indices: list[int] = []
-    first: Skipped | None = None
-    any_read = False
-    with closing(read_in_chunks(source, channels, size)) as chunks:
-        for chunk in chunks:
-            for image in chunk.skipped:
-                if strict:
-                    raise not_readable(source, image)
-                first = first or image
-                on_skip(image)
-            taken = 0
-            while taken < len(chunk.indices):
-                any_read = True
-                step = min(batch_size - len(indices), len(chunk.indices) - taken)
-                batch[len(indices) : len(indices) + step] = chunk.pixels[taken : taken + step]
-                indices += chunk.indices[taken : taken + step]
-                taken += step
-                if len(indices) == batch_size:
-                    yield batch, indices
-                    # A new array: the batch that was handed out belongs to whoever took it.
-                    batch, indices = np.empty_like(batch), []
-    if indices:
-        yield batch[: len(indices)], indices
-    if not any_read and first is not None:
-        raise none_readable(source, first)
+    return Block(pixels[: len(kept)], kept, skipped)

@@ -1,43 +1,49 @@
-"""What every source of images can do."""
+"""The interface that every source of images implements, and the errors about its images."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
 
 from noneg.errors import NonegError
 
+T = TypeVar("T")
 
-class Unreadable(Exception):  # noqa: N818  (it is a verdict on one image, not a failure of the run)
-    """One image cannot be used; `str(error)` is the reason, short enough for a table."""
+
+class Unreadable(Exception):  # noqa: N818  (it is about one image, not a failure of the run)
+    """One image cannot be used. `str(error)` is the reason, short enough for a table."""
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image that was left out, and why."""
+    """An image that was left out, and the reason."""
 
     name: str
     reason: str
 
 
 class ImageSource(ABC):
-    """Images that are read one by one, from any thread.
+    """Images that can be read one by one, from any thread.
 
     Attributes:
-        description: where the images come from, in words for people ("folder cifar10/train").
-        labels: int64 [N], for evaluation alone; a negative number is an image without a label.
-            None where nothing is known. A `Dataset` that gives labels only together with its images
+        description: where the images come from, for messages ("folder cifar10/train").
+        labels: int64 [N], only used for evaluation; a negative number is an image without a label.
+            None if no label is known. A `Dataset` that gives labels only together with its images
             fills this in while it is read.
-        classes: the name of each label, where known.
-        factors: what each image was drawn from, each [N]; only the built-in shapes have them.
+        classes: the name of each label, if known.
+        factors: the random factors that each image was made of, each [N]; only for the built-in
+            shapes.
+        advice: what to check if no image can be read.
     """
 
     description: str
     labels: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
     factors: Mapping[str, np.ndarray] | None = None
+    advice: str = "check that they open in an image viewer"
 
     @abstractmethod
     def __len__(self) -> int:
@@ -45,53 +51,79 @@ class ImageSource(ABC):
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """What people call the image: its relative path with forward slashes, or its index."""
+        """The image's name for messages: its relative path with forward slashes, or its index."""
 
     @abstractmethod
     def read(
         self, index: int, channels: int, size: int
     ) -> UInt8[np.ndarray, "{channels} {size} {size}"]:
-        """Decode one image: its short side resized to `size` pixels, then the central square.
+        """Decode one image, resize its short side to `size` pixels and crop the central square.
 
         Returns:
             uint8 [channels, size, size]
 
         Raises:
             Unreadable: this image cannot be used.
-            NonegError: no image of this source can be given in that form.
+            NonegError: no image of this source can be given with these channels.
         """
 
     @abstractmethod
     def natural_channels(self) -> int:
-        """The number of channels to use when nobody says otherwise."""
+        """The number of channels to use by default."""
 
     @abstractmethod
     def natural_size(self) -> int:
-        """The median short side, in pixels, of at most 64 images spread over the source."""
+        """The median short side, in pixels, of at most 64 images, evenly spaced in the source."""
 
 
-def spread(count: int, most: int = 64) -> list[int]:
-    """At most `most` indices, evenly spread over `count` images."""
-    return sorted({int(index) for index in np.linspace(0, count - 1, min(count, most))})
+def evenly_spaced(count: int, limit: int = 64) -> list[int]:
+    """At most `limit` indices, evenly spaced over `count` images."""
+    return sorted({int(index) for index in np.linspace(0, count - 1, min(count, limit))})
+
+
+def read_readable(source: ImageSource, indices: Sequence[int], read: Callable[[int], T]) -> list[T]:
+    """`read(index)` for each index, without the images for which it raises `Unreadable`.
+
+    Raises:
+        NonegError: none of these images can be read.
+    """
+    results: list[T] = []
+    first: Skipped | None = None
+    for index in indices:
+        try:
+            results.append(read(index))
+        except Unreadable as error:
+            first = first or Skipped(source.name(index), str(error))
+    if first is not None and not results:
+        raise none_readable_error(source, first, len(indices))
+    return results
+
+
+def check_channels_and_size(channels: int, size: int) -> None:
+    """Raise NonegError unless `channels` and `size` are positive."""
+    if channels < 1 or size < 1:
+        raise NonegError(
+            f"{channels} channels of {size} x {size} pixels were asked for: both must be at "
+            "least 1."
+        )
+
+
+def none_readable_error(source: ImageSource, first: Skipped, tried: int) -> NonegError:
+    """The error if none of the `tried` images can be read; `first` is the first of them."""
+    return NonegError(
+        f"None of the {tried} images tried in the {source.description} can be read (for example, "
+        f"{printable(first.name)}: {printable(first.reason)}): {source.advice}."
+    )
+
+
+def unreadable_error(source: ImageSource, image: Skipped) -> NonegError:
+    """The error for an unreadable image if no image may be left out."""
+    return NonegError(
+        f"The image {printable(image.name)} of the {source.description} cannot be read "
+        f"({printable(image.reason)}): fix or remove it, or turn strict off to leave it out."
+    )
 
 
 def printable(name: str) -> str:
     """The name with undecodable bytes written as escapes, so that it can be printed and saved."""
     return name.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def none_readable(source: ImageSource, first: Skipped) -> NonegError:
-    """The error for a source without a single readable image."""
-    return NonegError(
-        f"None of the {len(source)} images of the {source.description} can be read; the first, "
-        f"{printable(first.name)}: {printable(first.reason)}. Check that they open in an "
-        "image viewer."
-    )
-
-
-def not_readable(source: ImageSource, image: Skipped) -> NonegError:
-    """The error for an unreadable image where every image counts."""
-    return NonegError(
-        f"The image {printable(image.name)} of the {source.description} cannot be used "
-        f"({printable(image.reason)}): mend or remove it, or read without strict to leave it out."
-    )

@@ -54,8 +54,8 @@ def batches(
         if isinstance(pixels, np.ndarray):
             images = torch.index_select(torch.from_numpy(pixels), 0, index)
         else:
-            pixels.expect(index.numpy())
+            pixels.prefetch(index.numpy())
             if number + 1 < per_epoch:
-                pixels.expect(order[(number + 1) * batch_size :][local].numpy())
+                pixels.prefetch(order[(number + 1) * batch_size :][local].numpy())
             images = torch.from_numpy(pixels[index.numpy()])
         yield step, images, index

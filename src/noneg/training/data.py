@@ -19,13 +19,15 @@ from noneg.images import (
     load_images,
 )
 from noneg.images.load import fits_in_memory
-from noneg.images.named import NAMES, plain_name
+from noneg.images.named import is_data_set
 from noneg.records.directory import RunDirectory
 from noneg.training.config import TrainConfig
 from noneg.training.plan import Plan, choose_batch_size, stored_size
 
 
-def load_for_training(source: ImageSource, plan: Plan, run: RunDirectory) -> Images:
+def load_for_training(
+    source: ImageSource, plan: Plan, run: RunDirectory, *, progress: bool = False
+) -> Images:
     """Decode all images once, or on demand if there is room for them neither in memory nor on disk.
 
     Raises:
@@ -46,6 +48,7 @@ def load_for_training(source: ImageSource, plan: Plan, run: RunDirectory) -> Ima
             strict=strict,
             cache_file=run.pixels_file,
             in_memory=place == "memory",
+            progress=progress,
         )
     count = len(images.pixels)
     if count < plan.batch_size:
@@ -82,7 +85,7 @@ def load_for_evaluation(
         NonegError: the images named for evaluation have no labels.
     """
     test = None
-    is_named_set = not Path(config.data).exists() and plain_name(config.data) in NAMES
+    is_named_set = not Path(config.data).exists() and is_data_set(config.data)
     if eval_data is not None or is_named_set:
         wanted = config.data if eval_data is None else eval_data
         source = find_source(wanted, labels=eval_labels, split="test")

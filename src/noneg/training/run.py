@@ -168,7 +168,7 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
     run = resumed or from_first_process(lambda: _new_directory(plan.config))
     run.path.mkdir(parents=True, exist_ok=True)
     try:
-        images = load_for_training(source, plan, run)
+        images = load_for_training(source, plan, run, progress=given.progress)
         method = build_method(plan)
         info = describe_encoder(method.backbone, plan, images)
         if config.norm == "frozen":

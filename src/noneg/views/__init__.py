@@ -1,4 +1,4 @@
-"""uint8 images -> random float views, a whole batch at a time, every image with its own draw."""
+"""From uint8 images to random float views, a batch at a time; parameters differ per image."""
 
 from noneg.views.policy import POLICIES, Policy, View
 from noneg.views.render import draw_views, view_sizes

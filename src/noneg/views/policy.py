@@ -1,4 +1,4 @@
-"""What is done to an image to make a view of it: plain data, one `View` for each view."""
+"""How views are made from an image: plain data, one `View` per view."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -8,31 +8,37 @@ from noneg.errors import NonegError
 
 Interpolation = Literal["bilinear", "bicubic"]
 
+_FRACTIONS = (
+    *("flip", "vertical_flip", "transpose", "jitter", "grayscale", "blur", "solarize"),
+    *("brightness", "contrast", "saturation"),
+)
+
 
 @dataclass(frozen=True)
 class View:
-    """How one view is drawn, in the order in which it happens.
+    """The random operations that make one view, in the order in which they are applied.
 
-    Probabilities and strengths lie in [0, 1]; 0 switches an operation off.
+    Probabilities and strengths are in [0, 1]; 0 switches an operation off.
 
     Args:
         size: side of the view in pixels; None for the run's size.
-        crop_scale: share of the image's area that a crop takes, drawn uniformly.
-        crop_ratio: width over height of a crop, drawn uniformly on a log scale.
-        interpolation: of the crop's resizing, antialiased.
+        crop_scale: area of the crop as a fraction of the image's area, sampled uniformly.
+        crop_ratio: width over height of the crop, sampled uniformly on a log scale.
+        interpolation: for resizing the crop, with antialiasing.
         flip: probability of a left-right flip.
         vertical_flip: probability of an upside-down flip.
-        transpose: probability of exchanging rows and columns; with both flips at 0.5 as well, each
-            of the eight ways to lay down a square is as likely: for images without an up.
-        jitter: probability of color jitter (the next four), in random order.
-        brightness: factor drawn from [1 - brightness, 1 + brightness].
-        contrast: the same, about the mean gray.
-        saturation: the same, about the pixel's gray; three channels only.
-        hue: rotation drawn from [-hue, hue] turns, at most 0.5; three channels only.
-        grayscale: probability; three channels only.
+        transpose: probability of exchanging rows and columns. If both flips have probability 0.5
+            too, all eight orientations of a square are equally likely: for images that have no
+            upright orientation.
+        jitter: probability of color jitter (the next four operations), in random order.
+        brightness: factor sampled from [1 - brightness, 1 + brightness].
+        contrast: the same, relative to the mean gray.
+        saturation: the same, relative to the pixel's gray; three channels only.
+        hue: rotation sampled from [-hue, hue] turns, at most 0.5; three channels only.
+        grayscale: probability of grayscale; three channels only.
         blur: probability of a Gaussian blur.
-        blur_sigma: its standard deviation in output pixels, drawn uniformly.
-        solarize: probability of inverting what is brighter than one half.
+        blur_sigma: its standard deviation in output pixels, sampled uniformly.
+        solarize: probability of solarization, min(x, 1 - x).
     """
 
     size: int | None = None
@@ -53,51 +59,43 @@ class View:
     solarize: float = 0.0
 
     def __post_init__(self) -> None:
-        """Name the first setting that is impossible."""
+        """Raise NonegError for the first impossible setting."""
         if self.size is not None and self.size < 1:
-            raise NonegError(f"views: size is at least 1 pixel: {self.size}")
+            raise NonegError(f"views: size must be at least 1 pixel, but it is {self.size}")
         if self.interpolation not in ("bilinear", "bicubic"):
-            raise NonegError(f"views: interpolation is bilinear or bicubic: {self.interpolation}")
-        for name in (
-            "flip",
-            "vertical_flip",
-            "transpose",
-            "jitter",
-            "grayscale",
-            "blur",
-            "solarize",
-        ):
+            raise NonegError(
+                f"views: interpolation must be bilinear or bicubic, but it is {self.interpolation}"
+            )
+        for name in _FRACTIONS:
             if not 0 <= getattr(self, name) <= 1:
-                raise NonegError(f"views: {name} is a probability in [0, 1]: {getattr(self, name)}")
-        for name in ("brightness", "contrast", "saturation"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise NonegError(f"views: {name} lies in [0, 1]: {getattr(self, name)}")
+                raise NonegError(
+                    f"views: {name} must be in [0, 1], but it is {getattr(self, name)}"
+                )
         if not 0 <= self.hue <= 0.5:
-            raise NonegError(f"views: hue lies in [0, 0.5] turns: {self.hue}")
+            raise NonegError(f"views: hue must be in [0, 0.5] turns, but it is {self.hue}")
         if not 0 < self.crop_scale[0] <= self.crop_scale[1] <= 1:
             raise NonegError(
-                f"views: crop_scale is low, high with 0 < low <= high <= 1: {self.crop_scale}"
+                "views: crop_scale must be low, high with 0 < low <= high <= 1, but it is "
+                f"{self.crop_scale}"
             )
-        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1]:
-            raise NonegError(
-                f"views: crop_ratio is low, high with 0 < low <= high: {self.crop_ratio}"
-            )
-        if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
-            raise NonegError(
-                f"views: blur_sigma is low, high with 0 < low <= high: {self.blur_sigma}"
-            )
+        for name in ("crop_ratio", "blur_sigma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                raise NonegError(
+                    f"views: {name} must be low, high with 0 < low <= high, but it is {(low, high)}"
+                )
 
 
 Policy = tuple[View, ...]
 
 
 def _blur_for(size: int, probability: float) -> float:
-    # The papers blur at 224 px. At 32 px a blur leaves nothing to learn from, and none is used.
+    # The papers blur at 224 px. Small images are not blurred: nothing would be left to learn from.
     return probability if size > 64 else 0.0
 
 
 def byol_policy(size: int) -> Policy:
-    """BYOL, appendix B, table 6: asymmetric blur and solarize."""
+    """BYOL, appendix B, table 6: blur and solarize differ between the two views."""
     base = View(crop_scale=(0.08, 1.0), interpolation="bicubic", saturation=0.2)
     return (
         replace(base, blur=_blur_for(size, 1.0)),
@@ -106,12 +104,12 @@ def byol_policy(size: int) -> Policy:
 
 
 def barlow_twins_policy(size: int) -> Policy:
-    """Barlow Twins, section 2.2: BYOL's."""
+    """Barlow Twins, section 2.2: the same as BYOL."""
     return byol_policy(size)
 
 
 def vicreg_policy(size: int) -> Policy:
-    """VICReg, appendix C.1: BYOL's strengths, the same for both views."""
+    """VICReg, appendix C.1: the strengths of BYOL, the same for both views."""
     view = View(
         crop_scale=(0.2, 1.0),
         interpolation="bicubic",
@@ -143,32 +141,32 @@ def simsiam_policy(size: int) -> Policy:
 
 
 def multi_crop_policy(size: int) -> Policy:
-    """Two large crops and six small ones of 3/7 of the side (SwAV, section 3.2; DINO's scales)."""
+    """Two large crops, six small ones with 3/7 of the side (SwAV, section 3.2; DINO's areas)."""
     base = View(saturation=0.2, interpolation="bicubic")
-    local_size = max(8, round(size * 96 / 224 / 8) * 8)
-    whole = replace(base, crop_scale=(0.4, 1.0), blur=_blur_for(size, 0.5))
-    local = replace(base, size=local_size, crop_scale=(0.05, 0.4), blur=_blur_for(local_size, 0.5))
-    return (whole,) * 2 + (local,) * 6
+    small_size = max(8, round(size * 96 / 224 / 8) * 8)
+    large = replace(base, crop_scale=(0.4, 1.0), blur=_blur_for(size, 0.5))
+    small = replace(base, size=small_size, crop_scale=(0.05, 0.4), blur=_blur_for(small_size, 0.5))
+    return (large,) * 2 + (small,) * 6
 
 
 def gentle_policy(size: int) -> Policy:
-    """Larger crops and milder colors, symmetric: for small images and short runs."""
+    """Larger crops and weaker color jitter, symmetric: for small images and short runs."""
     return (View(crop_scale=(0.3, 1.0), saturation=0.2, blur=_blur_for(size, 0.2)),) * 2
 
 
 def outline_policy(size: int) -> Policy:
-    """Hues turned all the way round, upside down or not: for images whose outlines matter alone."""
+    """All hues and vertical flips, symmetric: for images in which only outlines matter."""
     colors = View(crop_scale=(0.3, 1.0), jitter=1.0, saturation=0.8, hue=0.5, grayscale=0.3)
     return (replace(colors, vertical_flip=0.5, blur=_blur_for(size, 0.2)),) * 2
 
 
 def dihedral_policy(size: int) -> Policy:
-    """The gentle views, laid down in any of eight ways: for microscopes, telescopes, satellites."""
+    """The gentle views in all eight orientations: for microscopes, telescopes, satellites."""
     return tuple(replace(view, vertical_flip=0.5, transpose=0.5) for view in gentle_policy(size))
 
 
 def weak_policy(_size: int) -> Policy:
-    """Crop and flip alone: what no image set is harmed by."""
+    """Only crop and flip: safe for every image set."""
     return (View(jitter=0.0, grayscale=0.0),) * 2
 
 

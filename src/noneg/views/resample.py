@@ -1,8 +1,8 @@
 """Crop, resize, flip and blur: every output row is a weighted sum of a few input rows.
 
-A separable operation is done to the rows, then to the columns. Along one axis an output needs few
-inputs (two for an enlarged crop, three for 256 -> 224 px), its taps. Summing them is what
-`embedding_bag` does, in batches and on every device; a dense matrix would multiply zeros.
+A separable operation is applied to the rows, then to the columns. Along one axis an output needs a
+few inputs, its taps: two for an enlarged crop, three for 256 -> 224 px. `embedding_bag` computes
+such sums in batches, on CPUs and GPUs. A dense matrix would mostly multiply by zero.
 """
 
 import math
@@ -15,13 +15,13 @@ from torch.nn import functional
 
 from noneg.views.policy import Interpolation
 
-# Half the width of each filter, in pixels of the coarser of the two grids.
+# Half the width of each filter, in pixels of the coarser grid, input or output.
 _SUPPORT = {"bilinear": 1, "bicubic": 2}
 
 
 @dataclass(frozen=True)
 class Taps:
-    """Along one axis, for each output of each image: which inputs it sums, with which weights."""
+    """For each output of each image along one axis: the inputs that are summed, the weights."""
 
     index: Int[Tensor, "batch outputs taps"]
     weight: Float[Tensor, "batch outputs taps"]
@@ -33,7 +33,7 @@ class Taps:
 
 @dataclass(frozen=True)
 class RowTaps:
-    """Taps of every row of every channel, where the rows of some images stand in one table."""
+    """Taps of every channel; `index` counts the rows of a table that holds several images."""
 
     index: Int[Tensor, "batch channels outputs taps"]
     weight: Float[Tensor, "batch channels outputs taps"]
@@ -53,18 +53,17 @@ def crop_taps(
 ) -> Taps:
     """Antialiased resampling of pixels [start, start + length) to `target` pixels.
 
-    `source` bounds the length and so the number of taps.
-
-    The filter is as wide as an output pixel, at least as wide as an input pixel, cut off at the
-    box's border and normalized: what torchvision's `resized_crop(antialias=True)` computes.
+    The same as torchvision's `resized_crop(antialias=True)`: the filter is as wide as an output
+    pixel, but at least as wide as an input pixel; it is cut off at the border of the box and
+    normalized. `source` is an upper bound of the length; it sets the number of taps.
     """
     support = _SUPPORT[interpolation]
-    # An open interval of this length holds no more than this many whole numbers.
+    # An open interval of the filter's width contains at most this many whole numbers.
     count = math.ceil(2 * support * max(source / target, 1))
     device = start.device
     scale = length / target
     width = scale.clamp(min=1)[:, None]
-    # Flipped, the outputs go down from the box's end.
+    # If flipped, the outputs go from the end of the box to its start.
     step = torch.where(flip, -scale, scale)
     end = start + length
     first_center = torch.where(flip, end, start) - 0.5 + step / 2
@@ -72,7 +71,7 @@ def crop_taps(
         first_center[:, None], step[:, None], torch.arange(target, device=device)
     )
     first = torch.maximum((center - support * width).ceil_(), start[:, None])
-    # Taps lead while there is arithmetic to do: few numbers side by side are slow to work on.
+    # During the arithmetic, taps are the first dimension: a last dimension of few numbers is slow.
     position = first + torch.arange(count, device=device)[:, None, None]
     last = (end - 1)[:, None]
     distance = (position - center).abs_().div_(width)
@@ -85,7 +84,7 @@ def crop_taps(
 def _filter(
     distance: Float[Tensor, "taps batch outputs"], interpolation: Interpolation
 ) -> Float[Tensor, "taps batch outputs"]:
-    """Triangle, or Keys' cubic with a = -1/2, of distances from the center."""
+    """The weight at a distance from the center: triangle, or Keys' cubic with a = -1/2."""
     if interpolation == "bilinear":
         return distance.neg_().add_(1).clamp_(min=0)
     near = (1.5 * distance - 2.5) * distance.square() + 1
@@ -104,7 +103,7 @@ def blur_taps(sigma: Float[Tensor, "batch"], size: int, largest_sigma: float) ->
 
 
 def taps_of_rows(taps: Taps, channels: int, inputs: int, places: Int[Tensor, "batch"]) -> RowTaps:
-    """Number the rows of all planes of a table, in which the images are at `places`."""
+    """Taps whose indices are rows of a table; `places` are the positions of the images in it."""
     batch, outputs, count = taps.weight.shape
     first = (places * (channels * inputs))[:, None] + inputs * torch.arange(
         channels, device=places.device
@@ -117,7 +116,7 @@ def taps_of_rows(taps: Taps, channels: int, inputs: int, places: Int[Tensor, "ba
 def sum_rows(
     planes: Float[Tensor, "places channels inputs across"], taps: RowTaps
 ) -> Float[Tensor, "batch channels outputs across"]:
-    """Weighted sums of the rows of all planes, for each image of the taps."""
+    """Weighted sums of rows, for each image of the taps."""
     batch, channels, outputs, count = taps.index.shape
     rows = planes.view(-1, planes.shape[3])
     index, weight = taps.index.view(-1, count), taps.weight.view(-1, count)
@@ -133,7 +132,7 @@ def gather_and_sum(
     index: Int[Tensor, "sums taps"],
     weight: Float[Tensor, "sums taps"],
 ) -> Float[Tensor, "sums across"]:
-    """What a weighted `embedding_bag` computes, for devices that have none."""
+    """The same as a weighted `embedding_bag`, for devices that do not have it."""
     summed = rows[index[:, 0]] * weight[:, :1]
     for tap in range(1, index.shape[1]):
         summed.addcmul_(rows[index[:, tap]], weight[:, tap : tap + 1])

@@ -8,7 +8,7 @@ import torch
 
 from noneg.commands.views import views_of
 from noneg.images import Images
-from noneg.images.source import spread
+from noneg.images.source import evenly_spaced
 from noneg.report.html import Section
 from noneg.report.numbers import count, percent
 from noneg.report.pictures import Atlas, make_atlas
@@ -134,7 +134,7 @@ def _short(name: str) -> str:
 
 def views_section(images: Images, config: TrainConfig) -> tuple[Section, Atlas]:
     """Some images, and the views of them that the network saw in its first and second epoch."""
-    chosen = np.array(spread(len(images.pixels), _VIEWED))
+    chosen = np.array(evenly_spaced(len(images.pixels), _VIEWED))
     pixels = torch.from_numpy(np.ascontiguousarray(images.pixels[chosen]))
     columns = views_of(pixels, torch.from_numpy(chosen), config, epochs=min(2, config.epochs))
     tiles = {"image": _tiles(pixels)}
