@@ -149,7 +149,7 @@ def test_embeddings_that_are_not_finite_are_told(make_run: MakeRun, folder: Path
     assert '<section id="map"' not in html
 
 
-def test_shapes_get_their_factors_beside_the_random_start(
+def test_shapes_get_their_factors_beside_the_untrained_encoder(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
     shapes = draw_shapes(300, seed=0)
@@ -167,7 +167,7 @@ def test_shapes_get_their_factors_beside_the_random_start(
     assert '<section id="factors"' in html
     assert "background hue" in html
     assert "rotation (mean of 4 copies)" in html
-    assert "Of the 10 nearest" in html
+    assert "of the 10 nearest neighbors have the image's own label" in html
     assert "a random sample of 250 of the 300 images" in html
 
 
@@ -176,7 +176,7 @@ def test_five_thousand_images_stay_below_8_mb(
 ) -> None:
     # Noise is the worst that lossy coding can meet. t-SNE has no part in the size, and takes a
     # minute; the network sees little of the images.
-    from noneg.report import map as layout
+    from noneg.report.sections import map as layout
 
     monkeypatch.setattr(layout, "TSNE", _StartOnly)
     generator = np.random.default_rng(0)

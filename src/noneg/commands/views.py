@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from noneg.errors import NonegError
@@ -13,7 +13,8 @@ from noneg.images import ImageSource, find_source
 from noneg.images.source import Unreadable, spread
 from noneg.training.build import complete, stored_size
 from noneg.training.config import TrainConfig
-from noneg.views import draw_views, view_sizes
+from noneg.views import view_sizes
+from noneg.views.preview import views_of
 
 _GAP = 4
 # Small views are shown enlarged, pixel by pixel.
@@ -47,7 +48,8 @@ def write_sheet(path: Path, config: TrainConfig, *, images: int = 8, epochs: int
     assert config.size is not None
     index, pixels = _read_some(source, images, config)
     policy = config.policy(config.size)
-    columns = {"image": pixels, **views_of(pixels, index, config, epochs=epochs)}
+    views = views_of(pixels, index, policy, size=config.size, seed=config.seed, epochs=epochs)
+    columns = {"image": pixels, **views}
     sheet = _paste([_shown(column) for column in columns.values()], list(columns))
     try:
         with whole_or_not_at_all(path) as unfinished:
@@ -63,43 +65,6 @@ def write_sheet(path: Path, config: TrainConfig, *, images: int = 8, epochs: int
         f"{len(index)} images of the {source.description}, {len(policy)} views each "
         f"({name}, {' and '.join(str(size) for size in sizes)} px), drawn {epochs} times"
     )
-
-
-def views_of(
-    pixels: UInt8[torch.Tensor, "images channels stored stored"],
-    index: Int64[torch.Tensor, "images"],
-    config: TrainConfig,
-    *,
-    epochs: int,
-) -> dict[str, UInt8[torch.Tensor, "images channels size size"]]:
-    """The views that a run with this complete config draws of some images, before normalization.
-
-    Args:
-        pixels: uint8 [N, C, S, S].
-        index: which images of the set these are [N].
-        config: of the run, with its size and channels.
-        epochs: the first so many.
-
-    Returns:
-        uint8 [N, C, size, size] for each "epoch 1, view 1" ..., in that order.
-    """
-    assert config.channels is not None
-    assert config.size is not None
-    columns = {}
-    for epoch in range(epochs):
-        views = draw_views(
-            pixels,
-            index,
-            config.policy(config.size),
-            size=config.size,
-            seed=config.seed,
-            epoch=epoch,
-            mean=(0.0,) * config.channels,
-            std=(1.0,) * config.channels,
-        )
-        for number, view in enumerate(views, 1):
-            columns[f"epoch {epoch + 1}, view {number}"] = (255 * view).round().to(torch.uint8)
-    return columns
 
 
 def _read_some(
