@@ -99,7 +99,7 @@ def report(make_run: Callable[..., Path], write_images: Callable[[dict[str, int]
     names = {f"plain/{number:02}.png": number for number in range(20)}
     names |= {name: 50 + number for number, name in enumerate(HOSTILE)}
     run = make_run("<img src=x onerror=window.hacked=1>", str(write_images(names)))
-    return write_report([run], progress=False)
+    return write_report([run])
 
 
 def test_the_page_is_quiet_offline_and_harmless(watched: Watched, report: Path) -> None:
