@@ -22,7 +22,7 @@ def test_a_name_a_list_and_a_number_of_views_make_a_policy() -> None:
 
 def test_a_config_makes_the_same_policy() -> None:
     config = make_config("data", views=[{"hue": 0.0}, {"blur": 0.5}], num_views=3)
-    assert config.policy(32) == resolve_policy([{"hue": 0.0}, {"blur": 0.5}], 32, 3)
+    assert config.policy(32) == (View(hue=0.0), View(blur=0.5), View(hue=0.0))
     assert make_config("data", views="simclr").policy(96) == POLICIES["simclr"](96)
 
 
