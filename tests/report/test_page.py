@@ -1,4 +1,4 @@
-"""Whole pages: what is on them, what is said of what is missing, and how large they are."""
+"""Whole pages: what they show, how they name what is missing, and how large they are."""
 
 import json
 import re
@@ -60,7 +60,7 @@ def test_a_page_has_every_part_and_asks_for_nothing_outside(
     html = written([run])
     for part in ("training", "meters", "spectrum", "map", "neighbors", "duplicates", "views"):
         assert f'<section id="{part}"' in html
-    # The built-in images alone have factors.
+    # Only the built-in images have factors.
     assert '<section id="factors"' not in html
     assert "Nothing points to collapse." in html
     assert html.count("equal pixels") == 1
@@ -147,7 +147,7 @@ def command_blocks(html: str) -> dict[str, str]:
         ("noneg.train(...) from Python", "noneg.train(...) from Python"),
         ("noneg train --config 'other run/config.yaml'", "noneg train --config &#x27;other run"),
         ("noneg train <b> 'torn", "noneg train &lt;b&gt; &#x27;torn"),
-        # What version 0.1.0 made up, relative, absolute and from inside the directory.
+        # What version 0.1.0 made up, with a relative and an absolute path.
         ("noneg train --config runs/run/config.yaml", None),
         ("noneg train --config '/elsewhere/a b/run/config.yaml'", None),
         ("", None),
@@ -314,8 +314,8 @@ def test_shapes_get_their_factors_beside_the_untrained_encoder(
 def test_five_thousand_images_stay_below_8_mb(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Noise is the worst that lossy coding can meet. t-SNE has no part in the size, and takes a
-    # minute; the network sees little of the images.
+    # Noise compresses worst. t-SNE takes a minute and does not change the size; small views keep
+    # the embedding fast.
     from noneg.report.sections import map as layout
 
     monkeypatch.setattr(layout, "TSNE", _StartOnly)
