@@ -107,6 +107,7 @@ def report(arguments: list[str]) -> None:
         Path(chosen.out) if chosen.out else None,
         most=chosen.images,
         seed=chosen.seed,
+        progress=sys.stderr.isatty(),
     )
     print(f"report   {written}")
 

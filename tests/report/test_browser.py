@@ -1,4 +1,4 @@
-"""The page in a real browser: offline, quiet, and harmless whatever files are called."""
+"""The page in a real browser: offline, without errors, and harmless with any file names."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -29,7 +29,7 @@ HOSTILE = (
     "<img src=x onerror=window.hacked=1>.png",
     "'\" onmouseover=window.hacked=1 x=.png",
     "<svg onload=window.hacked=1>/<i>one</i>.png",
-    # The slash of the path makes the end tag whole.
+    # The slash of the path completes the end tag.
     "a</script><script>window.hacked=1</script>.png",
     "<!--<script>/`${window.hacked=1}`.png",
     "&lt;img src=x onerror=window.hacked=1&gt;.png",
@@ -40,7 +40,7 @@ _FAULTS = ("error", "warning")
 
 
 class Watched:
-    """A page, and all that it said or asked for."""
+    """A page, with its errors and requests."""
 
     def __init__(self, page: Any) -> None:
         self.page = page
@@ -56,7 +56,7 @@ class Watched:
     def open(self, path: Path) -> None:
         self.page.goto(path.resolve().as_uri())
         self.page.wait_for_function("window.noneg && window.noneg.ready")
-        # Bokeh draws after it has measured.
+        # Bokeh draws only after it has measured the page.
         self.page.wait_for_timeout(300)
 
     def points(self) -> list[list[float]]:
@@ -99,7 +99,7 @@ def report(make_run: Callable[..., Path], write_images: Callable[[dict[str, int]
     names = {f"plain/{number:02}.png": number for number in range(20)}
     names |= {name: 50 + number for number, name in enumerate(HOSTILE)}
     run = make_run("<img src=x onerror=window.hacked=1>", str(write_images(names)))
-    return write_report([run], progress=False)
+    return write_report([run])
 
 
 def test_the_page_is_quiet_offline_and_harmless(watched: Watched, report: Path) -> None:
@@ -112,7 +112,7 @@ def test_the_page_is_quiet_offline_and_harmless(watched: Watched, report: Path) 
         page.mouse.move(x, y)
         page.wait_for_function("!document.querySelector('#map-hover').hidden")
         shown.add(page.locator("#map-hover p").first.inner_text())
-    # Points may lie on one another; hostile or not, most names were shown, as text.
+    # Points may cover each other, but most names were shown, as text.
     assert len(shown) >= 20
     assert any("onerror" in name for name in shown)
     assert (
@@ -147,7 +147,7 @@ def test_a_box_selects_and_shows_the_pictures(watched: Watched, report: Path) ->
     page.wait_for_function("document.querySelectorAll('#map-pictures .picture').length > 0")
     assert page.locator("#map-count").inner_text().startswith("26 images selected: ")
     assert page.locator("#map-pictures .picture").count() == 26
-    # A group's button selects the group; pressing it again, nothing.
+    # A group's button selects the group; pressed again, it clears the selection.
     first = page.locator("#map-legend button").first
     first.click()
     size = int(first.locator("small").inner_text())

@@ -1,8 +1,10 @@
-"""Whole pages: what is on them, what is said of what is missing, and how large they are."""
+"""Whole pages: what they show, how they name what is missing, and how large they are."""
 
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,7 +36,7 @@ def folder(write_images: WriteImages) -> Path:
 
 
 def written(runs: list[Path], **settings: object) -> str:
-    return write_report(runs, progress=False, **settings).read_text(encoding="utf-8")  # type: ignore[arg-type]
+    return write_report(runs, **settings).read_text(encoding="utf-8")  # type: ignore[arg-type]
 
 
 def map_data(html: str) -> dict[str, object]:
@@ -58,12 +60,11 @@ def test_a_page_has_every_part_and_asks_for_nothing_outside(
     html = written([run])
     for part in ("training", "meters", "spectrum", "map", "neighbors", "duplicates", "views"):
         assert f'<section id="{part}"' in html
-    # The built-in images alone have factors.
+    # Only the built-in images have factors.
     assert '<section id="factors"' not in html
     assert "Nothing points to collapse." in html
     assert html.count("equal pixels") == 1
     assert "All 42 images" in html
-    assert "--config" in html
     outside_scripts = re.sub(r"<script.*?</script>", "", html, flags=re.S)
     assert len(outside_scripts) < len(html) / 2
     assert not re.search(r'(?:src|href)="(?!#|data:)', outside_scripts)
@@ -134,6 +135,145 @@ def test_a_run_without_its_newer_files_says_what_is_missing(
     assert "the encoder" in html
 
 
+def command_blocks(html: str) -> dict[str, str]:
+    """The commands on the page, by the words above them."""
+    return dict(re.findall(r"<p>([^<]*)</p><pre[^>]*><code>(.*?)</code></pre>", html))
+
+
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        ("noneg train my photos --method byol", "noneg train my photos --method byol"),
+        ("noneg.train(...) from Python", "noneg.train(...) from Python"),
+        ("noneg train --config 'other run/config.yaml'", "noneg train --config &#x27;other run"),
+        ("noneg train <b> 'torn", "noneg train &lt;b&gt; &#x27;torn"),
+        # What version 0.1.0 made up, with a relative and an absolute path.
+        ("noneg train --config runs/run/config.yaml", None),
+        ("noneg train --config '/elsewhere/a b/run/config.yaml'", None),
+        ("", None),
+        (None, None),
+        ([3], None),
+    ],
+)
+def test_started_as_is_what_was_typed_and_the_run_can_be_repeated(
+    make_run: MakeRun, tmp_path: Path, command: object, shown: str | None
+) -> None:
+    np.save(tmp_path / "two.npy", np.zeros((2, 32, 32, 3), dtype=np.uint8))
+    run = make_run("run", str(tmp_path / "two.npy"))
+    (tmp_path / "two.npy").unlink()
+    (run / "run.json").write_text(json.dumps({"command": command}))
+    blocks = command_blocks(written([run]))
+    assert blocks["To repeat it"] == f"noneg train --config {run}/config.yaml"
+    if shown is None:
+        assert "Started as" not in blocks
+    else:
+        assert blocks["Started as"].startswith(shown)
+
+
+def meters_table(html: str) -> list[list[str]]:
+    """The rows of the table of meters, the best of two in stars."""
+    found = re.search(r'<table class="compare final">(.*?)</table>', html)
+    if found is None:
+        return []
+    rows = re.findall(r"<tr>(.*?)</tr>", found[1])
+    marked = [re.sub(r'<td class="number best">(.*?)</td>', r"<td>*\1*</td>", row) for row in rows]
+    cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row) for row in marked]
+    return [[re.sub("<.*?>", "", cell) for cell in row] for row in cells]
+
+
+@pytest.mark.parametrize("name", ["untrained", "random"])
+def test_the_meters_at_the_end_stand_beside_those_of_the_untrained_network(
+    make_run: MakeRun, tmp_path: Path, name: str
+) -> None:
+    np.save(tmp_path / "two.npy", np.zeros((2, 32, 32, 3), dtype=np.uint8))
+    run = make_run("run", str(tmp_path / "two.npy"))
+    (tmp_path / "two.npy").unlink()
+    html = written([run])
+    assert meters_table(html) == []
+    assert '<section id="meters"' in html
+    assert "meters.json (the meters at the end)" in html
+    trained = {
+        "h": {"std": 0.75, "alignment": 0.5, "alpha_req": 1.25, "lidar": None, "odd": 3.0},
+        "z": {"std": 0.25, "alignment": 0.5, "alpha_req": 1.0, "lidar": 7.0},
+    }
+    before = {
+        "h": {"std": 0.5, "alignment": 0.25, "alpha_req": 0.75, "lidar": 2.0},
+        "z": {"std": 0.375, "alignment": 0.5, "alpha_req": 2.0, "lidar": 3.0},
+    }
+    fields = {"images": 1000, "views": 4, "trained": trained, name: before}
+    (run / "meters.json").write_text(json.dumps(fields))
+    html = written([run])
+    assert meters_table(html) == [
+        ["meter", "h trained", "h untrained", "z trained", "z untrained", ""],
+        ["Normalized std", "*0.750*", "0.500", "0.250", "*0.375*", "higher is better"],
+        ["alpha-ReQ", "1.25", "0.750", "1", "2", ""],
+        ["Alignment", "0.500", "*0.250*", "0.500", "0.500", "lower is better"],
+        ["LiDAR", "\N{EN DASH}", "2", "*7*", "3", "higher is better"],
+    ]
+    assert "Measured on random views of 1,000 images." in html
+    assert "<b>LiDAR.</b> With few views" in html
+    assert "meters.json (" not in html
+    # Without metrics.csv there are no curves, but the table remains.
+    (run / "metrics.csv").unlink()
+    assert len(meters_table(written([run]))) == 5
+
+
+@pytest.mark.parametrize("name", ["untrained", "random"])
+def test_scores_stand_beside_those_of_the_untrained_encoder(
+    make_run: MakeRun, tmp_path: Path, name: str
+) -> None:
+    np.save(tmp_path / "two.npy", np.zeros((2, 32, 32, 3), dtype=np.uint8))
+    run = make_run("run", str(tmp_path / "two.npy"))
+    (tmp_path / "two.npy").unlink()
+    scores = {"trained": {"knn": 0.5}, name: {"knn": 0.25}, "pixels": {"knn": 0.625}}
+    (run / "scores.json").write_text(json.dumps(scores))
+    html = written([run])
+    assert '<div class="bar untrained"><span>untrained</span>' in html
+    assert "25.0 points above the untrained encoder and 12.5 points below raw pixels" in html
+
+
+def test_views_come_from_the_settings_of_the_run(make_run: MakeRun, folder: Path) -> None:
+    run = make_run("run", str(folder), views=[{"hue": 0.0}, {"blur": 0.5}], num_views=3)
+    html = written([run])
+    assert "the views <b>your own</b>, of 32 px" in html
+    assert "epoch 2, view 3" in html
+    assert "epoch 2, view 4" not in html
+    config = run / "config.yaml"
+    settings = config.read_text()
+    assert settings.count("grayscale:") == 2
+    # The older name of a setting.
+    config.write_text(settings.replace("grayscale:", "grey:"))
+    older = written([run])
+    pictures = re.compile(r"\.view\{.*?\}")
+    assert pictures.findall(older) == pictures.findall(html) != []
+    assert "&#x27;grey&#x27;" in older
+    config.write_text(settings.replace("grayscale:", "graysale:"))
+    broken = written([run])
+    assert "Not shown: the views (views: no setting &#x27;graysale&#x27;; there are:" in broken
+    assert '<section id="views"' not in broken
+    assert '<section id="map"' in broken
+    config.write_text(settings.replace("\nsize: 32\n", "\nsize: large\n"))
+    assert "the views (config.yaml needs a whole number for size, not" in written([run])
+
+
+def test_the_report_does_not_need_the_trainer() -> None:
+    code = "import sys, noneg.report; print([m for m in sys.modules if m.startswith('noneg.')])"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True)
+    assert "'noneg.report.sections.views'" in loaded
+    for above in ("noneg.training", "noneg.commands", "noneg.studies", "noneg.experiments"):
+        assert f"'{above}" not in loaded
+
+
+def test_the_progress_bar_is_shown_only_on_request(
+    make_run: MakeRun, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run("run", str(folder))
+    write_report([run])
+    assert capsys.readouterr().err == ""
+    write_report([run], progress=True)
+    assert "report" in capsys.readouterr().err
+
+
 def test_embeddings_that_are_not_finite_are_told(make_run: MakeRun, folder: Path) -> None:
     import torch
 
@@ -149,7 +289,7 @@ def test_embeddings_that_are_not_finite_are_told(make_run: MakeRun, folder: Path
     assert '<section id="map"' not in html
 
 
-def test_shapes_get_their_factors_beside_the_random_start(
+def test_shapes_get_their_factors_beside_the_untrained_encoder(
     make_run: MakeRun, tmp_path: Path
 ) -> None:
     shapes = draw_shapes(300, seed=0)
@@ -167,22 +307,22 @@ def test_shapes_get_their_factors_beside_the_random_start(
     assert '<section id="factors"' in html
     assert "background hue" in html
     assert "rotation (mean of 4 copies)" in html
-    assert "Of the 10 nearest" in html
+    assert "of the 10 nearest neighbors have the image's own label" in html
     assert "a random sample of 250 of the 300 images" in html
 
 
 def test_five_thousand_images_stay_below_8_mb(
     make_run: MakeRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Noise is the worst that lossy coding can meet. t-SNE has no part in the size, and takes a
-    # minute; the network sees little of the images.
-    from noneg.report import map as layout
+    # Noise compresses worst. t-SNE takes a minute and does not change the size; small views keep
+    # the embedding fast.
+    from noneg.report.sections import map as layout
 
     monkeypatch.setattr(layout, "TSNE", _StartOnly)
     generator = np.random.default_rng(0)
     np.save(tmp_path / "noise.npy", generator.integers(0, 256, (5_200, 48, 48, 3), dtype=np.uint8))
     run = make_run("run", str(tmp_path / "noise.npy"), size=8, stored=48)
-    page = write_report([run], tmp_path / "page.html", progress=False)
+    page = write_report([run], tmp_path / "page.html")
     assert page.stat().st_size < 8_000_000
     assert "a random sample of 5,000 of the 5,200 images" in page.read_text(encoding="utf-8")
 

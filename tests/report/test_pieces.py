@@ -11,11 +11,12 @@ from PIL import Image
 
 from noneg.errors import NonegError
 from noneg.records.contents import read_run
-from noneg.report.canvases import MOST_POINTS, data_script, thinned
-from noneg.report.map import cluster, groupings, project
+from noneg.report.canvases import MOST_POINTS, thinned
+from noneg.report.html import data_script
 from noneg.report.numbers import duration, number
 from noneg.report.pictures import make_atlas
 from noneg.report.sample import Sample, directions
+from noneg.report.sections.map import cluster, groupings, project
 from noneg.report.sections.spectrum import eigenvalues
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -52,15 +53,15 @@ def test_durations_have_two_units() -> None:
 
 def test_metrics_keep_gaps_and_lose_a_torn_row(tmp_path: Path) -> None:
     (tmp_path / "metrics.csv").write_text(
-        "step,loss,a,b,learning_rate,images_per_second,std_h,rank_h,odd_z\n"
+        "step,loss,a,b,learning_rate,images_per_second,std_h,lidar_h,odd_z\n"
         "1,5,2,3,0.1,100,0.5,,nan\n2,4,1,3,0.1,100,0.4,7,\n3,3.5,1"
     )
     run = read_run(tmp_path)
     assert run.metrics["step"].tolist() == [1, 2]
     assert run.terms == ["a", "b"]
-    assert run.meters == {"std": {"h": "std_h"}, "effective_rank": {"h": "rank_h"}}
-    assert np.isnan(run.metrics["rank_h"][0])
-    assert run.last("rank_h") == 7
+    assert run.meters == {"std": {"h": "std_h"}, "lidar": {"h": "lidar_h"}}
+    assert np.isnan(run.metrics["lidar_h"][0])
+    assert run.last("lidar_h") == 7
     assert run.last("odd_z") is None
 
 
@@ -79,14 +80,20 @@ def test_spectra_may_be_narrower_than_the_header_and_torn(tmp_path: Path) -> Non
 def test_damaged_files_are_named_and_the_rest_is_read(tmp_path: Path) -> None:
     (tmp_path / "verdict.json").write_text("{broken")
     (tmp_path / "run.json").write_text("[1]")
+    (tmp_path / "scores.json").write_text("[1]")
+    (tmp_path / "meters.json").write_bytes(b"\xff")
     (tmp_path / "metrics.csv").write_text("step,loss,learning_rate\n1,many,0.1\n")
     (tmp_path / "config.yaml").write_text("epochs: 3\n")
     run = read_run(tmp_path)
     assert run.settings == {"epochs": 3}
-    assert (run.verdict, run.about, run.metrics) == ({}, {}, {})
+    assert (run.verdict, run.provenance, run.metrics, run.scores) == ({}, {}, {}, {})
+    assert (run.final_meters.trained, run.final_meters.untrained) == ({}, {})
     named = "; ".join(run.missing)
-    for name in ("verdict.json", "run.json", "metrics.csv", "spectra.csv", "encoder"):
-        assert name in named
+    for name in ("verdict.json", "run.json", "metrics.csv", "scores.json", "meters.json"):
+        assert f"{name} (" in named
+    assert named.count("it cannot be read") == 5
+    assert "spectra.csv (spectra over time)" in named
+    assert "encoder (the encoder)" in named
     assert "config.yaml" not in named
 
 

@@ -4,13 +4,8 @@ import numpy as np
 import pytest
 
 from noneg.report.sample import Sample, directions
-from noneg.report.sections.neighbors import (
-    NEIGHBORS,
-    find_duplicates,
-    find_neighbors,
-    find_outliers,
-    find_typical,
-)
+from noneg.report.sections.duplicates import find_duplicates, find_outliers
+from noneg.report.sections.neighbors import NEIGHBORS, find_neighbors, find_typical
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
 

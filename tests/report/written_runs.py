@@ -1,4 +1,4 @@
-"""Runs to report on, written by hand: no training, and every file as a run leaves it."""
+"""Runs to report on, written without training: every file as a run leaves it."""
 
 import csv
 import json
@@ -21,7 +21,7 @@ MakeRun = Callable[..., Path]
 
 
 def write_metrics(path: Path, steps: int = 12) -> None:
-    """A falling loss of two terms, and meters that are measured now and then."""
+    """A falling loss of two terms, and meters of which some are measured only every fourth step."""
     names = ["step", "epoch", "views", "seconds", "loss", "pull", "push", "learning_rate"]
     names += ["images_per_second", "std_h", "std_z", "effective_rank_h", "effective_rank_z"]
     with path.open("w", newline="", encoding="utf-8") as file:
@@ -34,7 +34,7 @@ def write_metrics(path: Path, steps: int = 12) -> None:
 
 
 def write_spectra(path: Path) -> None:
-    """Of h and z at two steps; z is the narrower."""
+    """Spectra of h and z at two steps; z is narrower than h."""
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["step", "epoch", "embedding", *(f"lambda_{n}" for n in range(1, 9))])
@@ -45,7 +45,7 @@ def write_spectra(path: Path) -> None:
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """A function that writes a run on `data`, which is a folder, a file or a name."""
+    """A function that writes a run on `data`: a folder, a file or a name."""
 
     def make(name: str, data: str, *, size: int = 32, stored: int = 32, **settings: Any) -> Path:
         run = tmp_path / "runs" / name
@@ -88,7 +88,7 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 @pytest.fixture
 def write_images(tmp_path: Path) -> Callable[[dict[str, int]], Path]:
-    """A function that writes a folder of PNGs of noise, each name with its seed."""
+    """A function that writes a folder of noise PNGs, from file names and their seeds."""
 
     def write(names: dict[str, int]) -> Path:
         folder = tmp_path / "photos"

@@ -4,16 +4,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int64, UInt8
+from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
 from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.images import ImageSource, find_source
-from noneg.images.source import Unreadable, evenly_spaced
+from noneg.images.source import evenly_spaced, read_readable
 from noneg.training.config import TrainConfig
-from noneg.training.plan import complete, stored_size
-from noneg.views import draw_views, view_sizes
+from noneg.training.plan import Plan, complete, stored_size
+from noneg.views import view_sizes
+from noneg.views.preview import views_of
 
 _GAP = 4
 # Small views are shown enlarged, pixel by pixel.
@@ -22,14 +23,14 @@ _TITLE = 16
 
 
 def write_sheet(path: Path, config: TrainConfig, *, images: int = 8, epochs: int = 2) -> str:
-    """Write a PNG: a row for each image, the image first, then its views in the first epochs.
+    """Write a PNG: one row for each image, with the image first, then its views in each epoch.
 
-    The views are those of a run with this config, seed included, where no image is left out.
-    Of images with neither one nor three channels the first is shown, in gray.
+    They are the views of a run with this config and seed, if that run leaves no image out. Of
+    images with neither one nor three channels the first channel is shown, in gray.
 
     Args:
         path: the PNG file; replaced when it is complete.
-        config: of the run; what it leaves open is decided by the images.
+        config: of the run; the images decide what it leaves open.
         images: rows, spread over the set.
         epochs: how often each image's views are drawn.
 
@@ -42,12 +43,10 @@ def write_sheet(path: Path, config: TrainConfig, *, images: int = 8, epochs: int
     if images < 1 or epochs < 1:
         raise NonegError(f"a sheet of {images} images in {epochs} epochs is empty: give at least 1")
     source = find_source(config.data)
-    config = complete(config, source)
-    assert config.channels is not None
-    assert config.size is not None
-    index, pixels = _read_some(source, images, config)
-    policy = config.policy(config.size)
-    columns = {"image": pixels, **views_of(pixels, index, config, epochs=epochs)}
+    plan = complete(config, source)
+    index, pixels = _read_some(source, images, plan)
+    views = views_of(pixels, index, plan.policy, size=plan.size, seed=config.seed, epochs=epochs)
+    columns = {"image": pixels, **views}
     sheet = _paste([_shown(column) for column in columns.values()], list(columns))
     try:
         with whole_or_not_at_all(path) as unfinished:
@@ -57,74 +56,26 @@ def write_sheet(path: Path, config: TrainConfig, *, images: int = 8, epochs: int
             f"{path} cannot be written ({error.strerror or error}): give a file in a folder that "
             "exists and has room"
         ) from error
-    sizes = sorted(set(view_sizes(policy, config.size)), reverse=True)
+    sizes = sorted(set(view_sizes(plan.policy, plan.size)), reverse=True)
     name = config.views if isinstance(config.views, str) else "own"
     return (
-        f"{len(index)} images of the {source.description}, {len(policy)} views each "
+        f"{len(index)} images of the {source.description}, {len(plan.policy)} views each "
         f"({name}, {' and '.join(str(size) for size in sizes)} px), drawn {epochs} times"
     )
 
 
-def views_of(
-    pixels: UInt8[torch.Tensor, "images channels stored stored"],
-    index: Int64[torch.Tensor, "images"],
-    config: TrainConfig,
-    *,
-    epochs: int,
-) -> dict[str, UInt8[torch.Tensor, "images channels size size"]]:
-    """The views that a run with this complete config draws of some images, before normalization.
-
-    Args:
-        pixels: uint8 [N, C, S, S].
-        index: which images of the set these are [N].
-        config: of the run, with its size and channels.
-        epochs: the first so many.
-
-    Returns:
-        uint8 [N, C, size, size] for each "epoch 1, view 1" ..., in that order.
-    """
-    assert config.channels is not None
-    assert config.size is not None
-    columns = {}
-    for epoch in range(epochs):
-        views = draw_views(
-            pixels,
-            index,
-            config.policy(config.size),
-            size=config.size,
-            seed=config.seed,
-            epoch=epoch,
-            mean=(0.0,) * config.channels,
-            std=(1.0,) * config.channels,
-        )
-        for number, view in enumerate(views, 1):
-            columns[f"epoch {epoch + 1}, view {number}"] = (255 * view).round().to(torch.uint8)
-    return columns
-
-
-def _read_some(
-    source: ImageSource, count: int, config: TrainConfig
-) -> tuple[torch.Tensor, torch.Tensor]:
-    assert config.channels is not None
-    assert config.size is not None
-    side = stored_size(config.size, source.natural_size())
-    index, pixels, reason = [], [], ""
+def _read_some(source: ImageSource, count: int, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
+    """Indices and pixels of `count` images, spread over the set; fewer if few can be read."""
+    side = stored_size(plan.size, source.natural_size())
     # Twice as many, so that unreadable ones leave enough.
-    for number in evenly_spaced(len(source), 2 * count):
-        try:
-            pixels.append(source.read(number, config.channels, side))
-            index.append(number)
-        except Unreadable as error:
-            reason = reason or f"{source.name(number)}: {error}"
-    if not index:
-        raise NonegError(
-            f"None of the images looked at in the {source.description} can be read ({reason})"
-        )
-    chosen = evenly_spaced(len(index), count)
-    return (
-        torch.tensor([index[number] for number in chosen]),
-        torch.from_numpy(np.stack([pixels[number] for number in chosen])),
+    read = read_readable(
+        source,
+        evenly_spaced(len(source), 2 * count),
+        lambda number: (number, source.read(number, plan.channels, side)),
     )
+    chosen = [read[position] for position in evenly_spaced(len(read), count)]
+    index, pixels = zip(*chosen, strict=True)
+    return torch.tensor(index), torch.from_numpy(np.stack(pixels))
 
 
 def _shown(pixels: torch.Tensor) -> list[Image.Image]:

@@ -1,35 +1,23 @@
-"""What a run's directory holds, every file optional: an old or unfinished run has a page too."""
+"""All that a run's directory holds, read at once; every file is optional, and may be damaged."""
 
-import csv
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, final
+from typing import Any, TypeVar, final
 
 import numpy as np
-import pyarrow
-import pyarrow.csv
-import yaml
 from jaxtyping import Float64
 
 from noneg.errors import NonegError
 from noneg.images.source import printable
-
-# What runs of earlier versions call a meter.
-_OLDER_NAMES = {"rank": "effective_rank"}
+from noneg.records.directory import RunDirectory
+from noneg.records.table import StepTable
 
 Series = Float64[np.ndarray, " rows"]
+Meters = Mapping[str, Mapping[str, float]]
+"""{"h": {"std": 0.7, ...}, "z": {...}}"""
 
-FILES = {
-    "config.yaml": "the settings",
-    "metrics.csv": "loss, terms and meters over time",
-    "spectra.csv": "spectra over time",
-    "verdict.json": "the verdict",
-    "run.json": "command, hardware and versions",
-    "encoder": "the encoder",
-}
-"""What a page is made from. `scores.json` is there for labeled images alone."""
+Read = TypeVar("Read")
 
 
 @final
@@ -43,9 +31,25 @@ class Spectrum:
 
 
 @final
+@dataclass(frozen=True)
+class FinalMeters:
+    """The label-free meters at the end of a run, from meters.json.
+
+    Attributes:
+        images: how many images were measured; None if it is not recorded.
+        trained: meters of h and z; those that could not be measured are left out.
+        untrained: the same, of the network before training.
+    """
+
+    images: int | None
+    trained: Meters
+    untrained: Meters
+
+
+@final
 @dataclass(frozen=True, eq=False)
 class RunFiles:
-    """What was found; a mapping is empty where its file is missing or damaged.
+    """What was found; a field is empty if its file is missing or damaged.
 
     Attributes:
         directory: of the run.
@@ -53,9 +57,10 @@ class RunFiles:
         spectra: rows of spectra.csv.
         settings: config.yaml.
         verdict: verdict.json.
-        about: run.json.
-        scores: scores.json.
-        missing: for each file of `FILES` that is not there or damaged, a few words.
+        provenance: run.json.
+        final_meters: meters.json.
+        scores: scores.json, which only runs on labeled images have.
+        missing: a few words for each file that is missing or damaged.
     """
 
     directory: Path
@@ -63,7 +68,8 @@ class RunFiles:
     spectra: tuple[Spectrum, ...]
     settings: Mapping[str, Any]
     verdict: Mapping[str, Any]
-    about: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+    final_meters: FinalMeters
     scores: Mapping[str, Mapping[str, float]]
     missing: tuple[str, ...]
 
@@ -82,13 +88,12 @@ class RunFiles:
 
     @property
     def meters(self) -> dict[str, dict[str, str]]:
-        """{"std": {"h": "std_h", "z": "std_z"}}: the columns that hold any number, by meter."""
+        """{"std": {"h": "std_h", "z": "std_z"}}: by meter, its columns that hold any number."""
         names = list(self.metrics)
         first = names.index("learning_rate") if "learning_rate" in names else 0
         found: dict[str, dict[str, str]] = {}
         for column in names[first:]:
             meter, _, embedding = column.rpartition("_")
-            meter = _OLDER_NAMES.get(meter, meter)
             if meter and embedding in ("h", "z") and np.isfinite(self.metrics[column]).any():
                 found.setdefault(meter, {})[embedding] = column
         return found
@@ -102,107 +107,101 @@ class RunFiles:
 
     @property
     def seconds(self) -> float | None:
-        """Of training."""
-        recorded = self.about.get("seconds")
+        """How long the training took."""
+        recorded = self.provenance.get("seconds")
         return float(recorded) if isinstance(recorded, int | float) else self.last("seconds")
 
 
-def read_run(directory: Path) -> RunFiles:
-    """Read all there is.
+def read_run(path: Path) -> RunFiles:
+    """Read every file of a run that can be read.
 
     Raises:
-        NonegError: none of a run's files is there.
+        NonegError: the directory holds none of a run's files.
     """
-    if not any((directory / name).exists() for name in FILES):
-        raise NonegError(
-            f"{printable(str(directory))} is not a run: it has none of {', '.join(FILES)}"
-        )
-    damaged: dict[str, str] = {}
-    metrics = _read_metrics(directory / "metrics.csv", damaged)
-    found = RunFiles(
-        directory=directory,
-        metrics=metrics,
-        spectra=_read_spectra(directory / "spectra.csv", damaged),
-        settings=_read_mapping(directory / "config.yaml", damaged),
-        verdict=_read_mapping(directory / "verdict.json", damaged),
-        about=_read_mapping(directory / "run.json", damaged),
-        scores=_scores(_read_mapping(directory / "scores.json", damaged)),
-        missing=(),
+    directory = RunDirectory(path)
+    expected = {
+        directory.config_file: "the settings",
+        directory.metrics.path: "loss, terms and meters over time",
+        directory.spectra.path: "spectra over time",
+        directory.verdict_file: "the verdict",
+        directory.meters_file: "the meters at the end",
+        directory.provenance_file: "command, hardware and versions",
+        directory.encoder: "the encoder",
+    }
+    if not any(file.exists() for file in expected):
+        names = ", ".join(file.name for file in expected)
+        raise NonegError(f"{printable(str(path))} is not a run: it has none of {names}")
+    missing = [f"{file.name} ({what})" for file, what in expected.items() if not file.exists()]
+
+    def read(file: Path, reader: Callable[[], Read | None], empty: Read) -> Read:
+        try:
+            found = reader()
+        except NonegError:
+            missing.append(f"{file.name} ({expected.get(file, 'the scores')}; it cannot be read)")
+            return empty
+        return empty if found is None else found
+
+    nothing: dict[str, Any] = {}
+    return RunFiles(
+        directory=path,
+        metrics=_over_steps(read(directory.metrics.path, directory.metrics.read_numbers, {})),
+        spectra=read(directory.spectra.path, lambda: _spectra(directory.spectra), ()),
+        settings=read(directory.config_file, directory.read_config, nothing),
+        verdict=read(directory.verdict_file, directory.read_verdict, nothing),
+        provenance=read(directory.provenance_file, directory.read_provenance, nothing),
+        final_meters=_final(read(directory.meters_file, directory.read_meters, nothing)),
+        scores=_scores(read(directory.scores_file, directory.read_scores, nothing)),
+        missing=tuple(missing),
     )
-    missing = [
-        f"{name} ({what}{damaged.get(name, '')})"
-        for name, what in FILES.items()
-        if name in damaged or not (directory / name).exists()
-    ]
-    return RunFiles(**{**vars(found), "missing": tuple(missing)})
 
 
-def _read_mapping(path: Path, damaged: dict[str, str]) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        text = path.read_text(encoding="utf-8")
-        loaded = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (OSError, ValueError, yaml.YAMLError):
-        loaded = None
-    if not isinstance(loaded, dict):
-        damaged[path.name] = "; it cannot be read"
-        return {}
-    return loaded
+def _over_steps(columns: Mapping[str, Series]) -> Mapping[str, Series]:
+    return columns if "step" in columns and len(columns["step"]) else {}
 
 
-def _scores(table: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The rows that are what `noneg.evaluation.scores.save_scores` writes."""
-    return {
-        features: {
-            name: float(value) for name, value in row.items() if isinstance(value, int | float)
-        }
-        for features, row in table.items()
-        if isinstance(row, dict) and isinstance(row.get("knn"), int | float)
-    }
+def _spectra(table: StepTable) -> tuple[Spectrum, ...]:
+    """Rows of any length: h and z may differ in width, and the last row may be torn.
 
-
-def _read_metrics(path: Path, damaged: dict[str, str]) -> dict[str, Series]:
-    """Columns of numbers; a torn last line is left out."""
-    if not path.exists():
-        return {}
-    try:
-        with path.open(encoding="utf-8") as file:
-            names = next(csv.reader(file), [])
-        table = pyarrow.csv.read_csv(
-            path,
-            parse_options=pyarrow.csv.ParseOptions(invalid_row_handler=lambda _: "skip"),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pyarrow.float64())
-            ),
-        )
-    except (OSError, ValueError, pyarrow.ArrowException):
-        damaged[path.name] = "; it cannot be read"
-        return {}
-    if "step" not in table.column_names or not table.num_rows:
-        return {}
-    return {
-        name: table.column(name).to_numpy(zero_copy_only=False).astype(np.float64)
-        for name in table.column_names
-    }
-
-
-def _read_spectra(path: Path, damaged: dict[str, str]) -> tuple[Spectrum, ...]:
-    """Rows of any length: h and z need not be equally wide."""
-    if not path.exists():
-        return ()
-    found = []
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = csv.reader(file)
-            columns = {name: number for number, name in enumerate(next(rows, []))}
-            step, embedding, first = (columns[name] for name in ("step", "embedding", "lambda_1"))
-            for row in rows:
-                values = np.array([float(cell) for cell in row[first:] if cell])
-                if (values := values[np.isfinite(values)]).size:
-                    found.append(Spectrum(int(row[step]), row[embedding], values))
-    except (OSError, KeyError, IndexError, ValueError):
-        # What a killed run left of its last row does not spoil the others.
-        if not found:
-            damaged[path.name] = "; it cannot be read"
+    Raises:
+        NonegError: the file cannot be read, or none of its rows can.
+    """
+    found: list[Spectrum] = []
+    broken = False
+    for row in table.read():
+        cells = [cell for name, cell in row.items() if name.startswith("lambda_") and cell]
+        try:
+            values = np.array([float(cell) for cell in cells], dtype=np.float64)
+            if (values := values[np.isfinite(values)]).size:
+                found.append(Spectrum(int(row["step"]), row["embedding"], values))
+        except (KeyError, ValueError):
+            broken = True
+    if broken and not found:
+        raise NonegError(f"{table.path} holds no spectrum")
     return tuple(found)
+
+
+def _final(fields: Mapping[str, Any]) -> FinalMeters:
+    images = fields.get("images")
+    trained, untrained = (
+        {
+            embedding: _numbers(meters)
+            for embedding, meters in _mapping(fields.get(which)).items()
+            if isinstance(meters, Mapping)
+        }
+        for which in ("trained", "untrained")
+    )
+    return FinalMeters(images if isinstance(images, int) else None, trained, untrained)
+
+
+def _scores(fields: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The rows that hold an accuracy of nearest neighbors."""
+    rows = {features: _numbers(_mapping(row)) for features, row in fields.items()}
+    return {features: row for features, row in rows.items() if "knn" in row}
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in row.items() if isinstance(value, int | float)}

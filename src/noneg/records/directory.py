@@ -51,13 +51,18 @@ class RunDirectory:
         """Write plain values, in their order."""
         _write_text(self.config_file, yaml.safe_dump(dict(settings), sort_keys=False))
 
+    @property
+    def provenance_file(self) -> Path:
+        """See `read_provenance`."""
+        return self.path / "run.json"
+
     def read_provenance(self) -> dict[str, Any] | None:
         """run.json: command, hardware, versions and data."""
-        return read_json(self.path / "run.json")
+        return read_json(self.provenance_file)
 
     def write_provenance(self, fields: Mapping[str, Any]) -> None:
         """See `read_provenance`."""
-        save_json(self.path / "run.json", fields)
+        save_json(self.provenance_file, fields)
 
     # While it trains
 
@@ -113,29 +118,47 @@ class RunDirectory:
         """The directory of the encoder."""
         return self.path / "encoder"
 
+    @property
+    def verdict_file(self) -> Path:
+        """See `read_verdict`."""
+        return self.path / "verdict.json"
+
     def read_verdict(self) -> dict[str, Any] | None:
         """State, sentence, numbers, causes and history."""
-        return read_json(self.path / "verdict.json")
+        return read_json(self.verdict_file)
 
     def write_verdict(self, fields: Mapping[str, Any]) -> None:
         """See `read_verdict`."""
-        save_json(self.path / "verdict.json", fields)
+        save_json(self.verdict_file, fields)
+
+    @property
+    def meters_file(self) -> Path:
+        """See `read_meters`."""
+        return self.path / "meters.json"
 
     def read_meters(self) -> dict[str, Any] | None:
-        """All label-free meters at the end: {"images": ..., "trained": ..., "random": ...}."""
-        return read_json(self.path / "meters.json")
+        """All label-free meters at the end of the run, of the trained and the untrained network.
+
+        {"images": ..., "views": ..., "trained": {"h": {meter: value}, "z": ...}, "untrained": ...}
+        """
+        return _with_untrained(read_json(self.meters_file))
 
     def write_meters(self, fields: Mapping[str, Any]) -> None:
         """See `read_meters`."""
-        save_json(self.path / "meters.json", fields)
+        save_json(self.meters_file, fields)
+
+    @property
+    def scores_file(self) -> Path:
+        """See `read_scores`."""
+        return self.path / "scores.json"
 
     def read_scores(self) -> dict[str, Any] | None:
-        """Accuracy by kind of features; missing where there were no labels."""
-        return read_json(self.path / "scores.json")
+        """Accuracies by kind of features: "trained", "untrained", "pixels"; None without labels."""
+        return _with_untrained(read_json(self.scores_file))
 
     def write_scores(self, fields: Mapping[str, Any]) -> None:
         """See `read_scores`."""
-        save_json(self.path / "scores.json", fields)
+        save_json(self.scores_file, fields)
 
     @property
     def report_file(self) -> Path:
@@ -178,6 +201,13 @@ def read_json(path: Path) -> dict[str, Any] | None:
     if not isinstance(fields, dict):
         raise NonegError(f"{path} does not hold what a run writes: copy the run again")
     return fields
+
+
+def _with_untrained(fields: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Version 0.1.0 calls the untrained network "random"."""
+    if fields is None:
+        return None
+    return {"untrained" if name == "random" else name: each for name, each in fields.items()}
 
 
 def _write_text(path: str | os.PathLike[str], text: str) -> None:

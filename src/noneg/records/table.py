@@ -5,6 +5,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import final
 
+import numpy as np
+from jaxtyping import Float64
+
+from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 
 
@@ -18,11 +22,31 @@ class StepTable:
         self.columns: list[str] = []
 
     def read(self) -> list[dict[str, str]]:
-        """All rows as they were written; none where there is no file."""
-        if not self.path.exists():
-            return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        """All rows as they were written; none if there is no file.
+
+        Raises:
+            NonegError: the file cannot be read.
+        """
+        columns, *rows = self._lines() or [[]]
+        return [dict(zip(columns, row, strict=False)) for row in rows]
+
+    def read_numbers(self) -> dict[str, Float64[np.ndarray, " rows"]]:
+        """Each column, NaN where a cell is empty; rows with too few or too many cells are left out.
+
+        A killed process or a full disk can leave such a row at the end of the file.
+
+        Raises:
+            NonegError: the file cannot be read, or a cell is not a number.
+        """
+        columns, *rows = self._lines() or [[]]
+        rows = [row for row in rows if len(row) == len(columns)]
+        try:
+            return {
+                column: np.array([float(row[position] or "nan") for row in rows], dtype=np.float64)
+                for position, column in enumerate(columns)
+            }
+        except ValueError as error:
+            raise NonegError(f"{self.path} is not a table of numbers: {error}") from None
 
     def forget_after(self, step: int) -> list[dict[str, str]]:
         """Drop the rows that a killed run wrote after its last checkpoint; returns the others."""
@@ -49,6 +73,16 @@ class StepTable:
         }
         self._write(self.path, "a", [written])
         return written
+
+    def _lines(self) -> list[list[str]]:
+        """The header's cells, then each row's."""
+        try:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                return [line for line in csv.reader(file) if line]
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError, csv.Error) as error:
+            raise NonegError(f"{self.path} cannot be read ({error}): copy the run again") from None
 
     def _write(self, path: Path, mode: str, rows: Iterable[dict[str, str]]) -> None:
         with path.open(mode, newline="", encoding="utf-8") as file:

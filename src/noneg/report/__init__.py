@@ -1,4 +1,4 @@
-"""A run's directory -> one self-contained HTML page; several runs -> one that compares them."""
+"""The directory of a run -> one self-contained HTML page; several runs -> a comparison."""
 
 from noneg.report.write import write_report
 

@@ -1,4 +1,4 @@
-"""Bokeh's part of a page: figures in one document, and the two scripts that draw them."""
+"""Bokeh's part of a page: its figures, and the two scripts that draw them."""
 
 from collections.abc import Sequence
 from html import escape
@@ -14,21 +14,22 @@ from bokeh.plotting import figure
 from bokeh.resources import Resources
 
 from noneg.report.colors import GRID, INK
+from noneg.report.html import data_script
 
 MOST_POINTS = 1_000
-"""Of one line; longer ones are thinned out evenly."""
+"""The most points of a line; of longer lines, evenly spaced points are drawn."""
 
 
 @final
 class Canvases:
-    """The figures of one page. Lines over the same steps share their range and their crosshair."""
+    """The figures of one page. Figures over the same axis share its range and the crosshair."""
 
     def __init__(self) -> None:
         self._figures: list[Any] = []
         self._shared: dict[str, tuple[Any, Span]] = {}
 
     def place(self, plot: Any, label: str) -> str:
-        """The HTML element that a figure will be drawn into, with its name for screen readers."""
+        """The HTML element that a figure is drawn into, with a label for screen readers."""
         self._figures.append(plot)
         return (
             f'<div class="canvas" id="canvas-{len(self._figures)}" style="height:{plot.height}px" '
@@ -36,7 +37,7 @@ class Canvases:
         )
 
     def empty(self, height: int, **settings: Any) -> Any:
-        """A figure as wide as its place, without ground, frame or toolbar."""
+        """A figure as wide as its element, without background, frame and toolbar."""
         plot = figure(
             height=height,
             sizing_mode="stretch_width",
@@ -73,11 +74,11 @@ class Canvases:
         height: int = 110,
         **settings: Any,
     ) -> Any:
-        """Lines over `over` (such as "step"), whose crosshair and range all such figures share.
+        """A figure of lines.
 
         Args:
-            over: what x is.
-            lines: name, color, x and y of each; the page finds a line's numbers by its name.
+            over: the unit of the x axis, such as "step".
+            lines: name, color, x and y of each; the page's script finds a line by its name.
             height: in pixels.
             settings: of the figure, such as its y_range.
         """
@@ -102,7 +103,7 @@ class Canvases:
         return plot
 
     def scripts(self) -> str:
-        """BokehJS itself, and the figures as data, which no name in them can break out of."""
+        """BokehJS itself, and the figures as data; empty without figures."""
         if not self._figures:
             return ""
         document = Document()
@@ -117,14 +118,8 @@ class Canvases:
         return f"{resources.render_js()}\n{data_script('drawing', serialize_json(drawing))}"
 
 
-def data_script(identity: str, json: str) -> str:
-    """JSON inside HTML. Without "<" in it, nothing can end the script or begin another."""
-    harmless = json.replace("<", "\\u003c")
-    return f'<script type="application/json" id="{identity}">{harmless}</script>'
-
-
 def thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where y is a number, at most `MOST_POINTS` of them, evenly chosen; always the last."""
+    """The points that are finite: at most `MOST_POINTS`, evenly spaced, the last included."""
     finite = np.flatnonzero(np.isfinite(y) & np.isfinite(x))
     if len(finite) > MOST_POINTS:
         finite = finite[np.linspace(0, len(finite) - 1, MOST_POINTS).round().astype(np.int64)]

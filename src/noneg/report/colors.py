@@ -1,19 +1,19 @@
-"""The page's colors, safe for the color-blind, in light and in dark.
+"""The colors of the page, for light and dark screens, and for people with any color vision.
 
-Categories have Petroff's ten (2021, "Accessible Color Sequences for Data Visualization", arXiv
-2107.02270), which were searched for so that people with any color vision tell them apart.
+Categories have the ten colors of Petroff (2021, "Accessible Color Sequences for Data
+Visualization", arXiv 2107.02270), which were optimized for color-vision deficiencies.
 """
 
 from collections.abc import Iterable
 
 H = "#2a78c8"
-"""Whatever is of the representation h."""
+"""The representation h."""
 
 Z = "#e07b1a"
-"""Whatever is of the projection z."""
+"""The projection z."""
 
 NEUTRAL = "#7b8794"
-"""What has no opposite: losses, rates."""
+"""What belongs to neither: losses, learning rates."""
 
 CATEGORIES = (
     "#3f90da",
@@ -29,7 +29,7 @@ CATEGORIES = (
 )
 
 OTHER = "#b4bac2"
-"""Images of categories beyond the tenth, or of none."""
+"""Images of the eleventh category and all further ones."""
 
 INK, GRID = "#5a6472", "#e6e8eb"
 
@@ -44,7 +44,7 @@ IN_THE_DARK = {
     "#bd1f01": "#e2553a",
     "#717581": "#8f94a3",
 }
-"""What takes a color's place on a dark ground; the others stay."""
+"""The colors that differ on a dark background."""
 
 STATES = {
     "healthy": ("good", "\N{CHECK MARK}"),
@@ -55,11 +55,11 @@ STATES = {
     "exploding scale": ("bad", "\N{MULTIPLICATION X}"),
     "too early to say": ("open", "\N{HORIZONTAL ELLIPSIS}"),
 }
-"""A verdict's state -> class of its badge, and a sign that needs no color."""
+"""A verdict's state -> the CSS class of its badge, and a sign that needs no color."""
 
 
 def css_color(color: str) -> str:
-    """One of `CATEGORIES` as CSS, in light and in dark."""
+    """One of `CATEGORIES` as a CSS variable, which differs on dark screens."""
     return f"var(--category-{CATEGORIES.index(color)})"
 
 

@@ -1,4 +1,4 @@
-"""Several runs on one page: verdicts, scores, curves over one another, and what differs."""
+"""Several runs on one page: verdicts, scores, curves in one figure, and differing settings."""
 
 from collections.abc import Callable, Sequence
 from html import escape
@@ -8,11 +8,11 @@ from typing import Any
 from noneg.records.contents import RunFiles, read_run
 from noneg.report.canvases import Canvases
 from noneg.report.colors import CATEGORIES, css_color
-from noneg.report.html import Section
+from noneg.report.html import Section, document
 from noneg.report.numbers import count, duration, number, percent
-from noneg.report.page import document
 from noneg.report.sections.about import flat
-from noneg.report.sections.curves import Line, known_meters, panel, plain
+from noneg.report.sections.curves import Line, panel
+from noneg.report.sections.meters import meter_title
 from noneg.report.sections.verdict import badge, median_speed
 
 
@@ -20,7 +20,7 @@ def several_runs(directories: Sequence[Path]) -> str:
     """The page that compares runs, as HTML.
 
     Raises:
-        NonegError: one of the directories is not a run's.
+        NonegError: one of the directories holds no run.
     """
     runs = [read_run(directory) for directory in directories]
     names = _distinct(runs)
@@ -35,11 +35,12 @@ def several_runs(directories: Sequence[Path]) -> str:
         f"<h1>{count(len(runs), 'run')} compared</h1>"
         f'<p class="subtitle">{escape(", ".join(names))}</p></header>'
     )
-    return document("Comparison", top, [each for each in sections if each], canvases, [])
+    shown = [section for section in sections if section is not None]
+    return document("Comparison", top, shown, scripts=canvases.scripts())
 
 
 def _distinct(runs: Sequence[RunFiles]) -> list[str]:
-    """Their names; the whole path where two are alike."""
+    """The names of the runs; the whole path if two have the same name."""
     names = [run.name for run in runs]
     return [
         name if names.count(name) == 1 else str(run.directory)
@@ -54,8 +55,11 @@ def _color(position: int) -> str:
 def _introduction(runs: Sequence[RunFiles]) -> str:
     data = {str(run.settings.get("data")) for run in runs}
     if len(data) > 1:
-        return "The runs saw different images: their scores and meters do not compare."
-    return "The best of each column is bold. Meters compare between runs of equal width alone."
+        return "The runs were trained on different images: do not compare their scores and meters."
+    return (
+        "The best score of each column is bold. Compare meters only between runs whose embeddings "
+        "have the same width."
+    )
 
 
 def _table(runs: Sequence[RunFiles], names: Sequence[str]) -> str:
@@ -63,7 +67,7 @@ def _table(runs: Sequence[RunFiles], names: Sequence[str]) -> str:
         ("kNN", [run.scores.get("trained", {}).get("knn") for run in runs], percent, True),
         ("linear", [run.scores.get("trained", {}).get("linear") for run in runs], percent, True),
         ("std of h", [run.last("std_h") for run in runs], number, False),
-        ("eff. rank of h", [_rank(run) for run in runs], number, False),
+        ("eff. rank of h", [run.last("effective_rank_h") for run in runs], number, False),
         ("images/s", [median_speed(run) for run in runs], _whole, False),
         ("training", [run.seconds for run in runs], duration, False),
     ]
@@ -95,15 +99,9 @@ def _whole(value: float) -> str:
     return number(float(round(value)))
 
 
-def _rank(run: RunFiles) -> float | None:
-    value = run.last("effective_rank_h")
-    return run.last("rank_h") if value is None else value
-
-
 def _curves(runs: Sequence[RunFiles], names: Sequence[str], canvases: Canvases) -> Section | None:
-    """Each method's loss, as those of different methods do not compare, and all meters of h."""
+    """The losses, in a figure for each method as their scales differ, and all meters of h."""
     wanted: dict[str, dict[int, str]] = {}
-    known = known_meters()
     for position, run in enumerate(runs):
         if "loss" in run.metrics:
             title = f"Loss of {run.settings.get('method', 'an unknown method')}"
@@ -111,7 +109,7 @@ def _curves(runs: Sequence[RunFiles], names: Sequence[str], canvases: Canvases) 
     for position, run in enumerate(runs):
         for meter, columns in run.meters.items():
             if "h" in columns:
-                title = f"{getattr(known.get(meter), 'title', None) or plain(meter)} of h"
+                title = f"{meter_title(meter)} of h"
                 wanted.setdefault(title, {})[position] = columns["h"]
     panels = []
     for title, found in wanted.items():
@@ -129,7 +127,7 @@ def _curves(runs: Sequence[RunFiles], names: Sequence[str], canvases: Canvases) 
     if not panels:
         return None
     introduction = (
-        "Over the steps; the colors are those of the table. Point anywhere to read all curves."
+        "Over the steps, in the colors of the table. Point at any curve to read all of them."
     )
     body = f'<div class="halves">{"".join(panels)}</div>'
     return Section("curves", "Curves", introduction, body)
@@ -140,7 +138,7 @@ def _differences(runs: Sequence[RunFiles], names: Sequence[str]) -> Section:
     keys = list(dict.fromkeys(key for each in settings for key in each))
     differing = [key for key in keys if len({repr(each.get(key)) for each in settings}) > 1]
     if not differing:
-        return Section("settings", "Settings", "", '<p class="nothing">The same in all runs.</p>')
+        return Section("settings", "Settings", "", '<p class="nothing">Equal in all runs.</p>')
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     rows = "".join(
         f'<tr><th scope="row">{escape(key)}</th>'
@@ -151,8 +149,8 @@ def _differences(runs: Sequence[RunFiles], names: Sequence[str]) -> Section:
     same = len(keys) - len(differing)
     return Section(
         "settings",
-        "What differs in the settings",
-        f"{count(same, 'other setting')} {'is' if same == 1 else 'are'} the same.",
+        "Settings that differ",
+        f"{count(same, 'other setting')} {'is' if same == 1 else 'are'} equal in all runs.",
         f'<div class="scroll"><table class="compare"><thead><tr><th scope="col">setting</th>{head}'
         f"</tr></thead><tbody>{rows}</tbody></table></div>",
     )

@@ -1,4 +1,4 @@
-"""Numbers as people read them: three digits, thousands set apart, no needless zeros."""
+"""Numbers as text for people: three significant digits, separators of thousands."""
 
 import math
 
@@ -6,7 +6,7 @@ _MINUS = "\N{MINUS SIGN}"
 
 
 def number(value: int | float) -> str:
-    """Three significant digits; whole above 1,000; powers of ten beyond 0.001 and a million."""
+    """Three significant digits; no decimals from 1,000; an exponent below 0.001 and from 1e6."""
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else f"{_MINUS if value < 0 else ''}infinite"
     size = abs(value)
@@ -18,14 +18,14 @@ def number(value: int | float) -> str:
     elif size >= 999.5:
         text = f"{size:,.0f}"
     else:
-        # Rounded first: 9.996 is 10.0, not 10.00.
+        # Round first, so that 9.996 becomes 10.0 and not 10.00.
         size = float(f"{size:.2e}")
         text = f"{size:.{max(0, 2 - math.floor(math.log10(size)))}f}"
     return f"{_MINUS if value < 0 else ''}{text}"
 
 
 def percent(share: int | float) -> str:
-    """A share in [0, 1] in per cent, with one digit after the point."""
+    """A share in [0, 1] as a percentage with one decimal."""
     return f"{100 * share:.1f}%"
 
 

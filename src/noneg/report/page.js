@@ -1,5 +1,5 @@
 "use strict";
-// What moves on the page. Names are only ever set as text, so that none can become a tag.
+// The interactive parts of the page. Names are only set as text, so that none can become a tag.
 (() => {
   const one = (selector) => document.querySelector(selector);
   const all = (selector) => [...document.querySelectorAll(selector)];
@@ -14,7 +14,7 @@
   const inTheDark = parsed("in-the-dark") ?? {};
   const tone = (color) => (dark.matches && inTheDark[color]) || color;
 
-  // Colors of what Bokeh draws: before it draws, and again where the scheme changes meanwhile.
+  // The colors of what Bokeh draws, when the color scheme changes.
   const recolor = (bokeh) => {
     const other = Object.entries(inTheDark).map((pair) => (dark.matches ? pair : pair.reverse()));
     const colors = Object.fromEntries(other);
@@ -38,10 +38,10 @@
     return minus + rounded.toFixed(Math.max(0, 2 - Math.floor(Math.log10(rounded))));
   };
 
-  // Ticks are round: 0.50 is 0.5.
+  // Ticks have no trailing zeros: 0.50 is 0.5.
   const tick = (value) => format(Number(value.toPrecision(3))).replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "");
 
-  // Every line's number at the x that is pointed at; at the last one where nothing is.
+  // The number of every line at the x that the user points at, or at its last point.
   let lines = [];
   const read = (x) => {
     let at = null;
@@ -93,7 +93,7 @@
     if (parts.length > 6) named.push(`${parts.length - 6} more`);
     const images = indices.length === 1 ? "image" : "images";
     one("#map-count").textContent = indices.length === 0
-      ? "Nothing selected: drag over the map, or press a group."
+      ? "Nothing selected. Drag over the map, or press a group."
       : `${indices.length.toLocaleString("en")} ${images} selected: ${named.join(", ")}.` +
         (indices.length > most ? ` The first ${most} are shown.` : "");
     one("#map-pictures").replaceChildren(...indices.slice(0, most).map((index) => {

@@ -1,4 +1,4 @@
-"""All pictures of a page in one file, an atlas of tiles that CSS shows pieces of."""
+"""The pictures of a page in one file: an atlas of tiles, of which CSS shows one at a time."""
 
 import base64
 import io
@@ -12,7 +12,7 @@ from jaxtyping import UInt8
 from PIL import Image
 
 MOST_BYTES = 4_200_000
-"""Of one atlas; as base64 a third more."""
+"""The largest size of one atlas; base64 adds a third."""
 
 _LARGEST = 64
 # Smaller pictures are shown enlarged, pixel by pixel.
@@ -25,13 +25,13 @@ class Atlas:
     """Square tiles in rows.
 
     Attributes:
-        name: of the CSS class.
+        name: the CSS class.
         data: a WebP or JPEG file.
         kind: "webp" or "jpeg".
         tile: side of a tile in the file, in pixels.
         shown: side of a tile on the page, in CSS pixels.
-        columns: tiles in a row.
-        count: tiles.
+        columns: how many tiles are in a row.
+        count: how many tiles there are.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Atlas:
     count: int
 
     def css(self) -> str:
-        """The rules of the class; `--s` is the side at which a picture is shown."""
+        """The rules of the class; `--s` is the side of a picture on the page."""
         rows = math.ceil(self.count / self.columns)
         sharp = "image-rendering:pixelated;" if self.tile < _SHARP_BELOW else ""
         return (
@@ -55,7 +55,7 @@ class Atlas:
         )
 
     def picture(self, index: int, label: str) -> str:
-        """An element that shows one tile, with the picture's name."""
+        """An element that shows one tile, with a label for screen readers."""
         y, x = divmod(index, self.columns)
         text = escape(label)
         return (
@@ -64,15 +64,21 @@ class Atlas:
         )
 
 
+def file_name(name: str) -> str:
+    """The caption of a picture: the end of a long name, which says more than its beginning."""
+    short = name if len(name) <= 28 else f"\N{HORIZONTAL ELLIPSIS}{name[-27:]}"
+    return f'<small class="name">{escape(short)}</small>'
+
+
 def make_atlas(
     name: str,
     pixels: UInt8[np.ndarray, "images channels side side"],
     *,
     most_bytes: int = MOST_BYTES,
 ) -> Atlas:
-    """Tiles as sharp as the number of images and `most_bytes` allow.
+    """The largest tiles, and the best quality, that fit into `most_bytes`.
 
-    Of images with neither one nor three channels the first is shown, in gray.
+    Images with neither one nor three channels are shown by their first channel, in gray.
     """
     count, _, side, _ = pixels.shape
     largest = min(side, _LARGEST if count <= 2_000 else 48)
@@ -81,7 +87,7 @@ def make_atlas(
         sheet = _sheet(pixels, tile)
         for quality in (80, 60, 35):
             kind, data = _encoded(sheet, quality)
-            # Far too large: no quality will do.
+            # Far too large for any quality.
             if len(data) <= most_bytes or len(data) > 1.6 * most_bytes:
                 break
         if len(data) > most_bytes:
@@ -109,7 +115,7 @@ def _sheet(pixels: UInt8[np.ndarray, "images channels side side"], tile: int) ->
 
 def _encoded(sheet: Image.Image, quality: int) -> tuple[str, bytes]:
     file = io.BytesIO()
-    # Pillow may be built without WebP, and WebP has no side above 16,383.
+    # Pillow may be built without WebP, and a WebP's side is at most 16,383.
     kind = "webp" if "WEBP" in Image.SAVE and max(sheet.size) < 16_384 else "jpeg"
     method = {"method": 2} if kind == "webp" else {}
     sheet.save(file, format=kind, quality=quality, **method)

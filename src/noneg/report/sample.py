@@ -1,4 +1,4 @@
-"""Some of a run's images, in memory, with their embeddings."""
+"""The images that the page shows, in memory, with their embeddings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,17 +19,17 @@ from noneg.report.numbers import count
 @final
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Images and what the encoder makes of them; everything is aligned with `pixels`.
+    """Images and their embeddings, all in the same order.
 
     Attributes:
         pixels: uint8 [n, C, S, S].
         names: relative paths or indices, printable.
         labels: int64 [n], from 0; None without labels.
-        classes: the name of each label, where known.
-        factors: what each image was drawn from.
-        total: images there are, of which these n are a random choice.
+        classes: the name of each label, if known.
+        factors: the factors that each image was drawn from, each [n].
+        total: how many images the run has; these n are a random choice.
         embeddings: h [n, D].
-        directions: the same less their mean, of length 1 [n, D]: their products are cosines.
+        directions: `embeddings` minus their mean, at length 1 [n, D]; dot products are cosines.
     """
 
     pixels: UInt8[np.ndarray, "n channels side side"]
@@ -47,29 +47,29 @@ class Sample:
 
     @property
     def share(self) -> str:
-        """How many of the images these are, in words."""
+        """How many of the run's images these are, in words."""
         if len(self) == self.total:
             return f"all {count(self.total, 'image')}"
         return f"a random sample of {len(self):,} of the {count(self.total, 'image')}"
 
 
 def find_images(run: RunFiles, encoder: Encoder) -> Images:
-    """The images that the run was trained on, nothing of them read yet.
+    """The images that the run was trained on; they are read later.
 
     Raises:
-        NonegError: they are not where they were, or were in memory alone.
+        NonegError: they are gone, or were only in memory.
     """
     data = run.settings.get("data")
     if not isinstance(data, str):
         raise NonegError("config.yaml does not say where the images are")
     if data.startswith("<"):
-        raise NonegError(f"the images were {data} in memory, and no file holds them")
+        raise NonegError(f"the images were {data} in memory, not in a file")
     source = find_source(data)
     return images_on_demand(source, channels=encoder.info.channels, size=encoder.info.stored_size)
 
 
 def embed_sample(images: Images, encoder: Encoder, *, most: int, seed: int) -> Sample:
-    """Read and embed at most `most` images, a random choice of them.
+    """Read and embed a random choice of at most `most` images.
 
     Raises:
         NonegError: an embedding is not finite, or no image can be read.
@@ -93,10 +93,10 @@ def embed_sample(images: Images, encoder: Encoder, *, most: int, seed: int) -> S
 
 
 def directions(embeddings: Float32[np.ndarray, "n width"]) -> Float32[np.ndarray, "n width"]:
-    """Less their mean, which all share and which would bring all cosines near 1; of length 1."""
+    """Embeddings minus their mean, at length 1; with the mean, all cosines would be close to 1."""
     centered = embeddings - embeddings.mean(axis=0)
     length = np.linalg.norm(centered, axis=1, keepdims=True)
-    # What rounding leaves of equal embeddings has no direction.
+    # Equal embeddings differ from their mean by rounding errors only: they have no direction.
     rounding = 1e-6 * np.linalg.norm(embeddings, axis=1, keepdims=True)
     unit: Float32[np.ndarray, "n width"] = np.where(length > rounding, centered, 0) / np.maximum(
         length, 1e-30

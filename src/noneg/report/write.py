@@ -1,4 +1,4 @@
-"""Write a page, whole or not at all."""
+"""Write a page; the file appears only when it is complete."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.images import Images
+from noneg.records.directory import RunDirectory
 from noneg.report.compare import several_runs
 from noneg.report.page import one_run
 
@@ -17,31 +18,32 @@ def write_report(
     images: Images | None = None,
     most: int = 5000,
     seed: int = 0,
-    progress: bool = True,
+    progress: bool = False,
 ) -> Path:
     """Write the page of one run, or a page that compares several.
 
     Args:
         runs: directories of runs.
-        out: the HTML file; by default report.html in the run, or comparison.html here.
-        images: what the one run was trained on, where it is in memory already; else the run's own
-            data is looked for, and of it only what is shown is read.
-        most: show at most so many images, a random choice.
-        seed: of that choice and of the map. On one machine the same seed gives the same figures.
-        progress: show a bar on stderr.
+        out: the HTML file; by default report.html in the run, or comparison.html in the current
+            directory.
+        images: the images of the one run, if they are in memory; by default the run's data is
+            found again, and only the images that the page shows are read.
+        most: show at most this many images, at least 3: a random choice.
+        seed: of that choice and of the map. On one machine the same seed gives the same page.
+        progress: show a progress bar on stderr.
 
     Returns:
         The file.
 
     Raises:
-        NonegError: a directory is not a run's, or the file cannot be written.
+        NonegError: a directory holds no run, or the file cannot be written.
     """
     if not runs:
         raise NonegError("a report needs a run: give its directory")
     if most < 3:
         raise NonegError(f"a report of {most} images is empty: give at least 3")
     if len(runs) == 1:
-        out = out or runs[0] / "report.html"
+        out = out or RunDirectory(runs[0]).report_file
         html = one_run(runs[0], images=images, most=most, seed=seed, progress=progress)
     else:
         out = out or Path("comparison.html")
@@ -51,7 +53,7 @@ def write_report(
             unfinished.write_text(html, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise NonegError(
-            f"{out} cannot be written ({error.strerror or error}): give a file in a folder that "
-            "exists and has room"
+            f"{out} cannot be written ({error.strerror or error}): give a file in an existing "
+            "folder that has room"
         ) from error
     return out

@@ -14,6 +14,7 @@ from noneg.methods import Definition, find_method
 from noneg.networks.norms import Norm
 from noneg.training.loggers import LoggerName
 from noneg.views import POLICIES, Policy, View
+from noneg.views.policy import resolve_policy, view_from_settings
 
 # As many passes over the built-in images as two cores make in about two minutes, and views that fit
 # them: their colors say nothing of their class.
@@ -144,9 +145,7 @@ class TrainConfig:
 
     def policy(self, size: int) -> Policy:
         """The views that are drawn at this size, `num_views` of them."""
-        policy = POLICIES[self.views](size) if isinstance(self.views, str) else tuple(self.views)
-        count = self.num_views or len(policy)
-        return tuple(policy[number % len(policy)] for number in range(count))
+        return resolve_policy(self.views, size, self.num_views)
 
 
 def settings_for(definition: Definition, recipe: str, data: str | None) -> dict[str, Any]:
@@ -247,10 +246,8 @@ def config_from_dict(fields: dict[str, Any]) -> TrainConfig:
         for name, value in fields.items()
     }
     views = plain.get("views")
-    if views is not None and not isinstance(views, str):
-        plain["views"] = [
-            dataclasses.asdict(view) if isinstance(view, View) else view for view in views
-        ]
+    if isinstance(views, list | tuple):
+        plain["views"] = [dataclasses.asdict(view_from_settings(view)) for view in views]
     try:
         namespace = parser.parse_object(plain)
     except Exception as error:

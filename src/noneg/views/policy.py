@@ -1,8 +1,8 @@
 """How views are made from an image: plain data, one `View` per view."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 from noneg.errors import NonegError
 
@@ -182,3 +182,63 @@ POLICIES: dict[str, Callable[[int], Policy]] = {
     "dihedral": dihedral_policy,
     "weak": weak_policy,
 }
+
+# Version 0.1.0 has other names for these.
+_OLDER_NAMES = {"grey": "grayscale"}
+
+
+def resolve_policy(views: object, size: int, num_views: int | None = None) -> Policy:
+    """The views of an image that a run's settings `views`, `size` and `num_views` ask for.
+
+    Args:
+        views: a name of `POLICIES`, or a list of views, each a `View` or a mapping of its settings.
+        size: side of the views in pixels.
+        num_views: the first views of the list, which is repeated as needed; by default all of it.
+
+    Raises:
+        NonegError: there is no such policy or setting, or a value is impossible.
+    """
+    if size < 1:
+        raise NonegError(f"views: size is at least 1 pixel: {size}")
+    if isinstance(views, str):
+        if views not in POLICIES:
+            raise NonegError(f"no views '{views}'; there are: {', '.join(POLICIES)}")
+        policy = POLICIES[views](size)
+    elif isinstance(views, Sequence) and views:
+        policy = tuple(view_from_settings(view) for view in views)
+    else:
+        raise NonegError(f"views is the name of a policy or a list of views: {views!r}")
+    count = len(policy) if num_views is None else num_views
+    if count < 1:
+        raise NonegError(f"num_views is at least 1: {count}")
+    return tuple(policy[number % len(policy)] for number in range(count))
+
+
+def view_from_settings(settings: object) -> View:
+    """A view from its settings as plain values, which YAML holds.
+
+    Args:
+        settings: a mapping of some of the fields of `View`; or a `View`, which is returned.
+
+    Raises:
+        NonegError: a setting does not exist, or cannot have this value.
+    """
+    if isinstance(settings, View):
+        return settings
+    if not isinstance(settings, Mapping):
+        raise NonegError(f"views: a view is a table of settings, not {settings!r}")
+    known = [field.name for field in fields(View)]
+    plain: dict[str, Any] = {}
+    for name, value in settings.items():
+        name = _OLDER_NAMES.get(name, name)
+        if name not in known:
+            raise NonegError(f"views: no setting '{name}'; there are: {', '.join(known)}")
+        if isinstance(value, list | tuple):
+            value = tuple(float(each) if isinstance(each, int) else each for each in value)
+        elif isinstance(value, int) and name != "size":
+            value = float(value)
+        plain[name] = value
+    try:
+        return View(**plain)
+    except (TypeError, IndexError):
+        raise NonegError(f"views: one of these values is of the wrong kind: {plain}") from None

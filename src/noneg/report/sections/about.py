@@ -1,41 +1,23 @@
-"""Where the run comes from: settings, data, versions, hardware, and the command that repeats it."""
+"""Where the run comes from: commands, images, machine, encoder and settings."""
 
 import shlex
 from collections.abc import Mapping
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from noneg.encoder import EncoderInfo
 from noneg.records.contents import RunFiles
+from noneg.records.directory import RunDirectory
 from noneg.report.html import Section
 from noneg.report.numbers import duration
 
 
 def about_section(run: RunFiles, info: EncoderInfo | None) -> Section:
-    """All of it, in tables."""
-    repeat = f"noneg train --config {shlex.quote(str(run.directory / 'config.yaml'))}"
-    given = run.about.get("command")
-    command = f"<p>Started as</p>{_code(str(given))}" if given else ""
-    if run.settings:
-        command += f"<p>To repeat it</p>{_code(repeat)}"
-    facts: dict[str, Any] = {}
-    if (started := run.about.get("started")) is not None:
-        facts["started"] = str(started).replace("T", " ")
-    if run.seconds is not None:
-        facts["training"] = duration(run.seconds)
-    if (hardware := run.about.get("hardware")) is not None:
-        facts["hardware"] = hardware
-    versions = run.about.get("versions")
-    if isinstance(versions, Mapping):
-        facts.update({str(name): version for name, version in versions.items()})
-    elif info is not None:
-        facts["noneg"] = info.noneg
-    data = run.about.get("data")
-    if not isinstance(data, Mapping):
-        data = info.data if info is not None else {}
+    """What is missing in the run's directory, then all that is known of its origin, in tables."""
     tables = [
-        ("Images", dict(data)),
-        ("Machine", facts),
+        ("Images", _images(run, info)),
+        ("Machine", _machine(run, info)),
         ("Encoder", _encoder(info) if info is not None else {}),
     ]
     blocks = "".join(
@@ -47,17 +29,17 @@ def about_section(run: RunFiles, info: EncoderInfo | None) -> Section:
         else ""
     )
     settings = (
-        f"<details><summary>Every setting (config.yaml)</summary>{_table(flat(run.settings))}"
+        f"<details><summary>All settings (config.yaml)</summary>{_table(flat(run.settings))}"
         "</details>"
         if run.settings
         else ""
     )
-    body = f'{missing}{command}<div class="thirds">{blocks}</div>{settings}'
+    body = f'{missing}{_commands(run)}<div class="thirds">{blocks}</div>{settings}'
     return Section("about", "This run", "", body)
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings under dotted names, as the command line has them."""
+    """Nested settings under dotted names, as on the command line."""
     found: dict[str, Any] = {}
     for name, value in settings.items():
         if isinstance(value, Mapping):
@@ -65,6 +47,53 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{name}"] = value
     return found
+
+
+def _commands(run: RunFiles) -> str:
+    """How the run was started, if it is recorded, and how to repeat it."""
+    html = ""
+    started = run.provenance.get("command")
+    if isinstance(started, str) and started and not _made_up(started, run.directory):
+        html += f"<p>Started as</p>{_code(started)}"
+    if run.settings:
+        repeat = ["noneg", "train", "--config", str(RunDirectory(run.directory).config_file)]
+        html += f"<p>To repeat it</p>{_code(shlex.join(repeat))}"
+    return html
+
+
+def _made_up(command: str, directory: Path) -> bool:
+    """Version 0.1.0 recorded a command that repeats the run instead of the one that was typed."""
+    try:
+        *words, config = shlex.split(command)
+    except ValueError:
+        return False
+    own = RunDirectory(directory.resolve()).config_file
+    return words == ["noneg", "train", "--config"] and (
+        Path(config).name == own.name and Path(config).absolute().parent.name == own.parent.name
+    )
+
+
+def _images(run: RunFiles, info: EncoderInfo | None) -> dict[str, Any]:
+    recorded = run.provenance.get("data")
+    if isinstance(recorded, Mapping):
+        return dict(recorded)
+    return dict(info.data) if info is not None else {}
+
+
+def _machine(run: RunFiles, info: EncoderInfo | None) -> dict[str, Any]:
+    facts: dict[str, Any] = {}
+    if (started := run.provenance.get("started")) is not None:
+        facts["started"] = str(started).replace("T", " ")
+    if run.seconds is not None:
+        facts["training"] = duration(run.seconds)
+    if (hardware := run.provenance.get("hardware")) is not None:
+        facts["hardware"] = hardware
+    versions = run.provenance.get("versions")
+    if isinstance(versions, Mapping):
+        facts.update({str(name): version for name, version in versions.items()})
+    elif info is not None:
+        facts["noneg"] = info.noneg
+    return facts
 
 
 def _encoder(info: EncoderInfo) -> dict[str, Any]:

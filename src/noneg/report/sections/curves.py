@@ -1,4 +1,4 @@
-"""Loss, terms, rates and meters over the steps: one small figure each, over one shared axis."""
+"""Training: loss, terms, learning rate and speed, a small figure each over the same steps."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,6 @@ from noneg.report.colors import NEUTRAL, H, Z, css_color
 from noneg.report.html import Section
 from noneg.report.numbers import number
 
-_PLAIN = {"std": "Normalized std"}
 _COLORS = {"h": ("h", H), "z": ("z", Z), "": ("plain", NEUTRAL)}
 
 
@@ -23,11 +22,11 @@ class Line:
     """One line of a panel.
 
     Attributes:
-        legend: what it is called.
-        kind: its class in CSS: "h", "z", "plain", or "run" where each line is another run's.
-        color: of the line.
+        legend: its name; may be empty.
+        kind: its class in CSS: "h", "z", "plain", or "run" if each line belongs to another run.
+        color: a color of the page.
         x: steps.
-        y: NaN where nothing was measured.
+        y: NaN if nothing was measured at that step.
     """
 
     legend: str
@@ -41,55 +40,23 @@ def training_section(run: RunFiles, canvases: Canvases) -> Section | None:
     """Loss, terms, learning rate and speed."""
     if "loss" not in run.metrics:
         return None
-    # A single term is the loss itself.
+    # A single term equals the loss.
     terms = run.terms if len(run.terms) > 1 else []
     steps = run.metrics["step"]
     panels = [
-        panel(canvases, "Loss", [_line(run, "loss")], identity="loss", kind="wide", height=210)
+        panel(canvases, "Loss", [line_of(run, "loss")], identity="loss", kind="wide", height=210)
     ]
-    panels += [panel(canvases, plain(name), [_line(run, name)], identity=name) for name in terms]
-    for name, title in (("learning_rate", "Learning rate"), ("images_per_second", "Images/s")):
+    titles = {name: in_words(name) for name in terms}
+    titles |= {"learning_rate": "Learning rate", "images_per_second": "Images/s"}
+    for name, title in titles.items():
         if name in run.metrics:
-            panels.append(panel(canvases, title, [_line(run, name)], identity=name))
+            panels.append(panel(canvases, title, [line_of(run, name)], identity=name))
     introduction = (
-        f"Over {number(float(np.nanmax(steps)))} steps. Point anywhere to read all curves at that "
-        "step; drag to zoom all of them, double-click for the whole."
+        f"{number(float(np.nanmax(steps)))} steps. Point at any curve to read all curves at that "
+        "step. Drag to zoom all of them; double-click to zoom out."
     )
     body = f'<div class="panels">{"".join(panels)}</div>'
     return Section("training", "Training", introduction, body)
-
-
-def meters_section(run: RunFiles, canvases: Canvases) -> Section | None:
-    """Every meter of h and z."""
-    if not run.meters:
-        return None
-    known = known_meters()
-    panels, blind = [], []
-    for meter, columns in run.meters.items():
-        about = known.get(meter)
-        title = getattr(about, "title", None) or plain(meter)
-        better = getattr(about, "better", "neither")
-        hint = {"higher": "higher is better", "lower": "lower is better"}.get(better, "")
-        lines = [_line(run, column, embedding) for embedding, column in sorted(columns.items())]
-        settings: dict[str, Any] = {}
-        if meter == "std" or (getattr(about, "low", None), getattr(about, "high", None)) == (0, 1):
-            settings["y_range"] = (-0.03, 1.03)
-        panels.append(
-            panel(canvases, title, lines, identity=meter, hint=hint, kind="meter", **settings)
-        )
-        if about is not None:
-            blind.append(f"<li><b>{escape(title)}.</b> {escape(about.blind)}</li>")
-    notes = (
-        f"<details><summary>What each meter cannot see</summary><ul>{''.join(blind)}</ul></details>"
-        if blind
-        else ""
-    )
-    introduction = (
-        'Numbers that need no labels, of <b class="h">h</b>, the representation you keep, and of '
-        '<b class="z">z</b>, the projection that the loss sees.'
-    )
-    body = f'<div class="panels">{"".join(panels)}</div>{notes}'
-    return Section("meters", "Meters", introduction, body)
 
 
 def panel(
@@ -104,7 +71,21 @@ def panel(
     height: int = 110,
     **settings: Any,
 ) -> str:
-    """A small figure with its title, and each line's last number until one points elsewhere."""
+    """A small figure with its title and a number of each line.
+
+    The number is the last one; while the user points at a figure, it is the one at that step.
+
+    Args:
+        canvases: of the page.
+        title: plain text.
+        lines: all over the same axis.
+        identity: begins the names of the lines, which are unique on a page.
+        over: the unit of the axis.
+        hint: a few words beside the title.
+        kind: CSS class of the figure.
+        height: in pixels.
+        settings: of the Bokeh figure, such as its y_range.
+    """
     drawn, readings, spoken = [], [], []
     for line in lines:
         name = f"{identity} {line.legend}"
@@ -132,19 +113,13 @@ def panel(
     )
 
 
-def plain(name: str) -> str:
-    """A column's name as words."""
+def in_words(name: str) -> str:
+    """The name of a column as a title."""
     words = name.replace("_", " ")
-    return _PLAIN.get(name, words[:1].upper() + words[1:])
+    return words[:1].upper() + words[1:]
 
 
-def known_meters() -> dict[str, Any]:
-    """What the diagnostics say of their meters."""
-    from noneg import diagnostics
-
-    return dict(getattr(diagnostics, "METERS", {}))
-
-
-def _line(run: RunFiles, column: str, embedding: str = "") -> Line:
+def line_of(run: RunFiles, column: str, embedding: str = "") -> Line:
+    """A column of metrics.csv as a line; `embedding` is "h", "z" or empty."""
     kind, color = _COLORS[embedding]
     return Line(embedding, kind, color, run.metrics["step"], run.metrics[column])

@@ -1,4 +1,4 @@
-"""Which factors of the built-in images the embedding kept, beside the random start."""
+"""Which factors of the built-in images the embedding kept, beside the untrained encoder's."""
 
 from collections.abc import Sequence
 from html import escape
@@ -12,7 +12,7 @@ _SEEN = 0.02
 
 
 def factors_section(readouts: Sequence[Readout]) -> Section:
-    """A row for each factor, from chance to all of it; those at chance are folded away."""
+    """A row for each factor, from chance to all of it; factors at chance are folded away."""
     ordered = best_first(list(readouts))
     lost = [
         each
@@ -25,7 +25,7 @@ def factors_section(readouts: Sequence[Readout]) -> Section:
         for each in ordered
         if max(each.kept(each.trained), each.kept(each.random)) < _SEEN and each.factor != "class"
     ]
-    sentence = f"Kept: {_listed(kept)}." if kept else "Hardly anything can be read."
+    sentence = f"Kept: {_listed(kept)}." if kept else "Almost nothing can be read."
     if lost:
         sentence += f" Thrown away in training: {_listed(lost)}."
     body = (
@@ -36,16 +36,17 @@ def factors_section(readouts: Sequence[Readout]) -> Section:
             if unseen
             else ""
         )
-        + '<p class="note">A linear readout (ridge), tested on the fifth of the images that it '
-        "did not learn from: accuracy of classes, R\N{SUPERSCRIPT TWO} of numbers; angles by their "
-        "sine and cosine, those of textures doubled, as stripes look alike after half a turn. "
-        "R\N{SUPERSCRIPT TWO} below 0 is worse than the mean. Kept is a tenth of the way from "
-        "chance to all of it, or more; thrown away is less than half of what the random start "
-        "gives.</p>"
+        + '<p class="note">A linear readout (ridge regression) learns from four fifths of the '
+        "images and is tested on the rest. The numbers are the accuracy for classes, and "
+        "R\N{SUPERSCRIPT TWO} for numbers and angles. Angles are read by their sine and cosine; "
+        "those of textures are doubled first, as stripes look the same after half a turn. "
+        "R\N{SUPERSCRIPT TWO} below 0 is worse than always answering the mean. Kept: at least a "
+        "tenth of the way from chance to all of it. Thrown away: less than half of what the "
+        "untrained encoder gives.</p>"
     )
     introduction = (
         "These images were drawn from known factors, so one can ask which of them the embedding "
-        "still holds. What the views change, training should throw away."
+        "still holds. Training should throw away what the views change."
     )
     return Section("factors", "What was kept, what was thrown away", introduction, body)
 
@@ -56,7 +57,7 @@ def _table(readouts: Sequence[Readout]) -> str:
         '<th scope="col">factor</th><th scope="col"><span class="axis"><span>chance</span>'
         "<span>all of it</span></span></th>"
         '<th scope="col"><span class="dot trained"></span>this encoder</th>'
-        '<th scope="col"><span class="dot random"></span>random start</th>'
+        '<th scope="col"><span class="dot untrained"></span>untrained</th>'
         f'<th scope="col">chance</th></tr></thead><tbody>{"".join(map(_row, readouts))}</tbody>'
         "</table></div>"
     )
@@ -68,12 +69,12 @@ def _listed(readouts: Sequence[Readout]) -> str:
 
 
 def _row(each: Readout) -> str:
-    trained, random = 100 * each.kept(each.trained), 100 * each.kept(each.random)
-    low, high = sorted((trained, random))
+    trained, untrained = 100 * each.kept(each.trained), 100 * each.kept(each.random)
+    low, high = sorted((trained, untrained))
     return (
         f'<tr><th scope="row">{escape(each.title)}</th><td><span class="range" aria-hidden="true">'
         f'<span class="between" style="left:{low:.1f}%;width:{high - low:.1f}%"></span>'
-        f'<span class="dot random" style="left:{random:.1f}%"></span>'
+        f'<span class="dot untrained" style="left:{untrained:.1f}%"></span>'
         f'<span class="dot trained" style="left:{trained:.1f}%"></span></span></td>'
         f"<td>{_value(each, each.trained)}</td><td>{_value(each, each.random)}</td>"
         f"<td>{_value(each, each.chance)}</td></tr>"

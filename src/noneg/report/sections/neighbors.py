@@ -1,26 +1,30 @@
-"""Nearest neighbors, suspected duplicates and outliers, by the cosine of centered embeddings."""
+"""Nearest neighbors: images, each with those that the encoder finds most similar."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from noneg.report.html import Section
+from noneg.report.numbers import percent
+from noneg.report.pictures import Atlas, file_name
 from noneg.report.sample import Sample
 
 NEIGHBORS = 10
-DUPLICATE_COSINE = 0.99
 _BLOCK = 1_000
+_QUERIES = 6
 
 
 @final
 @dataclass(frozen=True, eq=False)
 class Neighbors:
-    """Of each image the nearest others, nearest first.
+    """The nearest neighbors of each image, nearest first.
 
     Attributes:
-        index: which they are [n, k].
-        cosine: of each with the image [n, k], in [-1, 1].
+        index: which images they are [n, k].
+        cosine: of each neighbor with the image [n, k], in [-1, 1].
     """
 
     index: Int64[np.ndarray, "n k"]
@@ -28,24 +32,17 @@ class Neighbors:
 
     @property
     def strangeness(self) -> Float32[np.ndarray, " n"]:
-        """1 less the mean cosine with the k nearest, in [0, 2]: high for images like no other."""
+        """1 - the mean cosine with the k neighbors, in [0, 2]: high if no image is similar."""
         distance: Float32[np.ndarray, " n"] = 1 - self.cosine.mean(axis=1)
         return distance
 
 
-@final
-@dataclass(frozen=True)
-class Pair:
-    """Two images that may be one; `difference` is of their pixels, in [0, 1]; 0: they are equal."""
-
-    first: int
-    second: int
-    cosine: float
-    difference: float
-
-
 def find_neighbors(directions: Float32[np.ndarray, "n width"]) -> Neighbors:
-    """The `NEIGHBORS` nearest of each, in the memory of 1,000 rows of an n x n matrix."""
+    """The `NEIGHBORS` nearest of each image, in memory for 1,000 rows of an n x n matrix.
+
+    Args:
+        directions: centered embeddings of length 1 [n, D].
+    """
     n = len(directions)
     k = min(NEIGHBORS, n - 1)
     index = np.empty((n, k), dtype=np.int64)
@@ -56,46 +53,17 @@ def find_neighbors(directions: Float32[np.ndarray, "n width"]) -> Neighbors:
         block[rows, start + rows] = -np.inf
         nearest = np.argpartition(-block, k - 1, axis=1)[:, :k]
         values = np.take_along_axis(block, nearest, axis=1)
-        # Of equals the first, so that the order depends on the images alone.
+        # Equal cosines in the order of the images, so that the result is deterministic.
         order = np.lexsort((nearest, -values), axis=1)
         index[start : start + _BLOCK] = np.take_along_axis(nearest, order, axis=1)
         cosine[start : start + _BLOCK] = np.take_along_axis(values, order, axis=1)
     return Neighbors(index, np.clip(cosine, -1, 1))
 
 
-def find_duplicates(sample: Sample, neighbors: Neighbors) -> list[Pair]:
-    """Pairs of cosine `DUPLICATE_COSINE` or more, those with the most equal pixels first.
-
-    Of an image with more than k such neighbors the k nearest are considered.
-    """
-    rows, columns = np.nonzero(neighbors.cosine >= DUPLICATE_COSINE)
-    others = neighbors.index[rows, columns]
-    pairs = {
-        (int(min(a, b)), int(max(a, b))): float(neighbors.cosine[a, column])
-        for a, b, column in zip(rows, others, columns, strict=True)
-    }
-    found = [
-        Pair(first, second, cosine, _difference(sample, first, second))
-        for (first, second), cosine in pairs.items()
-    ]
-    return sorted(found, key=lambda pair: (pair.difference, -pair.cosine, pair.first, pair.second))
-
-
-def _difference(sample: Sample, first: int, second: int) -> float:
-    a, b = (sample.pixels[each].astype(np.int16) for each in (first, second))
-    return float(np.abs(a - b).mean() / 255)
-
-
-def find_outliers(neighbors: Neighbors, most: int) -> list[int]:
-    """The strangest images, strangest first."""
-    order = np.argsort(-neighbors.strangeness, kind="stable")
-    return [int(each) for each in order[:most]]
-
-
 def find_typical(
     directions: Float32[np.ndarray, "n width"], clusters: Int64[np.ndarray, " n"], most: int
 ) -> list[int]:
-    """Of each of the largest clusters the image nearest to its center."""
+    """The image nearest to the center of each of the `most` largest clusters."""
     numbers, sizes = np.unique(clusters, return_counts=True)
     chosen = []
     for number in numbers[np.argsort(-sizes, kind="stable")][:most]:
@@ -103,3 +71,57 @@ def find_typical(
         center = directions[members].mean(axis=0)
         chosen.append(int(members[np.argmax(directions[members] @ center)]))
     return chosen
+
+
+def neighbors_section(
+    sample: Sample,
+    neighbors: Neighbors,
+    clusters: Int64[np.ndarray, " n"],
+    outliers: Sequence[int],
+    atlas: Atlas,
+) -> Section:
+    """Typical images and outliers, six each, with their nearest neighbors."""
+    typical = find_typical(sample.directions, clusters, _QUERIES)
+    odd = [each for each in outliers[: 2 * _QUERIES] if each not in typical][:_QUERIES]
+    blocks = [
+        f'<div class="block"><h3>{title}</h3>'
+        f"{''.join(_row(query, sample, neighbors, atlas) for query in queries)}</div>"
+        for title, queries in (
+            ("Typical: nearest to the center of a cluster", typical),
+            ("Odd: farthest from their neighbors", odd),
+        )
+        if queries
+    ]
+    introduction = (
+        "The image on the left, then its nearest neighbors by the cosine of embeddings minus their "
+        f"mean.{_agreement(sample, neighbors)}"
+    )
+    return Section("neighbors", "Nearest neighbors", introduction, "".join(blocks))
+
+
+def _agreement(sample: Sample, neighbors: Neighbors) -> str:
+    """How often neighbors have the same label."""
+    if sample.labels is None:
+        return ""
+    same = sample.labels[neighbors.index] == sample.labels[:, None]
+    shares = np.bincount(sample.labels[sample.labels >= 0]) / len(sample.labels)
+    return (
+        f" {percent(float(same.mean()))} of the {neighbors.index.shape[1]} nearest neighbors have "
+        f"the image's own label ({percent(float(np.square(shares).sum()))} by chance). They have a "
+        "ring."
+    )
+
+
+def _row(query: int, sample: Sample, neighbors: Neighbors, atlas: Atlas) -> str:
+    cells = []
+    for other, cosine in zip(neighbors.index[query], neighbors.cosine[query], strict=True):
+        same = sample.labels is not None and sample.labels[other] == sample.labels[query]
+        cells.append(
+            f'<div class="cell{" same" if same else ""}">'
+            f"{atlas.picture(int(other), sample.names[other])}<small>{cosine:.2f}</small></div>"
+        )
+    name = sample.names[query]
+    return (
+        f'<div class="row"><div class="cell query">{atlas.picture(query, name)}'
+        f"{file_name(name)}</div>{''.join(cells)}</div>"
+    )

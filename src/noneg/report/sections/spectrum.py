@@ -1,4 +1,4 @@
-"""The spectra of h and z, from the first to the last that was measured."""
+"""The spectra of h and z, from the first to the last measurement."""
 
 import numpy as np
 
@@ -14,21 +14,22 @@ _MEANINGS = {"h": ("representation", H), "z": ("projection", Z)}
 
 
 def spectrum_section(run: RunFiles, sample: Sample | None, canvases: Canvases) -> Section | None:
-    """A figure for each embedding; without spectra.csv, h's own as it is now."""
+    """A figure for each of h and z; without spectra.csv, of h as the trained encoder has it."""
     figures = []
     spectra = {name: [each for each in run.spectra if each.embedding == name] for name in _MEANINGS}
     note = ""
     if not run.spectra and sample is not None:
         spectra["h"] = [Spectrum(int(run.last("step") or 0), "h", eigenvalues(sample.embeddings))]
-        note = " This run recorded none; this is the trained encoder's, measured now."
+        note = " This run recorded no spectra; this one is the trained encoder's, measured now."
     for name, found in spectra.items():
         if found:
             figures.append(_figure(name, found, canvases))
     if not figures:
         return None
     introduction = (
-        "How the variance is shared among directions, largest first. A line that falls off a cliff "
-        f"is dimensional collapse; one that stays up uses its width.{note}"
+        "The variance of the embeddings in each direction, largest first. A line that drops "
+        "sharply is a sign of dimensional collapse; a line that stays high means that many "
+        f"directions are used.{note}"
     )
     return Section(
         "spectrum", "Spectrum", introduction, f'<div class="halves">{"".join(figures)}</div>'
@@ -36,7 +37,7 @@ def spectrum_section(run: RunFiles, sample: Sample | None, canvases: Canvases) -
 
 
 def eigenvalues(embeddings: np.ndarray) -> np.ndarray:
-    """Of the covariance, largest first: min(N - 1, D) of them."""
+    """The min(N - 1, D) largest eigenvalues of the covariance of embeddings [N, D], in order."""
     centered = embeddings.astype(np.float64) - embeddings.mean(axis=0, dtype=np.float64)
     values = np.linalg.eigvalsh(centered.T @ centered / max(1, len(centered) - 1))[::-1]
     return values[: max(1, len(centered) - 1)]
@@ -78,7 +79,7 @@ def _figure(name: str, found: list[Spectrum], canvases: Canvases) -> str:
     most = _directions_for(found[-1], 0.9)
     label = (
         f"Spectrum of {name} at the last step: {half} of {width} directions hold half of the "
-        f"variance, {most} hold nine tenths"
+        f"variance, {most} hold 90%"
     )
     steps = f"step {found[0].step:,}"
     if len(found) > 1:
@@ -86,7 +87,7 @@ def _figure(name: str, found: list[Spectrum], canvases: Canvases) -> str:
     return (
         f'<figure class="panel"><figcaption><span class="title"><b class="{name}">{name}</b>, the '
         f"{meaning}<small class=hint>{steps}</small></span><span class=reading>"
-        f"<b>{half}</b> of {width} directions hold half the variance, <b>{most}</b> nine tenths"
+        f"<b>{half}</b> of {width} directions hold half of the variance, <b>{most}</b> hold 90%"
         f"</span></figcaption>{canvases.place(plot, label)}</figure>"
     )
 
@@ -97,7 +98,7 @@ def _positive(each: Spectrum, largest: float) -> np.ndarray:
 
 
 def _directions_for(each: Spectrum, share: float) -> int:
-    """The fewest directions that hold this share of the variance."""
+    """How few directions hold this share of the variance."""
     values = np.maximum(each.eigenvalues, 0)
     if values.sum() <= 0:
         return 0

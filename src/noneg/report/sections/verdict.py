@@ -1,4 +1,4 @@
-"""The top of the page: did it work?"""
+"""The top of the page: did the training work?"""
 
 from collections.abc import Mapping
 from html import escape
@@ -9,7 +9,7 @@ from noneg.records.contents import RunFiles
 from noneg.report.colors import STATES
 from noneg.report.numbers import duration, number, percent
 
-_FEATURES = {"trained": "this encoder", "random": "random start", "pixels": "raw pixels"}
+_FEATURES = {"trained": "this encoder", "untrained": "untrained", "pixels": "raw pixels"}
 
 
 def verdict_html(run: RunFiles) -> str:
@@ -18,16 +18,16 @@ def verdict_html(run: RunFiles) -> str:
     sentence = str(run.verdict.get("sentence", ""))
     if not state:
         kind, sign, state = "open", "\N{EN DASH}", "no verdict"
-        sentence = "This run recorded no verdict; its meters below have to speak for themselves."
+        sentence = "This run recorded no verdict: judge it by the meters below."
     else:
         kind, sign = STATES.get(state, ("open", "\N{EN DASH}"))
         if not sentence and state == "too early to say":
-            sentence = "There were too few steps to judge."
+            sentence = "There were too few steps for a verdict."
     causes = run.verdict.get("causes")
     listed = "".join(f"<li>{escape(str(cause))}</li>" for cause in causes or ())
     return (
         f'<div class="verdict {kind}"><p class="badge"><span aria-hidden="true">{sign}</span> '
-        f'{escape(_capitalised(state))}</p><p class="sentence">{escape(sentence)}</p>'
+        f'{escape(_capitalized(state))}</p><p class="sentence">{escape(sentence)}</p>'
         + (f'<ul class="causes">{listed}</ul>' if listed else "")
         + _history(run)
         + "</div>"
@@ -35,21 +35,21 @@ def verdict_html(run: RunFiles) -> str:
 
 
 def badge(run: RunFiles) -> str:
-    """The verdict's state alone."""
+    """The state of the verdict, as a badge."""
     state = str(run.verdict.get("state", "")) or "no verdict"
     kind, sign = STATES.get(state, ("open", "\N{EN DASH}"))
     return (
         f'<span class="badge {kind}"><span aria-hidden="true">{sign}</span> '
-        f"{escape(_capitalised(state))}</span>"
+        f"{escape(_capitalized(state))}</span>"
     )
 
 
-def _capitalised(state: str) -> str:
+def _capitalized(state: str) -> str:
     return state[:1].upper() + state[1:]
 
 
 def _history(run: RunFiles) -> str:
-    """What it rests on, and what it said before."""
+    """The numbers behind the verdict, and the verdicts before it."""
     history = run.verdict.get("history")
     history = history if isinstance(history, list) else []
     numbers = run.verdict.get("numbers")
@@ -71,13 +71,14 @@ def _history(run: RunFiles) -> str:
                 f"{escape(str(entry.get('sentence', '')))}</li>"
             )
     return (
-        f'<details><summary>How the verdict came about</summary><p class="note">{shown}</p>'
+        "<details><summary>The numbers behind it, and earlier verdicts</summary>"
+        f'<p class="note">{shown}</p>'
         f'<ol class="history">{"".join(rows)}</ol></details>'
     )
 
 
 def scores_html(run: RunFiles) -> str:
-    """Accuracies as bars, beside the random start and raw pixels."""
+    """Accuracies as bars, beside those of the untrained encoder and of raw pixels."""
     if not run.scores:
         return ""
     blocks = []
@@ -98,23 +99,26 @@ def scores_html(run: RunFiles) -> str:
 
 
 def _margin(run: RunFiles) -> str:
-    """How far above each baseline, in points."""
+    """How far the nearest-neighbor accuracy is above each baseline, in points."""
     trained = run.scores.get("trained", {}).get("knn")
     if trained is None:
         return ""
     parts = []
-    for features in ("random", "pixels"):
+    for features, name in (("untrained", "the untrained encoder"), ("pixels", "raw pixels")):
         if (other := run.scores.get(features, {}).get("knn")) is not None:
             points = 100 * (trained - other)
             side = "above" if points >= 0 else "below"
-            parts.append(f"{abs(points):.1f} points {side} {_FEATURES[features]}")
+            parts.append(f"{abs(points):.1f} points {side} {name}")
     if not parts:
         return ""
-    return f'<p class="note">Accuracy on held-out images; neighbors are {" and ".join(parts)}.</p>'
+    return (
+        '<p class="note">Accuracy on held-out images. Nearest neighbors are '
+        f"{' and '.join(parts)}.</p>"
+    )
 
 
 def facts_html(run: RunFiles, images: int | None) -> str:
-    """Four numbers or so that everybody asks for first."""
+    """The numbers that people ask for first."""
     facts: list[tuple[str, str]] = []
     if images is not None:
         facts.append(("images", f"{images:,}"))
@@ -128,15 +132,14 @@ def facts_html(run: RunFiles, images: int | None) -> str:
         facts.append(("last loss", number(loss)))
     if (std := run.last("std_h")) is not None:
         facts.append(("std of h", number(std)))
-    rank = next((c for c in ("effective_rank_h", "rank_h") if run.last(c) is not None), None)
-    if rank is not None and (value := run.last(rank)) is not None:
-        facts.append(("effective rank of&nbsp;h", number(value)))
+    if (rank := run.last("effective_rank_h")) is not None:
+        facts.append(("effective rank of&nbsp;h", number(rank)))
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
     return f'<dl class="facts">{items}</dl>' if items else ""
 
 
 def median_speed(run: RunFiles) -> float | None:
-    """Images a second, of the median row."""
+    """Images per second, the median over the rows."""
     speeds = run.metrics.get("images_per_second")
     if speeds is None or not np.isfinite(speeds).any():
         return None
