@@ -7,24 +7,26 @@ flags, then each method's options beside their values in both recipes.
 import argparse
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import Any
-
-from sphinx.application import Sphinx
+from typing import TYPE_CHECKING, Any
 
 from noneg import cli
 from noneg.methods import find_method, list_methods
 from noneg.training.config import make_parser
 
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
 PAGE = "reference/command-line"
+_LEFT_OUT = ("--help", "--print_config", "--options")
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
+def setup(app: "Sphinx") -> dict[str, Any]:
     """Append the generated text to the page's own."""
     app.connect("source-read", _append)
     return {"parallel_read_safe": True}
 
 
-def _append(app: Sphinx, page: str, source: list[str]) -> None:
+def _append(app: "Sphinx", page: str, source: list[str]) -> None:
     if page == PAGE:
         source[0] += "\n" + "\n".join(reference())
 
@@ -52,7 +54,7 @@ def _captured(command: str) -> argparse.ArgumentParser:
         return make_parser()
 
     class Captured(Exception):  # noqa: N818
-        pass
+        """Carries the parser out of the command."""
 
     def capture(parser: argparse.ArgumentParser, *_: Any) -> None:
         raise Captured(parser)
@@ -76,8 +78,8 @@ def _command(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
     yield from ["```text", usage, "```", "", "| argument | meaning |", "|---|---|"]
     for action in parser._actions:
         shown = _shown(action)
-        # The methods' options have tables of their own; `--print_config` is jsonargparse's.
-        if shown and not shown.startswith(("--options.", "--print_config", "--help")):
+        # The methods' options have tables of their own.
+        if shown and not shown.startswith("--options."):
             yield f"| `{_cell(shown)}` | {_cell(_meaning(action))} |"
     yield ""
 
@@ -86,17 +88,16 @@ def _shown(action: argparse.Action) -> str:
     flags = [flag for flag in action.option_strings if flag.startswith("--")]
     if not action.option_strings:
         return str(action.metavar or action.dest)
-    if not flags:
+    if not flags or flags[-1] in _LEFT_OUT or flags[-1].endswith(".help"):
         return ""
-    if isinstance(action.metavar, str) and action.metavar.isupper():
-        return f"{flags[-1]} {action.metavar}"
-    return flags[-1]
+    # jsonargparse's "--views+" appends; noneg takes dashes for its underscores.
+    flag = flags[-1].removesuffix("+").replace("_", "-")
+    value = action.metavar if isinstance(action.metavar, str) else ""
+    return f"{flag} {value}" if value.isupper() else flag
 
 
 def _meaning(action: argparse.Action) -> str:
     text = action.help or ""
-    if action.help == argparse.SUPPRESS:
-        return ""
     if "default" in text or action.default in (None, argparse.SUPPRESS) or action.const is True:
         return text
     return f"{text} (default: {_value(action.default)})"

@@ -5,21 +5,24 @@ something in reStructuredText (as in z_i or |z|) are escaped. Google sections ar
 """
 
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 _SECTION = re.compile(r"(Args|Attributes|Returns|Raises|Yields|Note|Example)s?:$")
 _MARKUP = re.compile(r"`([^`]+)`|([*|\\])|_(?!\w)")
 
 
-def setup(app: Sphinx) -> dict[str, Any]:
+def setup(app: "Sphinx") -> dict[str, Any]:
     """Run before napoleon, whose priority is 500."""
     app.connect("autodoc-process-docstring", _process, priority=400)
     return {"parallel_read_safe": True}
 
 
-def _process(app: Sphinx, what: str, name: str, obj: object, options: Any, lines: list[str]) -> None:
+def _process(
+    app: "Sphinx", what: str, name: str, obj: object, options: Any, lines: list[str]
+) -> None:
     lines[:] = to_rst(lines)
 
 
