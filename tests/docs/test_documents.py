@@ -14,6 +14,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +30,14 @@ import noneg.training.run
 from noneg import cli
 from noneg.commands.train import parse_resume, parse_train
 from noneg.methods import list_methods
+from noneg.studies import find_study
 from noneg.training.config import TrainConfig, make_config, make_parser
 
 REPOSITORY = Path(__file__).parents[2]
 DOCUMENTS = [
     REPOSITORY / "README.md",
     REPOSITORY / "CONTRIBUTING.md",
+    REPOSITORY / "SECURITY.md",
     *sorted((REPOSITORY / "docs").rglob("*.md")),
 ]
 
@@ -51,7 +54,11 @@ def check(words: list[str]) -> None:
     if command == "train":
         assert parse_resume(arguments) or parse_train(arguments)
         return
+    if command not in parsers():
+        raise noneg.NonegError(f"no command {command}")
     chosen = parsers()[command]().parse_args(arguments)
+    if command == "study" and chosen.name != "list":
+        find_study(chosen.name)
     for assignment in getattr(chosen, "assignments", []):
         name, _, value = assignment.partition("=")
         make_config(**{name: ast.literal_eval(value)})
@@ -76,7 +83,7 @@ def commands_of(text: str) -> Iterator[list[str]]:
     text = text.replace("\\\n", " ")
     fenced = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.MULTILINE | re.DOTALL))
     indented = re.findall(r"^    noneg .*", text, re.MULTILINE)
-    for line in [*fenced.split("\n"), *indented]:
+    for line in re.split(r"\n|&&", "\n".join([fenced, *indented])):
         if (words := words_of(line)) is not None:
             yield words
     for code in re.findall(r"(?<!`)`(noneg [^`]+)`(?!`)", text):
@@ -101,10 +108,29 @@ def test_every_command_parses(path: Path) -> None:
             words = words[:position] + words[position + 2 :]
         try:
             check(words)
-        except (noneg.NonegError, SystemExit, KeyError) as error:
+        except (noneg.NonegError, SystemExit) as error:
             pytest.fail(f"noneg {' '.join(words)}: {error}")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "noneg train photos/ --epoch-count 3",
+        "noneg train photos/ --method byol --options.tua 0.9",
+        "noneg train photos/ --precision",
+        "noneg report RUN --pages 3",
+        "noneg study bare-siamesse",
+        "noneg study em --set epoch=3",
+        "noneg predict RUN",
+    ],
+)
+def test_a_wrong_command_is_noticed(wrong: str) -> None:
+    (words,) = commands_of(f"```bash\n{wrong}  # why\n```")
+    with pytest.raises(noneg.NonegError):
+        check(words)
+
+
+@cache
 def all_flags() -> set[str]:
     made = [make() for make in parsers().values()]
     made += [make_parser(method) for method in list_methods()]
