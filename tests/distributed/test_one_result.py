@@ -206,7 +206,10 @@ def test_a_batch_that_ranks_cannot_share_is_refused(images: Path, tmp_path: Path
 
 
 def test_what_lightning_refuses_is_one_sentence(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(NonegError, match=r"--strategy nonsense --precision 32-true cannot be had here: You selected"):
+    with pytest.raises(
+        NonegError,
+        match=r"--strategy nonsense --precision 32-true cannot be had here: You selected",
+    ):
         train(images, tmp_path / "run", strategy="nonsense")
     with pytest.raises(NonegError, match="--knn-every needs all weights on one process"):
         train(images, tmp_path / "other", devices=2, strategy="fsdp", knn_every=1)

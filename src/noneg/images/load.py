@@ -149,7 +149,7 @@ def _read_pixels(
     """Blocks of pixels in order; adds to `kept` and `skipped`."""
     with (
         progress_bar(
-            total=len(source), desc=f"reading {source.description}", delay=1, shown=progress
+            total=len(source), desc=f"reading {source.description}", delay=1.0, shown=progress
         ) as bar,
         closing(read_blocks(source, channels, size, strict, skipped.append)) as blocks,
     ):

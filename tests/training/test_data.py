@@ -9,14 +9,16 @@ from PIL import Image
 import noneg
 from noneg.errors import NonegError
 from noneg.images import PixelsOnDemand, find_source
-from noneg.training import prepare
-from noneg.training.build import build_method, choose_cache, measure_normalization
+from noneg.training import data
+from noneg.training.build import build_method
 from noneg.training.config import make_config
+from noneg.training.data import choose_cache, measure_normalization
+from noneg.training.plan import plan_of
 
 
 def test_images_go_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("noneg.images.load.available_memory", lambda: 4_000)
-    monkeypatch.setattr(prepare, "free_disk", lambda _: 10_000)
+    monkeypatch.setattr(data, "free_disk", lambda _: 10_000)
     assert choose_cache(1_000, tmp_path) == "memory"
     assert choose_cache(1_001, tmp_path) == "disk"
     assert choose_cache(5_000, tmp_path) == "disk"
@@ -74,6 +76,6 @@ def test_unreadable_images_are_named_at_the_end_where_they_are_read_on_demand(
 
 def test_a_backbone_of_one_size_cannot_take_views_of_two() -> None:
     settings = {"size": 32, "channels": 3, "batch_size": 4, "views": "multi_crop"}
-    build_method(make_config(backbone="small_resnet", **settings))
+    build_method(plan_of(make_config(backbone="small_resnet", **settings)))
     with pytest.raises(NonegError, match="takes images of 32 px, and some of the views have 16 px"):
-        build_method(make_config(backbone="vit_tiny_patch16_224", **settings))
+        build_method(plan_of(make_config(backbone="vit_tiny_patch16_224", **settings)))

@@ -1,0 +1,52 @@
+"""Parameter groups and the learning rate of every step."""
+
+import itertools
+
+import pytest
+
+from conftest import TinyBackbone
+from noneg.methods.simsiam import Options, SimSiam
+from noneg.training.config import TrainConfig
+from noneg.training.optimizers import (
+    build_optimizer,
+    parameter_groups,
+    rate_share,
+    set_learning_rates,
+)
+
+
+def test_groups_decay_weights_alone_and_give_the_predictor_its_own_rate() -> None:
+    options = Options(projector=(8, 8), predictor_hidden=4, predictor_rate=3.0)
+    method = SimSiam(TinyBackbone(), 16, options)
+    config = TrainConfig(learning_rate=0.1, weight_decay=0.01, bias_rate=0.5)
+    groups = parameter_groups(method, config, batch_size=512)
+    grouped = [parameter for group in groups for parameter in group["params"]]
+    assert len(grouped) == len(set(grouped)) == len(list(method.parameters()))
+    predictor = set(method.predictor.parameters())
+    for group in groups:
+        for parameter in group["params"]:
+            is_weight = parameter.ndim > 1
+            assert group["weight_decay"] == (0.01 if is_weight else 0.0)
+            rate = 0.1 * 2 * (1.0 if is_weight else 0.5) * (3.0 if parameter in predictor else 1.0)
+            assert group["full_rate"] == pytest.approx(rate)
+            assert group["constant"] == (parameter in predictor)
+
+
+def test_the_schedule_warms_up_and_ends_at_zero() -> None:
+    shares = [rate_share(step, 100, 10) for step in range(100)]
+    assert shares[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    assert shares[10] == 1
+    assert shares[55] == pytest.approx(0.5)
+    assert all(a > b for a, b in itertools.pairwise(shares[10:]))
+    assert 0 < shares[99] < 1e-3
+    assert rate_share(0, 1, 0) == 1
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
+def test_constant_groups_keep_their_rate(optimizer: str) -> None:
+    method = SimSiam(TinyBackbone(), 16, Options(projector=(8, 8), predictor_hidden=4))
+    config = TrainConfig(optimizer=optimizer, learning_rate=0.1)  # type: ignore[arg-type]
+    built = build_optimizer(method, config, batch_size=256)
+    set_learning_rates(built, 0.25)
+    rates = {group["constant"]: group["lr"] for group in built.param_groups}
+    assert rates == {True: pytest.approx(0.1), False: pytest.approx(0.025)}

@@ -1,0 +1,98 @@
+"""What a config comes to: a plan with nothing open, and networks from the seed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from noneg.errors import NonegError
+from noneg.images import find_source
+from noneg.training.build import build_method, find_wasted_stride
+from noneg.training.config import TrainConfig, make_config
+from noneg.training.hardware import choose_hardware
+from noneg.training.plan import (
+    choose_batch_size,
+    choose_size,
+    complete,
+    plan_of,
+    steps_of,
+)
+
+
+def small_config(**settings: object) -> TrainConfig:
+    fixed = {"backbone": "small_resnet", "size": 32, "channels": 3, "batch_size": 8}
+    return make_config("shapes", **{**fixed, **settings})
+
+
+def test_the_images_decide_what_is_open() -> None:
+    gray = np.zeros((500, 60, 60), dtype=np.uint8)
+    plan = complete(make_config(gray), find_source(gray))
+    assert (plan.size, plan.channels, plan.batch_size) == (64, 1, 64)
+    assert plan.backbone == "small_resnet"
+    assert len(plan.policy) == 2
+    assert plan.config == replace(
+        make_config(gray), size=64, channels=1, batch_size=64, backbone="small_resnet"
+    )
+    # What config.yaml holds is a plan without the images.
+    assert plan_of(plan.config) == plan
+
+
+@pytest.mark.parametrize("name", ["size", "channels", "batch_size", "backbone"])
+def test_a_config_with_something_open_is_no_plan(name: str) -> None:
+    config = replace(small_config(), **{name: "auto" if name == "backbone" else None})
+    with pytest.raises(NonegError, match="must have values"):
+        plan_of(config)
+
+
+def test_steps_leave_the_incomplete_batch_out() -> None:
+    plan = plan_of(small_config(epochs=10, warmup_epochs=0.5))
+    steps = steps_of(plan, 47)
+    # Five whole batches of eight; the warm-up is half an epoch, and never more than a tenth.
+    assert (steps.per_epoch, steps.total, steps.warmup) == (5, 50, 2)
+    assert steps_of(plan_of(small_config(epochs=10, warmup_epochs=9.0)), 47).warmup == 5
+
+
+def test_devices_are_those_asked_for_or_those_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    asked = choose_hardware(TrainConfig(accelerator="cpu"))
+    assert (asked.accelerator, asked.devices, asked.num_nodes) == ("cpu", 1, 1)
+    assert asked.on_cpu
+    assert "cpu with" in asked.description
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("WORLD_SIZE", "6")
+    launched = choose_hardware(TrainConfig(accelerator="cpu"))
+    assert (launched.devices, launched.num_nodes) == (2, 3)
+    assert choose_hardware(TrainConfig(accelerator="cpu", devices=4)).devices == 4
+
+
+def test_sizes_and_batches_fit_the_images() -> None:
+    assert [choose_size(natural) for natural in (28, 32, 64, 96, 400)] == [32, 32, 64, 64, 64]
+    assert choose_batch_size(50_000, 256) == 256
+    assert choose_batch_size(4_000, 256) == 128
+    assert choose_batch_size(250, 256) == 64
+    assert choose_batch_size(100, 256) == 32
+    assert choose_batch_size(5, 256) == 2
+
+
+def test_weights_depend_on_the_seed_and_leave_the_global_state() -> None:
+    plan = plan_of(small_config())
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    one = build_method(plan).state_dict()
+    assert torch.equal(torch.rand(3), expected)
+    two = build_method(plan).state_dict()
+    other = build_method(plan_of(small_config(seed=1))).state_dict()
+    assert all(torch.equal(value, two[name]) for name, value in one.items())
+    assert not torch.equal(one["backbone.conv1.weight"], other["backbone.conv1.weight"])
+
+
+def test_a_stride_over_a_single_pixel_is_found() -> None:
+    for size, found in ((32, False), (16, False), (8, True)):
+        plan = plan_of(small_config(size=size))
+        layer = find_wasted_stride(build_method(plan).backbone, plan)
+        assert (layer is not None) == found, size
+    # The small views of multi-crop count as well.
+    plan = plan_of(small_config(size=16, views="multi_crop"))
+    assert find_wasted_stride(build_method(plan).backbone, plan) is not None
