@@ -62,7 +62,7 @@ def test_the_newest_keys_stand_first_and_the_oldest_fall_out() -> None:
 def test_the_first_loss_is_the_papers_equation() -> None:
     method = moco(temperature=0.3)
     queue = method.queue.double()
-    step, e = compute_gradient(method, make_views(), images_of(0))
+    loss, e = compute_gradient(method, make_views(), images_of(0))
     assert e.t is not None
     q, k = (normalize(each.detach().double(), dim=2) for each in (e.z, e.t))
     losses = []
@@ -70,7 +70,7 @@ def test_the_first_loss_is_the_papers_equation() -> None:
         for image in range(BATCH):
             against = (q[view, image] * k[other, image]).sum()[None], queue[:192] @ q[view, image]
             losses.append(-torch.log_softmax(torch.cat(against) / 0.3, dim=0)[0])
-    torch.testing.assert_close(step.value.detach().double(), torch.stack(losses).mean())
+    torch.testing.assert_close(loss.value.detach().double(), torch.stack(losses).mean())
 
 
 def test_an_images_own_older_keys_are_no_negatives() -> None:
@@ -79,9 +79,9 @@ def test_an_images_own_older_keys_are_no_negatives() -> None:
     for each in (method, control):
         compute_gradient(each, make_views(seed=0), images_of(0))
     control.queue_index = torch.full_like(control.queue_index, -1)
-    step, e = compute_gradient(method, make_views(seed=1), images_of(0))
+    loss, e = compute_gradient(method, make_views(seed=1), images_of(0))
     counted, _ = compute_gradient(control, make_views(seed=1), images_of(0))
-    assert float(step.value.detach()) < float(counted.value.detach()) - 0.01
+    assert float(loss.value.detach()) < float(counted.value.detach()) - 0.01
     del e
 
 

@@ -27,8 +27,8 @@ def test_behind_a_head_it_lies_there() -> None:
     e = method.embed(make_views())
     assert e.h.shape == (2, 12, 16)
     assert e.z.shape == (2, 12, 6)
-    step = method.objective(e)
-    torch.testing.assert_close(step.value, (e.z[0] - e.z[1]).square().mean())
+    loss = method.objective(e)
+    torch.testing.assert_close(loss.value, (e.z[0] - e.z[1]).square().mean())
 
 
 @pytest.mark.parametrize(

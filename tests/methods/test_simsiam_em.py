@@ -49,8 +49,8 @@ def test_eta_is_each_images_own_running_average() -> None:
         for position, image in enumerate(index):
             mean = z[:, position].mean(axis=0)
             eta[image] = 0.7 * eta[image] + 0.3 * mean if image in eta else mean
-        step = method.objective(e)
-        assert float(step.value.detach()) == pytest.approx(-np.mean(cosines), rel=1e-9)
+        loss = method.objective(e)
+        assert float(loss.value.detach()) == pytest.approx(-np.mean(cosines), rel=1e-9)
         for image, expected in eta.items():
             np.testing.assert_allclose(method.eta[image].numpy(), expected, rtol=1e-9)
         assert method.seen.nonzero().flatten().tolist() == sorted(eta)
@@ -60,8 +60,8 @@ def test_a_constant_image_has_itself_as_its_target() -> None:
     """The closed form: with embeddings that stay, eta stays, and the loss is -1 from then on."""
     method, z = simsiam_em(), torch.randn(1, 4, WIDTH).expand(2, -1, -1)
     for _ in range(3):
-        step = method.objective(Embeddings(h=z, z=z, index=torch.arange(4)))
-        torch.testing.assert_close(step.value, torch.tensor(-1.0))
+        loss = method.objective(Embeddings(h=z, z=z, index=torch.arange(4)))
+        torch.testing.assert_close(loss.value, torch.tensor(-1.0))
     torch.testing.assert_close(method.eta, z[0])
 
 

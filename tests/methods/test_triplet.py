@@ -54,14 +54,14 @@ def test_order_and_chunks_change_nothing(negatives: str) -> None:
     whole, shuffled, chunked = methods
     assert isinstance(whole, Triplet)
     views, order = make_views(), torch.randperm(BATCH, generator=torch.Generator().manual_seed(3))
-    step, _ = compute_gradient(whole, views, torch.arange(BATCH), seed=7)
+    loss, _ = compute_gradient(whole, views, torch.arange(BATCH), seed=7)
     other, _ = compute_gradient(shuffled, tuple(view[order] for view in views), order, seed=7)
-    torch.testing.assert_close(other.value, step.value)
+    torch.testing.assert_close(other.value, loss.value)
     assert_same_gradients(shuffled, whole)
     piecewise, _ = compute_gradient_in_chunks(
         chunked, lambda part: tuple(view[part] for view in views), torch.arange(BATCH), 5, seed=7
     )
-    torch.testing.assert_close(piecewise.value, step.value)
+    torch.testing.assert_close(piecewise.value, loss.value)
     assert_same_gradients(chunked, whole)
 
 

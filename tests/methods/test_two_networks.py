@@ -71,8 +71,8 @@ def test_the_objective_is_vicregs() -> None:
             expected += 25 * max(0.0, 1 - std) / 4 / 2
             for k in range(4):
                 expected += float(covariance[j, k]) ** 2 / 4 * (j != k)
-    step = two_networks().objective(Embeddings(h=z, z=z))
-    assert float(step.value) == pytest.approx(expected, rel=1e-9)
+    loss = two_networks().objective(Embeddings(h=z, z=z))
+    assert float(loss.value) == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_objective_is_barlow_twins() -> None:
@@ -86,8 +86,8 @@ def test_the_objective_is_barlow_twins() -> None:
         for i in range(4)
         for j in range(4)
     )
-    step = two_networks(objective="barlow_twins").objective(Embeddings(h=z, z=z))
-    assert float(step.value) == pytest.approx(expected, rel=1e-3)
+    loss = two_networks(objective="barlow_twins").objective(Embeddings(h=z, z=z))
+    assert float(loss.value) == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_second_may_be_of_another_kind() -> None:

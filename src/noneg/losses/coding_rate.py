@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from noneg.losses.inputs import in_full_precision
+from noneg.losses.inputs import in_full_precision, to_float64
 
 
 @in_full_precision
@@ -27,7 +27,7 @@ def coding_rate(z: Float[Tensor, "batch width"], *, distortion: float = 0.5) -> 
         R >= 0: 0 for zeros.
     """
     batch, width = z.shape
-    exact = z if z.device.type == "mps" else z.double()
+    exact = to_float64(z)
     matrix = exact @ exact.T if batch < width else exact.T @ exact
     matrix = matrix * (width / (batch * distortion))
     matrix = matrix + torch.eye(len(matrix), dtype=matrix.dtype, device=z.device)

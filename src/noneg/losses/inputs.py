@@ -38,6 +38,11 @@ def _widen(value: object) -> object:
     return value
 
 
+def to_float64(z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The same numbers in float64; unchanged on Apple's GPUs, which have no float64."""
+    return z if z.device.type == "mps" else z.double()
+
+
 def check_views(name: str, z: Float[Tensor, "views batch width"]) -> None:
     """Refuse a single view, which agrees with nothing, and a single image, which has no variance.
 

@@ -7,7 +7,7 @@ from torch.nn.functional import normalize
 
 from noneg.errors import NonegError
 from noneg.losses.agreement import mean_squared_error
-from noneg.losses.inputs import check_views, in_full_precision
+from noneg.losses.inputs import check_views, in_full_precision, to_float64
 
 
 @in_full_precision
@@ -30,7 +30,7 @@ def whiten(
             f"whitening needs more images in a batch than coordinates, not {batch} and {width}: "
             "raise the batch size or end the projector in fewer coordinates (the paper has 64)"
         )
-    exact = z if z.device.type == "mps" else z.double()
+    exact = to_float64(z)
     centered = exact - exact.mean(dim=0)
     covariance = centered.T @ centered / (batch - 1)
     identity = torch.eye(width, dtype=exact.dtype, device=z.device)

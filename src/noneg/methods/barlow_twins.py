@@ -69,6 +69,3 @@ class BarlowTwins(Method):
             e.z, invariance=self.options.invariance, redundancy=self.options.redundancy
         )
         return Loss(torch.stack(list(terms.values())).sum(), terms)
-
-    def after_step(self, progress: float) -> None:
-        """Nothing moves."""

@@ -16,7 +16,7 @@ from noneg.losses import negative_cosine
 from noneg.methods.base import Embeddings, Loss, Method, Rate
 from noneg.methods.recipe import Recipe
 from noneg.networks.heads import mlp
-from noneg.networks.target import copy_as_target, move_target
+from noneg.networks.target import copy_as_target, update_target
 
 
 @dataclass(frozen=True)
@@ -113,4 +113,4 @@ class BYOL(Method):
             return
         share = 1.0 if self.options.tau_constant else (math.cos(math.pi * progress) + 1) / 2
         tau = 1 - (1 - self.options.tau) * share
-        move_target(self.target, self.backbone, self.projector, keep=tau)
+        update_target(self.target, self.backbone, self.projector, decay=tau)

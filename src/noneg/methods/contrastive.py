@@ -66,6 +66,3 @@ class Contrastive(Method):
         """All pairs of the whole batch (paper, equation 4)."""
         terms = contrastive(e.z, margin=self.options.margin)
         return Loss(torch.stack(list(terms.values())).sum(), terms)
-
-    def after_step(self, progress: float) -> None:
-        """Nothing moves."""

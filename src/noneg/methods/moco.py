@@ -27,7 +27,7 @@ from noneg.methods.base import Embeddings, Loss, Method
 from noneg.methods.recipe import Recipe
 from noneg.networks.heads import mlp
 from noneg.networks.norms import batch_norms
-from noneg.networks.target import copy_as_target, move_target
+from noneg.networks.target import copy_as_target, update_target
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class MoCo(Method):
 
     def after_step(self, progress: float) -> None:
         """Move the key network towards the query network."""
-        move_target(self.target, self.backbone, self.projector, keep=self.options.momentum)
+        update_target(self.target, self.backbone, self.projector, decay=self.options.momentum)
 
 
 def _put_first(new: Tensor, old: Tensor) -> Tensor:

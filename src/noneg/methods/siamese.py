@@ -57,6 +57,3 @@ class Siamese(Method):
         """Agreement alone."""
         loss = mean_squared_error(e.z)
         return Loss(loss, {"invariance": loss})
-
-    def after_step(self, progress: float) -> None:
-        """Nothing moves."""

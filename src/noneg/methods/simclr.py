@@ -65,6 +65,3 @@ class SimCLR(Method):
         """Each view against all others of the whole batch (paper, equation 1)."""
         terms = nt_xent(e.z, temperature=self.options.temperature)
         return Loss(terms["nt_xent"], terms)
-
-    def after_step(self, progress: float) -> None:
-        """Nothing moves."""

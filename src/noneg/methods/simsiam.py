@@ -16,7 +16,7 @@ from noneg.losses import negative_cosine
 from noneg.methods.base import Embeddings, Loss, Method, Rate
 from noneg.methods.recipe import Recipe
 from noneg.networks.heads import mlp
-from noneg.networks.target import copy_as_target, move_target
+from noneg.networks.target import copy_as_target, update_target
 
 
 @dataclass(frozen=True)
@@ -126,10 +126,10 @@ class SimSiam(Method):
             return
         self.steps_held += 1
         if int(self.steps_held) % self.options.hold == 0:
-            move_target(self.held, self.backbone, self.projector, keep=0.0)
+            update_target(self.held, self.backbone, self.projector, decay=0.0)
 
     @torch.no_grad()
     def after_epoch(self) -> None:
         """Take the targets' weights anew, where they were held for the epoch."""
         if self.held is not None and self.options.hold == "epoch":
-            move_target(self.held, self.backbone, self.projector, keep=0.0)
+            update_target(self.held, self.backbone, self.projector, decay=0.0)

@@ -92,9 +92,6 @@ class SimSiamEM(Method):
         self.seen[index] = True
         return momentum * before + (1 - momentum) * targets
 
-    def after_step(self, progress: float) -> None:
-        """Nothing moves: eta does in `objective`."""
-
 
 def _make_room(
     module: nn.Module, state_dict: dict[str, Any], prefix: str, *_unused: object

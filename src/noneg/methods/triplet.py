@@ -74,9 +74,6 @@ class Triplet(Method):
         terms = triplet(e.z, margin=options.margin, negatives=negatives)
         return Loss(terms["triplet"], terms)
 
-    def after_step(self, progress: float) -> None:
-        """Nothing moves."""
-
 
 def _next_in_circle(e: Embeddings) -> Int[Tensor, "batch"]:
     """For each image the next in a random circle, which images form whatever their order.

@@ -84,6 +84,3 @@ class TwoNetworks(Method):
         """The chosen objective, on the whole batch."""
         terms = vicreg(e.z) if self.options.objective == "vicreg" else barlow_twins(e.z)
         return Loss(torch.stack(list(terms.values())).sum(), terms)
-
-    def after_step(self, progress: float) -> None:
-        """Nothing moves."""

@@ -73,6 +73,3 @@ class VICReg(Method):
             covariance=self.options.covariance,
         )
         return Loss(torch.stack(list(terms.values())).sum(), terms)
-
-    def after_step(self, progress: float) -> None:
-        """Nothing moves."""
