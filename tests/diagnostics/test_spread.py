@@ -9,10 +9,10 @@ from scipy.special import ive, loggamma
 
 from noneg.diagnostics import (
     alignment,
+    distances,
     mean_cosine,
     mean_norm,
     self_clustering,
-    spread,
     uniformity,
     view_retrieval,
 )
@@ -55,7 +55,7 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     z, views = random(25, 6), random(25, 6) + 0.7 * random(2, 25, 6, seed=1)
     before = uniformity(z), view_retrieval(views)
     assert 0.3 < before[1] < 0.9
-    monkeypatch.setattr(spread, "BLOCK", 7)
+    monkeypatch.setattr(distances, "BLOCK", 7)
     assert (uniformity(z), view_retrieval(views)) == pytest.approx(before, rel=1e-12)
 
 

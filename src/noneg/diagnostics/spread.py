@@ -1,16 +1,13 @@
 """How far apart the embeddings of different images are, and how near those of one image."""
 
 import math
-from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from noneg.diagnostics.distances import squared_distances
 from noneg.diagnostics.resolution import directions, exact, resolution_of
-
-# Rows of an images x images matrix that are held at once.
-BLOCK = 1024
 
 
 def normalized_std(z: Float[Tensor, "images width"]) -> float:
@@ -116,7 +113,7 @@ def uniformity(z: Float[Tensor, "images width"], t: float = 2.0) -> float:
         return math.nan
     u = directions(z)
     total = torch.full((), -torch.inf, dtype=u.dtype, device=u.device)
-    for rows, squared in _squared_distances(u, u):
+    for rows, squared in squared_distances(u, u):
         squared.diagonal(offset=rows).fill_(torch.inf)
         total = torch.logaddexp(total, (-t * squared).flatten().logsumexp(0))
     return float(total) - math.log(images * (images - 1))
@@ -184,21 +181,10 @@ def view_retrieval(
     u = u - u.mean(dim=(0, 1))
     hits = 0.0
     for other in u[1:]:
-        for rows, squared in _squared_distances(u[0], other):
+        for rows, squared in squared_distances(u[0], other):
             distance = squared.sqrt()
             own = distance.diagonal(offset=rows)
             found = own <= distance.amin(dim=1) + tie
             tied = (distance <= own[:, None] + tie).sum(dim=1)
             hits += float((found / tied).sum())
     return hits / (images * (count - 1))
-
-
-def _squared_distances(
-    a: Float[Tensor, "rows width"], b: Float[Tensor, "columns width"]
-) -> Iterator[tuple[int, Float[Tensor, "block columns"]]]:
-    """Blocks of |a_i - b_j|^2 with the number of their first row."""
-    columns = b.square().sum(dim=1)
-    for start in range(0, a.shape[0], BLOCK):
-        block = a[start : start + BLOCK]
-        squared = block.square().sum(dim=1)[:, None] + columns - 2 * (block @ b.T)
-        yield start, squared.clamp(min=0)

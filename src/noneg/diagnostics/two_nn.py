@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from noneg.diagnostics.distances import squared_distances
 from noneg.diagnostics.resolution import exact, resolution_of
 
-# Rows of an images x images matrix that are held at once.
-BLOCK = 1024
 FEWEST = 10
 
 
@@ -65,14 +64,11 @@ def _two_nearest(
     z: Float[Tensor, "images width"], equal: Float[Tensor, "images"]
 ) -> tuple[Float[Tensor, "images two"], Bool[Tensor, "images"]]:
     """The distances to the two nearest others, and whether an earlier embedding is equal."""
-    squared_norms = z.square().sum(dim=1)
     nearest, is_repeat = [], []
-    for start in range(0, len(z), BLOCK):
-        block = z[start : start + BLOCK]
-        squared = squared_norms[start : start + BLOCK, None] + squared_norms - 2 * (block @ z.T)
-        distance = squared.clamp(min=0).sqrt()
+    for start, squared in squared_distances(z, z):
+        distance = squared.sqrt()
         distance.diagonal(offset=start).fill_(torch.inf)
         nearest.append(distance.topk(2, largest=False).values)
-        close = distance <= equal[start : start + BLOCK, None]
+        close = distance <= equal[start : start + len(squared), None]
         is_repeat.append(close.tril(start - 1).any(dim=1))
     return torch.cat(nearest), torch.cat(is_repeat)
