@@ -241,7 +241,7 @@ def test_bfloat16_is_computed_in_float32(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["contrastive", "semi_hard", "hardest", "info_nce"])
 def test_one_image_or_one_view_is_refused_in_a_sentence(name: str) -> None:
-    with pytest.raises(NonegError, match="needs a batch of 2 images at least, not 1"):
+    with pytest.raises(NonegError, match="needs a batch of at least 2 images, not 1"):
         LOSSES[name](torch.zeros(2, 1, 4))
-    with pytest.raises(NonegError, match="needs 2 at least, not 1"):
+    with pytest.raises(NonegError, match="needs at least 2, not 1"):
         LOSSES[name](torch.zeros(1, 8, 4))

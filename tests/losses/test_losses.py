@@ -189,9 +189,9 @@ def test_weights_are_factors_of_their_own_terms() -> None:
 
 @pytest.mark.parametrize("loss", [vicreg, barlow_twins, nt_xent, spectral_contrastive, w_mse])
 def test_one_image_or_one_view_is_refused_in_a_sentence(loss: object) -> None:
-    with pytest.raises(NonegError, match="needs a batch of 2 images at least, not 1"):
+    with pytest.raises(NonegError, match="needs a batch of at least 2 images, not 1"):
         loss(torch.zeros(2, 1, 4))  # type: ignore[operator]
-    with pytest.raises(NonegError, match="needs 2 at least, not 1"):
+    with pytest.raises(NonegError, match="needs at least 2, not 1"):
         loss(torch.zeros(1, 8, 4))  # type: ignore[operator]
 
 

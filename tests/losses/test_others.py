@@ -130,7 +130,7 @@ def test_w_mse_ignores_any_affine_map_of_the_embeddings() -> None:
 
 
 def test_what_cannot_be_whitened_is_refused_in_a_sentence() -> None:
-    with pytest.raises(NonegError, match="needs more images in a batch than coordinates"):
+    with pytest.raises(NonegError, match="needs more embeddings than coordinates"):
         whiten(random_views(4, 4)[0])
     with pytest.raises(NonegError, match="singular"):
         whiten(torch.ones(8, 3))

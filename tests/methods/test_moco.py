@@ -111,7 +111,7 @@ def test_embedding_twice_queues_once() -> None:
 
 
 def test_a_queue_that_is_shorter_than_a_batch_is_refused() -> None:
-    with pytest.raises(NonegError, match=r"20 keys is too short for 2 views of 12 .* 24 at least"):
+    with pytest.raises(NonegError, match=r"20 keys is too short for 2 views of 12 .* 24 or more"):
         compute_gradient(moco(queue=20), make_views(), images_of(0))
 
 

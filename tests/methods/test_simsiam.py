@@ -145,5 +145,5 @@ def test_targets_that_are_held_for_an_epoch_move_at_its_end() -> None:
 
 
 def test_targets_cannot_be_held_for_no_time() -> None:
-    with pytest.raises(NonegError, match="hold is 0: give a number of steps, or epoch"):
+    with pytest.raises(NonegError, match="hold must be at least 1, or epoch, and is 0"):
         simsiam(hold=0)

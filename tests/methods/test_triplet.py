@@ -6,7 +6,7 @@ from test_contract import BATCH, assert_same_gradients, build, make_views
 from torch import Tensor
 
 from noneg.methods.base import Embeddings
-from noneg.methods.triplet import Triplet, _next_in_circle
+from noneg.methods.triplet import Triplet, _next_in_cycle
 from noneg.training.step import compute_gradient, compute_gradient_in_chunks
 
 
@@ -14,7 +14,7 @@ def following(index: Tensor, seed: int) -> dict[int, int]:
     """Whose negative is who."""
     torch.manual_seed(seed)
     z = torch.zeros(2, len(index), 3)
-    negatives = _next_in_circle(Embeddings(h=z, z=z, index=index))
+    negatives = _next_in_cycle(Embeddings(h=z, z=z, index=index))
     return dict(zip(index.tolist(), index[negatives].tolist(), strict=True))
 
 
@@ -26,11 +26,11 @@ def test_every_image_is_the_negative_of_one_other() -> None:
     for _ in index:
         seen.append(image)
         image = pairs[image]
-    # One circle, so that nobody meets itself.
+    # One cycle, so that nobody meets itself.
     assert sorted(seen) == index.tolist()
 
 
-def test_the_circle_depends_on_the_step_and_on_who_is_there_alone() -> None:
+def test_the_cycle_depends_on_the_step_and_on_who_is_there_alone() -> None:
     index = torch.arange(40)
     shuffled = index[torch.randperm(40, generator=torch.Generator().manual_seed(1))]
     assert following(index, seed=5) == following(shuffled, seed=5)
