@@ -1,4 +1,4 @@
-"""All meters at once are the meters one by one, and nothing makes them fail."""
+"""All meters at once equal the meters one by one, and no input makes them fail."""
 
 import math
 from pathlib import Path
@@ -87,7 +87,7 @@ def test_each_spectrum_is_decomposed_once_and_only_if_needed(
     assert sorted(decomposed) == [False, True]
 
 
-def test_other_views_enter_where_they_should_alone() -> None:
+def test_other_views_enter_only_where_they_should() -> None:
     views = random(3, 40, 24)
     numbers = measure(views)
     others = measure(torch.cat([views[:1], random(2, 40, 24, seed=1)]))
@@ -153,7 +153,7 @@ def test_resolution_reaches_the_meters_that_need_it() -> None:
     untold = measure(coarse.float())
     assert truth["effective_rank"] == truth["lidar"] == 1
     assert untold["effective_rank"] > 10
-    # Equal but for the last bit: no neighbors, and nothing to find an image by.
+    # Equal except for the last bit: no neighbors, and nothing to retrieve an image by.
     generator = torch.Generator().manual_seed(0)
     last_bits = 1 + torch.randint(-1, 2, (40, 64), generator=generator) * 2.0**-23
     numbers = measure((random(64) * last_bits).expand(2, 40, 64))

@@ -1,4 +1,4 @@
-"""TwoNN on surfaces of known dimension."""
+"""TwoNN on manifolds of known dimension."""
 
 import math
 

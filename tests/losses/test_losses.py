@@ -25,7 +25,7 @@ def random_views(batch: int, width: int, views: int = 2, seed: int = 0) -> torch
 
 
 def vicreg_of_the_paper(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """Equations 1 to 5, entry by entry, with the authors' means in place of two of the sums."""
+    """Equations 1 to 5, entry by entry, with the authors' means instead of two of the sums."""
     batch, width = a.shape
     invariance = sum(float(((a[i] - b[i]) ** 2).sum()) for i in range(batch)) / batch / width
 
@@ -146,7 +146,7 @@ def test_vicreg_ignores_shifts_and_rotation_keeps_its_invariance_alone() -> None
     rotation = torch.linalg.qr(random_views(6, 6, seed=1)[0])[0]
     turned, terms = vicreg(z @ rotation), vicreg(z)
     assert float(turned["invariance"]) == pytest.approx(float(terms["invariance"]))
-    # The whole covariance matrix keeps its norm; how much of it lies on the diagonal changes.
+    # The whole covariance matrix keeps its norm; its share on the diagonal changes.
     assert float(turned["covariance_1"]) != pytest.approx(float(terms["covariance_1"]), rel=1e-3)
     centered = z[0] - z[0].mean(0)
     (before, off), (after, off_after) = (

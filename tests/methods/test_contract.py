@@ -1,4 +1,4 @@
-"""What every method promises, checked on every method there is."""
+"""The contract of a method, checked on every method."""
 
 import copy
 import dataclasses
@@ -20,7 +20,7 @@ BATCH = 12
 SMALL_HEADS: dict[str, Any] = {
     "projector": (24, 16),
     "predictor_hidden": 12,
-    # Not a multiple of the keys that a batch has.
+    # Not a multiple of the number of keys in a batch.
     "queue": 200,
 }
 
@@ -74,7 +74,7 @@ def train_briefly(method: Method, steps: int) -> list[float]:
     return losses
 
 
-# A former name gives the option that it stands for the same tests.
+# Former names run the same tests on the options that they stand for.
 every_method = pytest.mark.parametrize("name", [*list_methods(), *FORMER_METHODS])
 
 
@@ -177,7 +177,7 @@ def test_permuting_the_batch_changes_nothing(name: str) -> None:
 @every_method
 @pytest.mark.parametrize("chunk_size", [1, 5, BATCH])
 def test_chunks_equal_the_whole(name: str, chunk_size: int) -> None:
-    # In evaluation mode BatchNorm has no batch statistics, which a chunk could not know.
+    # In evaluation mode BatchNorm has no batch statistics, which differ for a chunk.
     whole, chunked = build(name).eval(), build(name).eval()
     loss, _ = compute_gradient(whole, make_views(), torch.arange(BATCH))
     views = make_views()
@@ -190,9 +190,9 @@ def test_chunks_equal_the_whole(name: str, chunk_size: int) -> None:
 
 @every_method
 def test_accumulating_chunks_is_not_the_whole(name: str) -> None:
-    """The control: where the objective couples images, summing chunk gradients is another loss.
+    """The control: if the objective couples images, the sum of chunk gradients is not the gradient.
 
-    MoCo's couples them to the queue alone, but that moves between chunks.
+    MoCo's couples them only to the queue, but the queue moves between chunks.
     """
     whole, accumulated = build(name).eval(), build(name).eval()
     compute_gradient(whole, make_views(), torch.arange(BATCH))
@@ -249,6 +249,6 @@ def test_a_short_run_keeps_its_rank_but_for_the_control(name: str) -> None:
     if name == "siamese":
         assert normalized_std(z) < 0.05
     else:
-        # Without a predictor it keeps less, as in the paper (55.0 % against 68.1 %).
+        # Without a predictor the rank is lower, like the paper's accuracy (55.0 % against 68.1 %).
         assert effective_rank(z) > (2 if name == "simsiam_em" else 3)
         assert normalized_std(z) > 0.3

@@ -34,7 +34,7 @@ def of_the_papers(kind: str, correlation: np.ndarray, epsilon: float) -> np.ndar
     if kind == "copy":
         norm = np.sqrt((correlation**2).sum())
         return correlation / norm + epsilon * np.eye(len(correlation))
-    # By singular vectors, one direction after the other.
+    # By singular vectors, direction by direction.
     vectors, values, _ = np.linalg.svd(correlation)
     return sum(
         (np.sqrt(value / values.max()) + epsilon) * np.outer(vector, vector)
@@ -56,13 +56,13 @@ def test_closed_forms(kind: str) -> None:
     shares = [1.0, 0.5, 0.0] if kind == "eigenvalues" else [4 / 17**0.5, 1 / 17**0.5, 0.0]
     expected = torch.diag(torch.tensor(shares) + 0.1)
     torch.testing.assert_close(PREDICTORS[kind](diagonal, 0.1), expected)
-    # Nothing to go by.
+    # No correlation yet.
     zeros = torch.zeros(3, 3)
     torch.testing.assert_close(PREDICTORS[kind](zeros, 0.1), 0.1 * torch.eye(3))
 
 
 @both
-def test_scale_is_nothing_and_a_rotation_comes_along(kind: str) -> None:
+def test_scale_changes_nothing_and_a_rotation_commutes(kind: str) -> None:
     correlation, predictor_of = random_correlation(), PREDICTORS[kind]
     predictor = predictor_of(correlation, 0.1)
     torch.testing.assert_close(predictor_of(1e3 * correlation, 0.1), predictor)
@@ -71,8 +71,8 @@ def test_scale_is_nothing_and_a_rotation_comes_along(kind: str) -> None:
     torch.testing.assert_close(turned, turn @ predictor @ turn.T)
 
 
-def test_roots_of_nothing_stay_small_in_float32() -> None:
-    """Rank 20 of 256: a decomposition in float32 would be wrong by 2e-4 and more."""
+def test_roots_of_zero_eigenvalues_stay_small_in_float32() -> None:
+    """Rank 20 of 256: a decomposition in float32 would be wrong by 2e-4 or more."""
     correlation = random_correlation(256, 20)
     exact = directpred_predictor(correlation, 0.0)
     rounded = directpred_predictor(correlation.float(), 0.0)
@@ -93,7 +93,7 @@ def test_the_running_correlation_and_the_next_steps_predictor(kind: str) -> None
         before = method.predictor.clone()
         _, e = compute_gradient(method, make_views(seed=step), torch.arange(12))
         assert e.p is not None
-        # Before the step the predictor is that of the steps before; uncentered, of both views.
+        # The predictor changes only in after_step; the correlation is uncentered, of both views.
         torch.testing.assert_close(e.p, e.z @ before)
         assert torch.equal(method.predictor, before)
         expected = 0.3 * expected + 0.7 * correlation_of(e.z)
@@ -115,7 +115,7 @@ def test_the_first_predictor_is_the_identity_and_none_is_trained(kind: str) -> N
 
 
 @both
-def test_it_is_set_every_so_many_steps(kind: str) -> None:
+def test_it_is_computed_at_the_given_interval(kind: str) -> None:
     method = directpred(kind, every=3)
     changed = []
     for _ in range(6):

@@ -1,4 +1,4 @@
-"""A method from somebody else's package, by its dotted path."""
+"""A method from another package, by its dotted path."""
 
 from pathlib import Path
 

@@ -81,7 +81,7 @@ def test_held_targets_repeat_for_k_steps_and_then_move() -> None:
         method.eval()
         targets.append(method.embed(probe).t)
         if step % 3 == 0:
-            # Taken anew from the network as it is.
+            # Copied from the current network.
             torch.testing.assert_close(targets[-1], method.embed(probe).z.detach())
         method.train()
         optimizer.zero_grad()

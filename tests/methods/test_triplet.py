@@ -1,4 +1,4 @@
-"""Random negatives belong to the images of a batch, not to their places in it."""
+"""Random negatives depend on the images of a batch, not on their order."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from noneg.training.step import compute_gradient, compute_gradient_in_chunks
 
 
 def following(index: Tensor, seed: int) -> dict[int, int]:
-    """Whose negative is who."""
+    """The negative of each image."""
     torch.manual_seed(seed)
     z = torch.zeros(2, len(index), 3)
     negatives = _next_in_cycle(Embeddings(h=z, z=z, index=index))
@@ -26,11 +26,11 @@ def test_every_image_is_the_negative_of_one_other() -> None:
     for _ in index:
         seen.append(image)
         image = pairs[image]
-    # One cycle, so that nobody meets itself.
+    # One cycle, so no image is its own negative.
     assert sorted(seen) == index.tolist()
 
 
-def test_the_cycle_depends_on_the_step_and_on_who_is_there_alone() -> None:
+def test_the_cycle_depends_only_on_the_step_and_the_images() -> None:
     index = torch.arange(40)
     shuffled = index[torch.randperm(40, generator=torch.Generator().manual_seed(1))]
     assert following(index, seed=5) == following(shuffled, seed=5)

@@ -210,22 +210,22 @@ def _scale(numbers: dict[str, float]) -> Verdict | None:
 
 
 def _collapse(numbers: dict[str, float], start: Mapping[str, float]) -> Verdict | None:
-    alike = {}
+    is_collapsed = {}
     for embedding in _NAMES:
         cosine = numbers[f"mean_cosine_{embedding}"]
         has_contracted = 1 - cosine < OF_THE_START * (1 - start[f"mean_cosine_{embedding}"])
         is_near = numbers[f"distance_left_{embedding}"] < DISTANCE_LEFT
-        alike[embedding] = has_contracted and (is_near or cosine > SAME_DIRECTION)
+        is_collapsed[embedding] = has_contracted and (is_near or cosine > SAME_DIRECTION)
     told = {
         embedding: "squared distance "
         f"{numbers[f'distance_left_{embedding}']:.3g} of that at the start, "
         f"mean cosine {numbers[f'mean_cosine_{embedding}']:.3f}"
         for embedding in _NAMES
     }
-    if alike["h"]:
+    if is_collapsed["h"]:
         sentence = f"The encoder gives all images nearly the same vector ({told['h']})."
         return Verdict("complete collapse", sentence, numbers, needs_action=True)
-    if alike["z"]:
+    if is_collapsed["z"]:
         sentence = (
             f"The projector gives all images nearly the same vector ({told['z']}), so the loss "
             "teaches nothing more; the encoder itself still tells them apart."
