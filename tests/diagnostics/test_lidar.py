@@ -1,4 +1,4 @@
-"""LiDAR against plain NumPy, and where its value is known."""
+"""LiDAR against plain NumPy, and cases whose value is known."""
 
 import math
 
@@ -59,13 +59,13 @@ def test_agreement_with_plain_numpy(count: int, images: int, width: int, scale: 
 @pytest.mark.parametrize(("images", "width"), [(60, 20), (20, 60)])
 @pytest.mark.parametrize("k", [1, 3, 7])
 def test_views_that_agree_and_k_equal_directions_count_k(images: int, width: int, k: int) -> None:
-    # Within images there is delta alone: the matrix is the covariance of the means over delta.
+    # Within images there is only delta: the matrix is the covariance of the means over delta.
     z = with_singular_values([1.0] * k, images, width, centered=True)
     assert lidar(z.expand(4, images, width)) == pytest.approx(k, rel=1e-6)
 
 
 def test_balanced_classes_that_separate_perfectly_have_full_rank() -> None:
-    # A regular simplex of images: N - 1 equal eigenvalues, whatever isotropic noise views add.
+    # A regular simplex of images: N - 1 equal eigenvalues, whatever isotropic noise the views add.
     images, count = 8, 6
     corners = torch.eye(images, dtype=torch.float64)
     assert lidar(corners.expand(count, images, images)) == pytest.approx(images - 1, rel=1e-6)
@@ -89,7 +89,7 @@ def test_order_of_images_and_of_views_and_rotations_do_not_matter() -> None:
         rotation = torch.linalg.qr(random(width, width, seed=3)).Q
         moved = views.flip(0)[:, order] @ rotation + random(width, seed=4)
         assert lidar(moved) == pytest.approx(lidar(views), rel=1e-6)
-        # Images are the classes: another pairing of the views is another number.
+        # Images are the classes: another pairing of the views gives another number.
         mixed = torch.stack([views[0], views[1].roll(1, 0), views[2].roll(2, 0)])
         assert lidar(mixed) != pytest.approx(lidar(views), rel=1e-2)
 
@@ -103,7 +103,7 @@ def test_collapsed_embeddings_have_rank_one(dtype: torch.dtype) -> None:
     last_bits = 1 + torch.randint(-1, 2, (3, 40, 16), generator=generator) * torch.finfo(dtype).eps
     noisy = (direction * last_bits).to(dtype)
     assert lidar(noisy) == 1
-    # Images that differ, with views that agree but for rounding, are no collapse.
+    # Different images whose views agree except for rounding are not a collapse.
     assert lidar((noisy * random(40, 16)).to(dtype)) > 5
 
 
@@ -112,7 +112,7 @@ def test_extreme_scales_do_not_fail(scale: float) -> None:
     for width in (4, 60):
         value = lidar(scale * (random(10, width) + 0.3 * random(3, 10, width, seed=1)))
         assert 1 <= value <= 9 + 1e-6
-        # Views that move in one direction only: the covariance within images is singular.
+        # Views that differ in only one direction: the covariance within images is singular.
         along = scale * random(3, 10, 1, seed=1) * random(width, seed=2)
         value = lidar(scale * random(10, width) + along)
         assert 1 <= value <= 9 + 1e-6

@@ -1,12 +1,15 @@
-"""All meters at once are the meters one by one, and nothing makes them fail."""
+"""All meters at once equal the meters one by one, and no input makes them fail."""
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
 import noneg.diagnostics as diagnostics
-from noneg.diagnostics import METERS, QUICK_METERS, measure, quick_measure
+from noneg.diagnostics import METERS, QUICK_METERS, measure, meters, quick_measure
+from noneg.diagnostics.spectrum import participation_ratio_of
+from noneg.diagnostics.table import meter_table
 
 KEYS = [
     "std",
@@ -34,28 +37,57 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def one_by_one(views: torch.Tensor) -> dict[str, float]:
+    """Each meter by its own function, of embeddings, or of one of their spectra."""
+    functions = {"std": diagnostics.normalized_std, "norm": diagnostics.mean_norm}
+    numbers = {}
+    for key in KEYS:
+        meter = functions.get(key, getattr(diagnostics, key, None))
+        assert meter is not None, key
+        numbers[key] = meter(views if key in OF_ALL_VIEWS else views[0])
+    # `measure` has the eigenvalues; the function by itself does not need them.
+    centered = diagnostics.covariance_eigenvalues(views[0])
+    numbers["participation_ratio"] = participation_ratio_of(centered)
+    return numbers
+
+
 @pytest.mark.parametrize(("images", "width"), [(60, 32), (40, 70)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_each_number_is_that_of_its_meter(images: int, width: int, dtype: torch.dtype) -> None:
     views = (random(images, width) + 0.4 * random(3, images, width, seed=1) + 0.5).to(dtype)
     numbers = measure(views)
     assert list(numbers) == KEYS == list(METERS)
-    functions = {"std": "normalized_std", "norm": "mean_norm"}
+    assert numbers == one_by_one(views)
     for key, number in numbers.items():
-        meter = getattr(diagnostics, functions.get(key, key))
-        expected = meter(views if key in OF_ALL_VIEWS else views[0])
-        assert number == pytest.approx(expected, rel=1e-9), key
         assert type(number) is float
         low, high = METERS[key].low, METERS[key].high
         assert low is None or number >= low
         assert high is None or number <= high
     quick = quick_measure(views)
-    assert tuple(quick) == QUICK_METERS
-    for key, number in quick.items():
-        assert number == pytest.approx(numbers[key], rel=1e-6), key
+    assert list(quick) == ["std", "norm", "mean_cosine", "alignment", "participation_ratio"]
+    assert quick.keys() == QUICK_METERS.keys()
+    ratio = diagnostics.participation_ratio(views[0])
+    assert quick == {key: numbers[key] for key in quick} | {"participation_ratio": ratio}
+    assert ratio == pytest.approx(numbers["participation_ratio"], rel=1e-6)
 
 
-def test_other_views_enter_where_they_should_alone() -> None:
+def test_each_spectrum_is_decomposed_once_and_only_if_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    decomposed = []
+
+    def count(z: torch.Tensor, **settings: object) -> torch.Tensor:
+        decomposed.append(settings.get("centered", True))
+        return diagnostics.covariance_eigenvalues(z, **settings)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(meters, "covariance_eigenvalues", count)
+    quick_measure(random(2, 30, 12))
+    assert decomposed == []
+    measure(random(2, 30, 12))
+    assert sorted(decomposed) == [False, True]
+
+
+def test_other_views_enter_only_where_they_should() -> None:
     views = random(3, 40, 24)
     numbers = measure(views)
     others = measure(torch.cat([views[:1], random(2, 40, 24, seed=1)]))
@@ -121,7 +153,7 @@ def test_resolution_reaches_the_meters_that_need_it() -> None:
     untold = measure(coarse.float())
     assert truth["effective_rank"] == truth["lidar"] == 1
     assert untold["effective_rank"] > 10
-    # Equal but for the last bit: no neighbors, and nothing to find an image by.
+    # Equal except for the last bit: no neighbors, and nothing to retrieve an image by.
     generator = torch.Generator().manual_seed(0)
     last_bits = 1 + torch.randint(-1, 2, (40, 64), generator=generator) * 2.0**-23
     numbers = measure((random(64) * last_bits).expand(2, 40, 64))
@@ -145,3 +177,11 @@ def test_every_meter_says_what_it_cannot_see() -> None:
         assert meter.title
         assert meter.blind.endswith(".")
         assert meter.low is None or meter.high is None or meter.low < meter.high
+
+
+def test_the_docs_have_the_table_of_meters() -> None:
+    """`python -m noneg.diagnostics.table` prints it."""
+    docs = Path(__file__).parents[2] / "docs" / "diagnostics.md"
+    table = meter_table()
+    assert f"\n\n{table}\n\n" in docs.read_text(encoding="utf-8")
+    assert table.count("\n") == len(METERS) + 1

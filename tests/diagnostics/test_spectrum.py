@@ -82,7 +82,7 @@ def test_alpha_of_a_power_law(alpha: float, directions: int) -> None:
     index = torch.arange(1.0, directions + 1, dtype=torch.float64)
     singular = (index ** (-alpha / 2)).tolist()
     z = with_singular_values(singular, 400, 200, centered=True)
-    # The directions beyond the rank have no part in the fit.
+    # Directions beyond the rank are not part of the fit.
     assert alpha_req(z) == pytest.approx(alpha, abs=1e-6)
 
 
@@ -122,7 +122,7 @@ def test_rounding_is_no_direction_even_where_the_type_hides_it() -> None:
     assert participation_ratio(coarse.float(), resolution=2.0**-7) == 1
     eigenvalues = covariance_eigenvalues(coarse.float(), resolution=2.0**-7)
     assert not bool(eigenvalues.any())
-    # Without the word of it, the noise of rounding passes for directions.
+    # Without `resolution`, rounding noise counts as directions.
     assert participation_ratio(coarse.float()) > 20
 
 

@@ -9,10 +9,10 @@ from scipy.special import ive, loggamma
 
 from noneg.diagnostics import (
     alignment,
+    distances,
     mean_cosine,
     mean_norm,
     self_clustering,
-    spread,
     uniformity,
     view_retrieval,
 )
@@ -55,7 +55,7 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     z, views = random(25, 6), random(25, 6) + 0.7 * random(2, 25, 6, seed=1)
     before = uniformity(z), view_retrieval(views)
     assert 0.3 < before[1] < 0.9
-    monkeypatch.setattr(spread, "BLOCK", 7)
+    monkeypatch.setattr(distances, "BLOCK", 7)
     assert (uniformity(z), view_retrieval(views)) == pytest.approx(before, rel=1e-12)
 
 
@@ -108,7 +108,7 @@ def test_retrieval_tells_views_apart_from_shuffled_ones() -> None:
     assert view_retrieval(views) == 1
     shuffled = torch.stack([base, views[1].roll(1, dims=0)])
     assert view_retrieval(shuffled) == 0
-    # Two hundred draws at a chance of one in two hundred.
+    # Two hundred trials with a chance of one in two hundred.
     assert view_retrieval(torch.stack([base, random(200, 32, seed=2)])) < 0.05
 
 
@@ -130,7 +130,7 @@ def test_retrieval_does_not_read_rounding(dtype: torch.dtype) -> None:
     views = (direction * last_bits).to(dtype).expand(2, 50, 64)
     assert view_retrieval(views) == pytest.approx(1 / 50)
     assert view_retrieval(views.float(), resolution=eps) == pytest.approx(1 / 50)
-    # A hundred times as large, it is what tells the images apart, however small the angles.
+    # A hundred times as large, it tells the images apart, however small the angles.
     larger = (direction.double() * (1 + 100 * (last_bits.double() - 1))).expand(2, 50, 64)
     assert view_retrieval(larger) == 1
     if dtype == torch.float32:

@@ -1,4 +1,4 @@
-"""TwoNN on surfaces of known dimension."""
+"""TwoNN on manifolds of known dimension."""
 
 import math
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from noneg.diagnostics import two_nn, two_nn_dimension
+from noneg.diagnostics import distances, two_nn_dimension
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -64,7 +64,7 @@ def test_blocks_do_not_change_the_result(monkeypatch: pytest.MonkeyPatch) -> Non
     z = torch.rand(100, 4, generator=generator())
     repeated = torch.cat([z, z[:30]])
     before = two_nn_dimension(repeated)
-    monkeypatch.setattr(two_nn, "BLOCK", 7)
+    monkeypatch.setattr(distances, "BLOCK", 7)
     assert two_nn_dimension(repeated) == pytest.approx(before, rel=1e-12)
 
 

@@ -1,4 +1,4 @@
-"""Verdicts on constructed curves: what is wrong is named, by the number that says so."""
+"""Verdicts on constructed curves name what is wrong, and the number that shows it."""
 
 import math
 from typing import Any
@@ -28,7 +28,7 @@ SOUND = {
 
 
 def history(steps: int = 100, **ends: float) -> list[dict[str, float]]:
-    """Eleven rows, from sound numbers to the given ones by the fifth; views agree by and by."""
+    """Eleven rows that go from healthy numbers to the given ones in five; views agree ever more."""
     rows = []
     for number in range(11):
         share = min(1.0, max(0, number - 1) / 4)
@@ -45,10 +45,10 @@ def history(steps: int = 100, **ends: float) -> list[dict[str, float]]:
         ("complete collapse", {"mean_cosine_h": 0.99, "mean_cosine_z": 0.99}),
         ("complete collapse", {"mean_cosine_h": 0.99}),
         ("projector only", {"mean_cosine_z": 0.99}),
-        # Directions contract somewhat while the vectors shrink: a squared error's way.
+        # Directions contract a little while the vectors shrink, as with a squared error.
         ("complete collapse", {"mean_cosine_h": 0.6, "norm_h": 1.0}),
         ("projector only", {"mean_cosine_z": 0.6, "norm_z": 1.0}),
-        # The scale alone is nothing to a loss of normalized vectors.
+        # A loss on normalized vectors leaves the scale free.
         ("healthy", {"norm_h": 0.5, "norm_z": 0.5}),
         ("dimensional collapse", {"participation_ratio_h": 1.2}),
         ("projector only", {"participation_ratio_z": 1.2}),
@@ -56,7 +56,7 @@ def history(steps: int = 100, **ends: float) -> list[dict[str, float]]:
         ("exploding scale", {"norm_h": 1e6}),
         ("exploding scale", {"norm_h": math.nan}),
         ("not learning", {"alignment_h": 1.0}),
-        # Views agree as much more as different images do.
+        # Views agree more, and different images just as much more.
         ("not learning", {"alignment_h": 0.5, "mean_cosine_h": 0.65}),
     ],
 )
@@ -70,7 +70,7 @@ def test_what_is_wrong_is_named(state: str, ends: dict[str, float]) -> None:
 
 
 def test_the_worse_comes_first() -> None:
-    """A collapsed embedding has one direction left too, and no use for learning."""
+    """A collapsed embedding also has few directions, and learns nothing."""
     ends = {
         "mean_cosine_h": 0.99,
         "mean_cosine_z": 0.99,
@@ -94,7 +94,7 @@ def test_the_worse_comes_first() -> None:
 def test_thresholds_are_where_they_are_said_to_be(
     name: str, threshold: float, beyond: int, state: str
 ) -> None:
-    # Views agree far better, so that learning is beyond doubt; twice the length keeps distances.
+    # Views agree far better, so the run has learned; twice the length keeps distances.
     ends = {"alignment_h": 0.01, "norm_h": 20.0, "norm_z": 24.0}
     past = history(**{**ends, name: threshold * (1 + beyond * 0.01)})
     short = history(**{**ends, name: threshold * (1 - beyond * 0.01)})
@@ -124,7 +124,7 @@ def test_it_takes_time_to_say_anything() -> None:
     assert judge(standing_still[:4], 1000).state == "too early to say"
     assert judge(standing_still, 1000).state == "too early to say"
     assert judge(standing_still, 100).state == "not learning"
-    # A collapse needs no patience.
+    # A collapse is reported at once.
     assert judge(collapsed, 10_000).state == "complete collapse"
 
 
@@ -137,7 +137,7 @@ def test_the_numbers_are_those_of_the_sentence() -> None:
 
 
 def test_what_was_so_from_the_start_is_no_collapse() -> None:
-    """Networks without BatchNorm begin with embeddings that nearly share a direction."""
+    """Networks without BatchNorm start with embeddings that nearly share a direction."""
     alike = {"mean_cosine_h": 0.97, "participation_ratio_h": 1.5}
     rows = [row | alike for row in history()]
     assert judge(rows, 100).state == "healthy"
@@ -158,11 +158,11 @@ def test_the_end_is_judged_beside_the_start() -> None:
     assert end(sound, found, at_start).state == "healthy"
     assert end(standing, found, at_start).state == "healthy"
     assert end(sound, same, at_start).state == "not learning"
-    # Odds, so that there is room at the top: 0.5 is 1, and 0.6 is 1.5.
+    # Odds leave room at the top: 0.5 is 1, and 0.6 is 1.5.
     assert end(sound, {"view_retrieval": 0.6}, {"view_retrieval": 0.5}).state == "healthy"
-    # What collapsed may find itself all the same.
+    # A collapsed run stays collapsed, whatever its retrieval.
     assert end(collapsed, found, at_start) == collapsed
-    # A projector of one direction may have taught the encoder something, or not.
+    # With a projector of one direction, the encoder may have learned something, or not.
     few = judge(history(participation_ratio_z=1.0), 100)
     assert end(few, found, at_start).state == "projector only"
     assert not end(few, found, at_start).needs_action
@@ -171,7 +171,7 @@ def test_the_end_is_judged_beside_the_start() -> None:
     assert not end(alike, found, at_start).needs_action
     assert end(sound, found, {"view_retrieval": 0.0}).state == "healthy"
     assert end(sound, at_start | {"view_retrieval": 0.0}, at_start).state == "not learning"
-    # Nine of 3,000 views found again, or five: nothing to compare.
+    # Nine and five of 3,000 views found: too few to compare.
     rare, rarer = {"view_retrieval": 0.003}, {"view_retrieval": 0.0017}
     assert end(sound, rarer, rare) == sound
     assert judge_end(sound, rarer, rare, searches=30_000).state == "not learning"
@@ -188,7 +188,7 @@ def test_distance_counts_where_directions_contracted_too() -> None:
 
 
 def test_separation_is_one_where_views_are_as_far_apart_as_images() -> None:
-    # Unit vectors at right angles: squared distance 2.
+    # Orthogonal unit vectors: squared distance 2.
     assert separation({"mean_cosine_h": 0.0, "alignment_h": 2.0}) == 1
     assert separation({"mean_cosine_h": 0.5, "alignment_h": 0.1}) == pytest.approx(10)
     assert separation({"mean_cosine_h": 1.0, "alignment_h": 0.1}) == 0

@@ -48,9 +48,6 @@ class RunningCenter(Method):
         spread = ((e.z - self.center) @ directions).std(dim=(0, 1)).mean()
         return Loss(apart - spread, {"apart": apart, "spread": -spread})
 
-    def after_step(self, progress: float) -> None:
-        pass
-
 
 @final
 class BatchNormBackbone(nn.Module):

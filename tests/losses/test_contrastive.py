@@ -52,7 +52,7 @@ def test_contrastive_has_a_finite_gradient_at_distance_nothing() -> None:
     sum(contrastive(z).values()).backward()  # type: ignore[union-attr]
     assert z.grad is not None
     assert torch.equal(z.grad, torch.zeros_like(z))
-    # The control: the slightest difference is pushed at with full force, 2 * margin / pairs.
+    # The control: the smallest difference has the full gradient, 2 * margin / pairs.
     near = z.detach().clone()
     near[0, 0, 0] += 1e-9
     near.requires_grad_()
@@ -106,7 +106,7 @@ def test_triplet_is_the_papers(
     batch: int, width: int, views: int, negatives: str, margin: float
 ) -> None:
     z = random_views(batch, width, views)
-    # Views of an image nearer to each other than to most.
+    # Views of an image are nearer to each other than to most others.
     z[1:] = z[:1] + 0.7 * z[1:]
     if negatives == "given":
         order = torch.arange(batch).roll(1)
@@ -126,12 +126,12 @@ def test_triplet_closed_forms(negatives: object) -> None:
     same = random_views(1, 4)[:1].expand(2, 5, 4)
     loss = triplet(same, margin=0.3, negatives=negatives)  # type: ignore[arg-type]
     assert float(loss["triplet"]) == pytest.approx(0.3)
-    # Orthogonal images are 2 apart, and their views nowhere: the margin counts from there.
+    # d^2 is 2 between orthogonal images and 0 between their views: the loss is margin - 2.
     apart = torch.eye(5, dtype=torch.float64).expand(2, 5, 5)
     for margin, expected in ((1.5, 0.0), (2.5, 0.5)):
         loss = triplet(apart, margin=margin, negatives=negatives)  # type: ignore[arg-type]
         assert float(loss["triplet"]) == pytest.approx(expected)
-    # Opposite views of images at right angles: 4 apart, and from any other image 2.
+    # Opposite views of orthogonal images: d^2 is 4 between views, 2 to any other image.
     opposite = torch.stack([apart[0], -apart[0]])
     loss = triplet(opposite, margin=0.5, negatives=negatives)  # type: ignore[arg-type]
     assert float(loss["triplet"]) == pytest.approx(2.5)
@@ -193,7 +193,7 @@ def test_info_nce_closed_forms() -> None:
 
 
 def test_info_nce_of_far_negatives_keeps_its_digits() -> None:
-    """1 - a share that is next to 1 would be 0 in float32."""
+    """1 minus a share that is nearly 1 would be 0 in float32."""
     a = torch.eye(3)[0]
     loss = info_nce(a.expand(2, 4, 3), a.expand(2, 4, 3), -a[None], temperature=0.07)["info_nce"]
     assert float(loss) == pytest.approx(np.exp(-2 / 0.07), rel=1e-4, abs=0)
@@ -241,7 +241,7 @@ def test_bfloat16_is_computed_in_float32(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["contrastive", "semi_hard", "hardest", "info_nce"])
 def test_one_image_or_one_view_is_refused_in_a_sentence(name: str) -> None:
-    with pytest.raises(NonegError, match="needs a batch of 2 images at least, not 1"):
+    with pytest.raises(NonegError, match="needs a batch of at least 2 images, not 1"):
         LOSSES[name](torch.zeros(2, 1, 4))
-    with pytest.raises(NonegError, match="needs 2 at least, not 1"):
+    with pytest.raises(NonegError, match="needs at least 2, not 1"):
         LOSSES[name](torch.zeros(1, 8, 4))

@@ -138,9 +138,9 @@ def test_byol_differs_by_a_factor_and_a_constant() -> None:
 
 
 def test_unknown_conventions_are_named_with_the_known() -> None:
-    with pytest.raises(NonegError, match=r"'timm' of VICReg; there are: authors, .*eb_jepa"):
+    with pytest.raises(NonegError, match=r"'timm' of VICReg; known are: authors, .*eb_jepa"):
         vicreg_weights("timm", invariance=1.0, variance=1.0, covariance=1.0, width=4)
-    with pytest.raises(NonegError, match="width of 2 at least, not 1"):
+    with pytest.raises(NonegError, match="width of at least 2, not 1"):
         vicreg_weights("eb_jepa", invariance=1.0, variance=1.0, covariance=1.0, width=1)
     with pytest.raises(NonegError, match="'vissl' of Barlow Twins"):
         barlow_twins_weights("vissl", redundancy=1.0)

@@ -1,4 +1,4 @@
-"""Either form of the off-diagonal energy: same value and gradient, little memory, all digits."""
+"""Both forms of the off-diagonal energy: same value and gradient, little memory, all digits."""
 
 from collections.abc import Callable
 from itertools import combinations
@@ -18,7 +18,7 @@ from noneg.losses.gram import center, covariance_energy, cross_energy, gram
 
 Loss = Callable[..., dict[str, Tensor]]
 
-# n < d, n = d, n > d; one coordinate, two images, and a step about n = d.
+# n < d, n = d, n > d; one coordinate, two images, and both sides of n = d.
 SIZES = [
     (2, 1),
     (2, 7),
@@ -44,7 +44,7 @@ def textbook(z: Tensor, name: str) -> dict[str, Tensor]:
     """Both losses by their width x width matrices and autograd, for any number of views."""
     views, batch, width = z.shape
     rest = 1 - torch.eye(width, dtype=z.dtype)
-    # Twice, for means that are large beside the deviation.
+    # Twice, for means that are large relative to the deviation.
     centered = [view - view.mean(0) - (view - view.mean(0)).mean(0) for view in z]
     pairs = list(combinations(range(views), 2))
     terms: dict[str, Tensor] = {}
@@ -68,7 +68,7 @@ def assert_equal_to_the_textbook(
 ) -> None:
     """Each term, and the gradient of each and of the whole, relative to the textbook's in float64.
 
-    `floor` is for terms that are zero but for rounding.
+    `floor` is for terms that are zero except for rounding.
     """
     ours = z.clone().requires_grad_()
     theirs = z.double().requires_grad_()
@@ -89,7 +89,7 @@ def test_value_and_gradient_are_the_textbooks_in_float64(
     loss: Loss, batch: int, width: int, views: int
 ) -> None:
     z = random_views(batch, width, views)
-    # Standardized, two images are +1 and -1 but for epsilon: nearly all of the gradient cancels.
+    # Two standardized images are +1 and -1, except for epsilon: nearly all of the gradient cancels.
     tolerance = 1e-10 if batch > 2 else 1e-8
     assert_equal_to_the_textbook(loss, z, tolerance, floor=1e-15)
 
@@ -113,7 +113,7 @@ def test_large_means_and_tiny_variances_cost_no_digits(
 
 
 def nearly_white(batch: int, width: int) -> Tensor:
-    """As near to uncorrelated, with equal variances, as `width` > batch - 1 columns can come."""
+    """As uncorrelated, with equal variances, as `width` > batch - 1 columns can be."""
     columns = torch.randn(
         batch, batch - 1, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
     )
@@ -134,11 +134,11 @@ def test_a_diagonal_thousands_of_times_the_rest_costs_no_digits(loss: Loss) -> N
 
 
 def test_unequal_variances_leave_an_error_of_some_roundings_of_their_squares() -> None:
-    """What still cancels: hundreds of uncorrelated coordinates, and as many dead ones."""
+    """What still cancels: hundreds of uncorrelated coordinates, and as many constant ones."""
     z = torch.cat([nearly_white(256, 255), torch.zeros(256, 256, dtype=torch.float64)], dim=1)
     squares, energy = covariance_energy(z[None].float())
     assert 0 <= float(energy) <= 4 * torch.finfo(torch.float32).eps * float(squares.square().sum())
-    # In place of the diagonal's own square, which would be lost here too.
+    # Instead of the square of the diagonal, which would be lost here too.
     assert float(energy) < 1e-6 * float(squares.square().sum())
 
 
@@ -150,7 +150,7 @@ def test_energies_of_nothing_are_zero_and_never_less(batch: int, width: int) -> 
             assert float(each.abs().max()) == 0
     for seed in range(50):
         generator = torch.Generator().manual_seed(seed)
-        # One coordinate that lives: all of the energy lies on the diagonal.
+        # One coordinate that is not constant: all of the energy is on the diagonal.
         z = torch.zeros(2, batch, width)
         z[:, :, 0] = torch.randn(2, batch, generator=generator) * 1000
         assert float(covariance_energy(z)[1].min()) >= 0
@@ -194,7 +194,7 @@ def test_no_tensor_is_larger_than_the_embeddings_or_the_smaller_square(
 
 
 def test_the_textbook_does_build_the_large_square() -> None:
-    """The control: the meter sees a d x d matrix where there is one."""
+    """The control: the counter sees a d x d matrix if there is one."""
     z = random_views(8, 300).float()
     assert largest_tensor(lambda z: textbook(z, "vicreg"), z) == 300**2
 

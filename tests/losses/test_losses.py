@@ -25,7 +25,7 @@ def random_views(batch: int, width: int, views: int = 2, seed: int = 0) -> torch
 
 
 def vicreg_of_the_paper(a: np.ndarray, b: np.ndarray) -> dict[str, float]:
-    """Equations 1 to 5, entry by entry, with the authors' means in place of two of the sums."""
+    """Equations 1 to 5, entry by entry, with the authors' means instead of two of the sums."""
     batch, width = a.shape
     invariance = sum(float(((a[i] - b[i]) ** 2).sum()) for i in range(batch)) / batch / width
 
@@ -146,7 +146,7 @@ def test_vicreg_ignores_shifts_and_rotation_keeps_its_invariance_alone() -> None
     rotation = torch.linalg.qr(random_views(6, 6, seed=1)[0])[0]
     turned, terms = vicreg(z @ rotation), vicreg(z)
     assert float(turned["invariance"]) == pytest.approx(float(terms["invariance"]))
-    # The whole covariance matrix keeps its norm; how much of it lies on the diagonal changes.
+    # The whole covariance matrix keeps its norm; its share on the diagonal changes.
     assert float(turned["covariance_1"]) != pytest.approx(float(terms["covariance_1"]), rel=1e-3)
     centered = z[0] - z[0].mean(0)
     (before, off), (after, off_after) = (
@@ -189,9 +189,9 @@ def test_weights_are_factors_of_their_own_terms() -> None:
 
 @pytest.mark.parametrize("loss", [vicreg, barlow_twins, nt_xent, spectral_contrastive, w_mse])
 def test_one_image_or_one_view_is_refused_in_a_sentence(loss: object) -> None:
-    with pytest.raises(NonegError, match="needs a batch of 2 images at least, not 1"):
+    with pytest.raises(NonegError, match="needs a batch of at least 2 images, not 1"):
         loss(torch.zeros(2, 1, 4))  # type: ignore[operator]
-    with pytest.raises(NonegError, match="needs 2 at least, not 1"):
+    with pytest.raises(NonegError, match="needs at least 2, not 1"):
         loss(torch.zeros(1, 8, 4))  # type: ignore[operator]
 
 

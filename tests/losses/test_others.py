@@ -118,19 +118,19 @@ def test_whitening_gives_the_identity_and_w_mse_its_transcription() -> None:
 def test_w_mse_closed_forms() -> None:
     z = random_views(20, 4)[:1].expand(2, 20, 4)
     assert float(w_mse(z)["w_mse"]) == pytest.approx(0, abs=1e-20)
-    # Opposite views are opposite still when whitened: their mean is 0.
+    # Opposite views remain opposite when whitened: their mean is 0.
     assert float(w_mse(torch.stack([z[0], -z[0]]))["w_mse"]) == pytest.approx(4)
 
 
 def test_w_mse_ignores_any_affine_map_of_the_embeddings() -> None:
-    """By Cholesky, whitened rows change by a rotation at most, which distances do not see."""
+    """By Cholesky, whitened rows change at most by a rotation, which distances do not see."""
     z = random_views(20, 4)
     moved = z @ random_views(4, 4, seed=1)[0] + 5
     assert float(w_mse(moved)["w_mse"]) == pytest.approx(float(w_mse(z)["w_mse"]))
 
 
 def test_what_cannot_be_whitened_is_refused_in_a_sentence() -> None:
-    with pytest.raises(NonegError, match="needs more images in a batch than coordinates"):
+    with pytest.raises(NonegError, match="needs more embeddings than coordinates"):
         whiten(random_views(4, 4)[0])
     with pytest.raises(NonegError, match="singular"):
         whiten(torch.ones(8, 3))

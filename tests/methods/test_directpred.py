@@ -1,4 +1,6 @@
-"""Predictors that are set, not trained: DirectPred and DirectCopy."""
+"""Predictors that are computed, not trained: DirectPred and DirectCopy."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,12 +8,19 @@ import torch
 from test_contract import build, make_views, train_briefly
 from torch import Tensor
 
-from noneg.methods import directcopy, directpred
+import noneg
+from noneg.commands.evaluate import evaluate_run
 from noneg.methods.base import Method
+from noneg.methods.directpred import directcopy_predictor, directpred_predictor
+from noneg.training.config import load_config
 from noneg.training.step import compute_gradient
 
-PREDICTORS = {"directpred": directpred.predictor_of, "directcopy": directcopy.predictor_of}
-both = pytest.mark.parametrize("name", PREDICTORS)
+PREDICTORS = {"eigenvalues": directpred_predictor, "copy": directcopy_predictor}
+both = pytest.mark.parametrize("kind", PREDICTORS)
+
+
+def directpred(kind: str, **options: object) -> Method:
+    return build("directpred", predictor=kind, **options)
 
 
 def random_correlation(width: int = 6, rank: int = 6, seed: int = 0) -> Tensor:
@@ -21,11 +30,11 @@ def random_correlation(width: int = 6, rank: int = 6, seed: int = 0) -> Tensor:
     return (z @ mix).T @ (z @ mix) / 40
 
 
-def of_the_papers(name: str, correlation: np.ndarray, epsilon: float) -> np.ndarray:
-    if name == "directcopy":
+def of_the_papers(kind: str, correlation: np.ndarray, epsilon: float) -> np.ndarray:
+    if kind == "copy":
         norm = np.sqrt((correlation**2).sum())
         return correlation / norm + epsilon * np.eye(len(correlation))
-    # By singular vectors, one direction after the other.
+    # By singular vectors, direction by direction.
     vectors, values, _ = np.linalg.svd(correlation)
     return sum(
         (np.sqrt(value / values.max()) + epsilon) * np.outer(vector, vector)
@@ -35,26 +44,26 @@ def of_the_papers(name: str, correlation: np.ndarray, epsilon: float) -> np.ndar
 
 @both
 @pytest.mark.parametrize("epsilon", [0.0, 0.1])
-def test_the_predictor_is_the_papers(name: str, epsilon: float) -> None:
+def test_the_predictor_is_the_papers(kind: str, epsilon: float) -> None:
     correlation = random_correlation()
-    expected = of_the_papers(name, correlation.numpy(), epsilon)
-    np.testing.assert_allclose(PREDICTORS[name](correlation, epsilon), expected, atol=1e-12)
+    expected = of_the_papers(kind, correlation.numpy(), epsilon)
+    np.testing.assert_allclose(PREDICTORS[kind](correlation, epsilon), expected, atol=1e-12)
 
 
 @both
-def test_closed_forms(name: str) -> None:
+def test_closed_forms(kind: str) -> None:
     diagonal = torch.diag(torch.tensor([4.0, 1.0, 0.0]))
-    shares = [1.0, 0.5, 0.0] if name == "directpred" else [4 / 17**0.5, 1 / 17**0.5, 0.0]
+    shares = [1.0, 0.5, 0.0] if kind == "eigenvalues" else [4 / 17**0.5, 1 / 17**0.5, 0.0]
     expected = torch.diag(torch.tensor(shares) + 0.1)
-    torch.testing.assert_close(PREDICTORS[name](diagonal, 0.1), expected)
-    # Nothing to go by.
+    torch.testing.assert_close(PREDICTORS[kind](diagonal, 0.1), expected)
+    # No correlation yet.
     zeros = torch.zeros(3, 3)
-    torch.testing.assert_close(PREDICTORS[name](zeros, 0.1), 0.1 * torch.eye(3))
+    torch.testing.assert_close(PREDICTORS[kind](zeros, 0.1), 0.1 * torch.eye(3))
 
 
 @both
-def test_scale_is_nothing_and_a_rotation_comes_along(name: str) -> None:
-    correlation, predictor_of = random_correlation(), PREDICTORS[name]
+def test_scale_changes_nothing_and_a_rotation_commutes(kind: str) -> None:
+    correlation, predictor_of = random_correlation(), PREDICTORS[kind]
     predictor = predictor_of(correlation, 0.1)
     torch.testing.assert_close(predictor_of(1e3 * correlation, 0.1), predictor)
     turn = torch.linalg.qr(random_correlation(seed=1))[0]
@@ -62,11 +71,11 @@ def test_scale_is_nothing_and_a_rotation_comes_along(name: str) -> None:
     torch.testing.assert_close(turned, turn @ predictor @ turn.T)
 
 
-def test_roots_of_nothing_stay_small_in_float32() -> None:
-    """Rank 20 of 256: a decomposition in float32 would be wrong by 2e-4 and more."""
+def test_roots_of_zero_eigenvalues_stay_small_in_float32() -> None:
+    """Rank 20 of 256: a decomposition in float32 would be wrong by 2e-4 or more."""
     correlation = random_correlation(256, 20)
-    exact = PREDICTORS["directpred"](correlation, 0.0)
-    rounded = PREDICTORS["directpred"](correlation.float(), 0.0)
+    exact = directpred_predictor(correlation, 0.0)
+    rounded = directpred_predictor(correlation.float(), 0.0)
     assert float((rounded - exact).abs().max()) < 1e-4
     assert bool(torch.isfinite(rounded).all())
 
@@ -77,27 +86,27 @@ def correlation_of(z: Tensor) -> Tensor:
 
 
 @both
-def test_the_running_correlation_and_the_next_steps_predictor(name: str) -> None:
-    method = build(name, rho=0.3, epsilon=0.1)
+def test_the_running_correlation_and_the_next_steps_predictor(kind: str) -> None:
+    method = directpred(kind, rho=0.3, epsilon=0.1)
     expected = torch.zeros(16, 16, dtype=torch.float64)
     for step in range(3):
         before = method.predictor.clone()
         _, e = compute_gradient(method, make_views(seed=step), torch.arange(12))
         assert e.p is not None
-        # Before the step the predictor is that of the steps before; uncentered, of both views.
+        # The predictor changes only in after_step; the correlation is uncentered, of both views.
         torch.testing.assert_close(e.p, e.z @ before)
         assert torch.equal(method.predictor, before)
         expected = 0.3 * expected + 0.7 * correlation_of(e.z)
         method.after_step(0.5)
         torch.testing.assert_close(method.correlation.double(), expected, rtol=1e-4, atol=1e-6)
-        predictor = of_the_papers(name, expected.numpy(), 0.1)
+        predictor = of_the_papers(kind, expected.numpy(), 0.1)
         np.testing.assert_allclose(method.predictor.numpy(), predictor, atol=2e-3)
     assert not torch.equal(method.predictor, torch.eye(16))
 
 
 @both
-def test_the_first_predictor_is_the_identity_and_none_is_trained(name: str) -> None:
-    method = build(name)
+def test_the_first_predictor_is_the_identity_and_none_is_trained(kind: str) -> None:
+    method = directpred(kind)
     e = method.embed(make_views())
     assert e.p is not None
     torch.testing.assert_close(e.p, e.z)
@@ -106,8 +115,8 @@ def test_the_first_predictor_is_the_identity_and_none_is_trained(name: str) -> N
 
 
 @both
-def test_it_is_set_every_so_many_steps(name: str) -> None:
-    method = build(name, every=3)
+def test_it_is_computed_at_the_given_interval(kind: str) -> None:
+    method = directpred(kind, every=3)
     changed = []
     for _ in range(6):
         before = method.predictor.clone()
@@ -117,8 +126,8 @@ def test_it_is_set_every_so_many_steps(name: str) -> None:
 
 
 @both
-def test_the_target_may_be_the_online_network(name: str) -> None:
-    method = build(name, target="copy")
+def test_the_target_may_be_the_online_network(kind: str) -> None:
+    method = directpred(kind, target="copy")
     assert isinstance(method, Method)
     assert method.target is None
     e = method.embed(make_views())
@@ -128,8 +137,8 @@ def test_the_target_may_be_the_online_network(name: str) -> None:
 
 
 @both
-def test_the_target_follows_by_tau(name: str) -> None:
-    method = build(name, tau=0.9)
+def test_the_target_follows_by_tau(kind: str) -> None:
+    method = directpred(kind, tau=0.9)
     with torch.no_grad():
         for parameter in method.target.parameters():
             parameter.zero_()
@@ -137,3 +146,38 @@ def test_the_target_follows_by_tau(name: str) -> None:
     online = torch.nn.Sequential(method.backbone, method.projector)
     for one, other in zip(method.target.parameters(), online.parameters(), strict=True):
         torch.testing.assert_close(one, 0.1 * other.detach())
+
+
+def test_runs_of_the_former_method_directcopy_are_evaluated_as_before(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (24, 16, 16, 3), dtype=np.uint8)
+    settings = {"epochs": 1, "batch_size": 8, "evaluate": False, "report": False}
+    run = noneg.train(
+        images,
+        method="directpred",
+        options={"predictor": "copy", "epsilon": 0.2, "projector": [24, 16]},
+        out=str(tmp_path / "run"),
+        **settings,
+    ).directory
+    np.savez(tmp_path / "images.npz", images=images)
+    expected = evaluate_run(run, str(tmp_path / "images.npz"))
+    # As it was written when DirectCopy was a method of its own.
+    path = run / "config.yaml"
+    lines = path.read_text().splitlines(keepends=True)
+    text = "".join(line for line in lines if "predictor:" not in line)
+    path.write_text(text.replace("method: directpred", "method: directcopy"))
+    assert path.read_text().count("directcopy") == len(lines) - text.count("\n") == 1
+    config = load_config(path)
+    assert (config.options.predictor, config.options.epsilon) == ("copy", 0.2)
+    actual = evaluate_run(run, str(tmp_path / "images.npz"))
+    for meters, others in (
+        (actual.meters, expected.meters),
+        (actual.random_meters, expected.random_meters),
+    ):
+        for name, numbers in others.items():
+            np.testing.assert_array_equal(list(meters[name].values()), list(numbers.values()))
+
+
+def test_the_former_name_is_trained_as_directcopy() -> None:
+    one, other = build("directcopy"), directpred("copy")
+    assert train_briefly(one, 4) == train_briefly(other, 4)
+    assert train_briefly(directpred("eigenvalues"), 4) != train_briefly(directpred("copy"), 4)

@@ -15,7 +15,7 @@ KEYS = 2 * BATCH
 
 
 class NormBackbone(nn.Module):
-    """Batch statistics, so that images know their company."""
+    """Batch statistics, so that an image's embedding depends on the batch."""
 
     num_features = 16
 
@@ -39,7 +39,7 @@ def images_of(step: int) -> torch.Tensor:
     return torch.arange(BATCH) + BATCH * step
 
 
-def test_the_queue_begins_as_unit_vectors_of_nobody() -> None:
+def test_the_queue_starts_as_unit_vectors_of_no_image() -> None:
     method = moco()
     torch.testing.assert_close(method.queue.norm(dim=1), torch.ones(200))
     assert method.queue.std() == pytest.approx(16**-0.5, rel=0.05)
@@ -62,7 +62,7 @@ def test_the_newest_keys_stand_first_and_the_oldest_fall_out() -> None:
 def test_the_first_loss_is_the_papers_equation() -> None:
     method = moco(temperature=0.3)
     queue = method.queue.double()
-    step, e = compute_gradient(method, make_views(), images_of(0))
+    loss, e = compute_gradient(method, make_views(), images_of(0))
     assert e.t is not None
     q, k = (normalize(each.detach().double(), dim=2) for each in (e.z, e.t))
     losses = []
@@ -70,24 +70,24 @@ def test_the_first_loss_is_the_papers_equation() -> None:
         for image in range(BATCH):
             against = (q[view, image] * k[other, image]).sum()[None], queue[:192] @ q[view, image]
             losses.append(-torch.log_softmax(torch.cat(against) / 0.3, dim=0)[0])
-    torch.testing.assert_close(step.value.detach().double(), torch.stack(losses).mean())
+    torch.testing.assert_close(loss.value.detach().double(), torch.stack(losses).mean())
 
 
 def test_an_images_own_older_keys_are_no_negatives() -> None:
-    """Kept aside, the loss is that of a queue without them; the control counts them."""
+    """The loss is that of a queue without them; the control counts them."""
     method, control = moco(), moco()
     for each in (method, control):
         compute_gradient(each, make_views(seed=0), images_of(0))
     control.queue_index = torch.full_like(control.queue_index, -1)
-    step, e = compute_gradient(method, make_views(seed=1), images_of(0))
+    loss, e = compute_gradient(method, make_views(seed=1), images_of(0))
     counted, _ = compute_gradient(control, make_views(seed=1), images_of(0))
-    assert float(step.value.detach()) < float(counted.value.detach()) - 0.01
+    assert float(loss.value.detach()) < float(counted.value.detach()) - 0.01
     del e
 
 
 @pytest.mark.parametrize("length", [KEYS, 2 * KEYS, 60, 200])
 def test_the_order_within_a_batch_never_matters(length: int) -> None:
-    """Not even where the queue does not hold whole batches: later losses are the same."""
+    """Even if the queue does not hold whole batches, later losses are the same."""
     one, other = moco(queue=length), moco(queue=length)
     generator = torch.Generator().manual_seed(0)
     for step in range(8):
@@ -111,20 +111,20 @@ def test_embedding_twice_queues_once() -> None:
 
 
 def test_a_queue_that_is_shorter_than_a_batch_is_refused() -> None:
-    with pytest.raises(NonegError, match=r"20 keys is too short for 2 views of 12 .* 24 at least"):
+    with pytest.raises(NonegError, match=r"20 keys is too short for 2 views of 12 .* 24 or more"):
         compute_gradient(moco(queue=20), make_views(), images_of(0))
 
 
 @pytest.mark.parametrize("statistics", ["running", "batch"])
-def test_keys_know_their_batch_by_its_own_statistics_alone(statistics: str) -> None:
+def test_keys_depend_on_their_batch_only_with_batch_statistics(statistics: str) -> None:
     method = moco(NormBackbone, key_statistics=statistics)
     views = make_views()
-    company = tuple(torch.cat([view[:4], 3 * view[4:]]) for view in views)
-    one, other = method.embed(views), method.embed(company)
+    among_others = tuple(torch.cat([view[:4], 3 * view[4:]]) for view in views)
+    one, other = method.embed(views), method.embed(among_others)
     assert one.t is not None
     assert other.t is not None
     assert torch.equal(one.t[:, :4], other.t[:, :4]) == (statistics == "running")
-    # Queries do in either case.
+    # Queries depend on the batch in either case.
     assert not torch.equal(one.z[:, :4], other.z[:, :4])
 
 

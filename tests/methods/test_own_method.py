@@ -1,4 +1,4 @@
-"""A method from somebody else's package, by its dotted path."""
+"""A method from another package, by its dotted path."""
 
 from pathlib import Path
 
@@ -42,9 +42,6 @@ class Own(Method):
         apart = (e.z[0] - e.z[1]).square().mean()
         length = self.options.length * (e.z.norm(dim=2) - 1).square().mean()
         return Loss(apart + length, {"apart": apart, "length": length})
-
-    def after_step(self, progress):
-        pass
 '''
 
 

@@ -1,4 +1,4 @@
-"""The control: agreement alone, on the representation or behind a head."""
+"""The negative control: only agreement, on the representation or behind a head."""
 
 from typing import Any
 
@@ -27,21 +27,21 @@ def test_behind_a_head_it_lies_there() -> None:
     e = method.embed(make_views())
     assert e.h.shape == (2, 12, 16)
     assert e.z.shape == (2, 12, 6)
-    step = method.objective(e)
-    torch.testing.assert_close(step.value, (e.z[0] - e.z[1]).square().mean())
+    loss = method.objective(e)
+    torch.testing.assert_close(loss.value, (e.z[0] - e.z[1]).square().mean())
 
 
 @pytest.mark.parametrize(
     ("head_norm", "norms"), [("none", []), ("hidden", [True]), ("output", [True, False])]
 )
 def test_the_heads_norms(head_norm: str, norms: list[bool]) -> None:
-    """Those that are there, and which of them have scale and shift."""
+    """How many there are, and which have scale and shift."""
     head = siamese(head=(12, 6), head_norm=head_norm).head
     assert [each.affine for each in head.modules() if isinstance(each, nn.BatchNorm1d)] == norms
 
 
 def test_a_norm_at_the_end_holds_the_spread_of_each_coordinate() -> None:
-    """The closed form: plain BatchNorm has a variance of 1, so a constant is out of reach."""
+    """The closed form: plain BatchNorm has a variance of 1, so it cannot be constant."""
     for head_norm, low, high in (("none", 0.0, 0.1), ("output", 0.3, 2.0)):
         method = siamese(head=(12, 6), head_norm=head_norm)
         train_briefly(method, 60)

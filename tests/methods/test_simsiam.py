@@ -81,7 +81,7 @@ def test_held_targets_repeat_for_k_steps_and_then_move() -> None:
         method.eval()
         targets.append(method.embed(probe).t)
         if step % 3 == 0:
-            # Taken anew from the network as it is.
+            # Copied from the current network.
             torch.testing.assert_close(targets[-1], method.embed(probe).z.detach())
         method.train()
         optimizer.zero_grad()
@@ -145,5 +145,5 @@ def test_targets_that_are_held_for_an_epoch_move_at_its_end() -> None:
 
 
 def test_targets_cannot_be_held_for_no_time() -> None:
-    with pytest.raises(NonegError, match="hold is 0: give a number of steps, or epoch"):
+    with pytest.raises(NonegError, match="hold must be at least 1, or epoch, and is 0"):
         simsiam(hold=0)

@@ -1,4 +1,4 @@
-"""A target for each image: its own running average, moved once a step and alike on every rank."""
+"""A target for each image: a running average, updated once per step and equal on every rank."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ def test_the_papers_momentum_is_the_default() -> None:
 
 
 def test_eta_is_each_images_own_running_average() -> None:
-    """An independent transcription: a dictionary of images, and one image after the other."""
+    """An independent transcription: a dictionary of images, image by image."""
     method, eta = simsiam_em(momentum=0.7).double(), dict[int, np.ndarray]()
     batches = [[5, 0, 3], [3, 9, 0], [0, 1, 2], [9, 5, 3]]
     for seed, index in enumerate(batches):
@@ -49,8 +49,8 @@ def test_eta_is_each_images_own_running_average() -> None:
         for position, image in enumerate(index):
             mean = z[:, position].mean(axis=0)
             eta[image] = 0.7 * eta[image] + 0.3 * mean if image in eta else mean
-        step = method.objective(e)
-        assert float(step.value.detach()) == pytest.approx(-np.mean(cosines), rel=1e-9)
+        loss = method.objective(e)
+        assert float(loss.value.detach()) == pytest.approx(-np.mean(cosines), rel=1e-9)
         for image, expected in eta.items():
             np.testing.assert_allclose(method.eta[image].numpy(), expected, rtol=1e-9)
         assert method.seen.nonzero().flatten().tolist() == sorted(eta)
@@ -60,8 +60,8 @@ def test_a_constant_image_has_itself_as_its_target() -> None:
     """The closed form: with embeddings that stay, eta stays, and the loss is -1 from then on."""
     method, z = simsiam_em(), torch.randn(1, 4, WIDTH).expand(2, -1, -1)
     for _ in range(3):
-        step = method.objective(Embeddings(h=z, z=z, index=torch.arange(4)))
-        torch.testing.assert_close(step.value, torch.tensor(-1.0))
+        loss = method.objective(Embeddings(h=z, z=z, index=torch.arange(4)))
+        torch.testing.assert_close(loss.value, torch.tensor(-1.0))
     torch.testing.assert_close(method.eta, z[0])
 
 
@@ -92,7 +92,7 @@ def test_the_mean_of_the_other_views_keeps_nothing() -> None:
 
 
 @pytest.mark.parametrize("chunk_size", [3, 12])
-def test_eta_moves_once_a_step_in_chunks_too(chunk_size: int) -> None:
+def test_eta_moves_once_per_step_with_chunks_too(chunk_size: int) -> None:
     whole, chunked = simsiam_em().eval(), simsiam_em().eval()
     for seed in (0, 1):
         views = make_views(seed=seed)
@@ -112,7 +112,7 @@ def test_a_checkpoint_brings_its_images() -> None:
     assert restored.eta.shape == (42, WIDTH)
     assert torch.equal(restored.eta, trained.eta)
     assert torch.equal(restored.seen, trained.seen)
-    # Then those that come later are made room for.
+    # The buffers grow for images that come later.
     compute_gradient(restored, make_views(), torch.arange(12) + 60)
     assert torch.equal(restored.eta[30:42], trained.eta[30:42])
     assert restored.seen.sum() == 24

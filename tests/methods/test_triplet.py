@@ -1,4 +1,4 @@
-"""Random negatives belong to the images of a batch, not to their places in it."""
+"""Random negatives depend on the images of a batch, not on their order."""
 
 import pytest
 import torch
@@ -6,15 +6,15 @@ from test_contract import BATCH, assert_same_gradients, build, make_views
 from torch import Tensor
 
 from noneg.methods.base import Embeddings
-from noneg.methods.triplet import Triplet, _next_in_circle
+from noneg.methods.triplet import Triplet, _next_in_cycle
 from noneg.training.step import compute_gradient, compute_gradient_in_chunks
 
 
 def following(index: Tensor, seed: int) -> dict[int, int]:
-    """Whose negative is who."""
+    """The negative of each image."""
     torch.manual_seed(seed)
     z = torch.zeros(2, len(index), 3)
-    negatives = _next_in_circle(Embeddings(h=z, z=z, index=index))
+    negatives = _next_in_cycle(Embeddings(h=z, z=z, index=index))
     return dict(zip(index.tolist(), index[negatives].tolist(), strict=True))
 
 
@@ -26,11 +26,11 @@ def test_every_image_is_the_negative_of_one_other() -> None:
     for _ in index:
         seen.append(image)
         image = pairs[image]
-    # One circle, so that nobody meets itself.
+    # One cycle, so no image is its own negative.
     assert sorted(seen) == index.tolist()
 
 
-def test_the_circle_depends_on_the_step_and_on_who_is_there_alone() -> None:
+def test_the_cycle_depends_only_on_the_step_and_the_images() -> None:
     index = torch.arange(40)
     shuffled = index[torch.randperm(40, generator=torch.Generator().manual_seed(1))]
     assert following(index, seed=5) == following(shuffled, seed=5)
@@ -54,14 +54,14 @@ def test_order_and_chunks_change_nothing(negatives: str) -> None:
     whole, shuffled, chunked = methods
     assert isinstance(whole, Triplet)
     views, order = make_views(), torch.randperm(BATCH, generator=torch.Generator().manual_seed(3))
-    step, _ = compute_gradient(whole, views, torch.arange(BATCH), seed=7)
+    loss, _ = compute_gradient(whole, views, torch.arange(BATCH), seed=7)
     other, _ = compute_gradient(shuffled, tuple(view[order] for view in views), order, seed=7)
-    torch.testing.assert_close(other.value, step.value)
+    torch.testing.assert_close(other.value, loss.value)
     assert_same_gradients(shuffled, whole)
     piecewise, _ = compute_gradient_in_chunks(
         chunked, lambda part: tuple(view[part] for view in views), torch.arange(BATCH), 5, seed=7
     )
-    torch.testing.assert_close(piecewise.value, step.value)
+    torch.testing.assert_close(piecewise.value, loss.value)
     assert_same_gradients(chunked, whole)
 
 

@@ -1,4 +1,4 @@
-"""Two networks that share nothing but an objective."""
+"""Two networks that share only an objective."""
 
 import math
 from typing import Any
@@ -66,13 +66,13 @@ def test_the_objective_is_vicregs() -> None:
         centered = view - view.mean(dim=0)
         covariance = centered.T @ centered / 8
         for j in range(4):
-            # The halves: see the losses' convention.
+            # The factor of 1/2 is the mean over views of the losses' convention.
             std = math.sqrt(float(covariance[j, j]) + 1e-4)
             expected += 25 * max(0.0, 1 - std) / 4 / 2
             for k in range(4):
                 expected += float(covariance[j, k]) ** 2 / 4 * (j != k)
-    step = two_networks().objective(Embeddings(h=z, z=z))
-    assert float(step.value) == pytest.approx(expected, rel=1e-9)
+    loss = two_networks().objective(Embeddings(h=z, z=z))
+    assert float(loss.value) == pytest.approx(expected, rel=1e-9)
 
 
 def test_the_objective_is_barlow_twins() -> None:
@@ -86,8 +86,8 @@ def test_the_objective_is_barlow_twins() -> None:
         for i in range(4)
         for j in range(4)
     )
-    step = two_networks(objective="barlow_twins").objective(Embeddings(h=z, z=z))
-    assert float(step.value) == pytest.approx(expected, rel=1e-3)
+    loss = two_networks(objective="barlow_twins").objective(Embeddings(h=z, z=z))
+    assert float(loss.value) == pytest.approx(expected, rel=1e-3)
 
 
 def test_the_second_may_be_of_another_kind() -> None:
@@ -95,6 +95,6 @@ def test_the_second_may_be_of_another_kind() -> None:
     assert type(method.second[0]) is not type(method.backbone)  # type: ignore[index]
     views = tuple(torch.rand(4, 3, 32, 32) for _ in range(2))
     _, e = compute_gradient(method, views, torch.arange(4))
-    # One width, whatever the second network's is.
+    # One width, whatever the width of the second network.
     assert e.h.shape == (2, 4, 16)
     assert "second.1.weight" in gradients(method)

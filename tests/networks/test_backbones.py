@@ -22,7 +22,7 @@ WIDTHS = {
 
 @pytest.mark.parametrize(("name", "size"), WIDTHS)
 @pytest.mark.parametrize("channels", [1, 5])
-def test_gives_one_vector_an_image_of_the_width_it_says(
+def test_gives_one_vector_per_image_of_the_width_it_says(
     name: str, size: int, channels: int
 ) -> None:
     backbone = build_backbone(name, channels=channels, size=size)
@@ -34,7 +34,7 @@ def test_gives_one_vector_an_image_of_the_width_it_says(
         features = backbone.eval()(images)
     assert features.shape == (2, backbone.num_features)
     assert torch.isfinite(features).all()
-    # A dead network would give every image the same.
+    # A dead network would give every image the same vector.
     assert not torch.allclose(features[0], features[1])
 
 
@@ -69,7 +69,7 @@ def test_the_small_resnet_halves_the_side_four_times() -> None:
     assert isinstance(backbone, ResNet)
     with torch.no_grad():
         assert backbone.eval().forward_features(torch.zeros(1, 3, 32, 32)).shape == (1, 256, 2, 2)
-    # One block a stage: nine convolutions of 3 x 3, and one of 1 x 1 on each shortcut.
+    # One block per stage: nine convolutions of 3 x 3, and one of 1 x 1 on each shortcut.
     assert sum(isinstance(module, nn.Conv2d) for module in backbone.modules()) == 13
 
 

@@ -1,4 +1,4 @@
-"""BatchNorm, and what can take its place."""
+"""BatchNorm, and what can replace it."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ def test_without_batch_norm_an_image_does_not_see_the_others(name: str) -> None:
     with torch.no_grad():
         whole = backbone(images)
         torch.testing.assert_close(backbone(images[:1]), whole[:1], rtol=1e-4, atol=1e-5)
-    # The control: BatchNorm's do.
+    # The control: with BatchNorm they do.
     plain = build_backbone(name, channels=3, size=32)
     with torch.no_grad():
         assert not torch.allclose(plain(images[:2]), plain(images)[:2], rtol=1e-2, atol=1e-2)
@@ -139,7 +139,7 @@ def test_a_norm_that_does_not_exist_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("on_gpus", [False, True])
 def test_synchronized_statistics_change_nothing_else(on_gpus: bool) -> None:
-    """A BatchNorm of timm's ends with an activation; with torch's conversion it would be lost."""
+    """Timm's BatchNorm ends with an activation, which torch's conversion would lose."""
     torch.manual_seed(0)
     backbone = build_backbone("mobilenetv3_small_100", channels=3, size=32)
     images = torch.randn(4, 3, 32, 32)
@@ -157,7 +157,7 @@ def test_synchronized_statistics_change_nothing_else(on_gpus: bool) -> None:
     assert all(isinstance(norm, kinds) for norm in batch_norms(backbone))
 
 
-def test_torch_alone_would_lose_activations() -> None:
+def test_torchs_own_conversion_would_lose_activations() -> None:
     """The control, and the reason for timm's conversion."""
     backbone = build_backbone("mobilenetv3_small_100", channels=3, size=32).eval()
     images = torch.randn(4, 3, 32, 32)

@@ -1,4 +1,4 @@
-"""LiDAR: how many directions tell images apart, next to what the augmentation moves."""
+"""LiDAR: how many directions tell images apart, relative to the effect of the augmentation."""
 
 import math
 
@@ -21,17 +21,17 @@ def lidar(
         S_b = 1/(N - 1) sum_i (m_i - m)(m_i - m)^T
         W   = 1/(N (V - 1)) sum_iv (z_vi - m_i)(z_vi - m_i)^T + delta I
 
-    with m_i the mean of the views of image i and m that of all. Thilak et al. 2023, arXiv
+    with m_i the mean of the views of image i and m the mean of all. Thilak et al. 2023, arXiv
     2312.04000, section 3, with unbiased covariances and delta = 1e-4. 0 log 0 is 0 here; the paper
     adds a small constant to each p_k.
 
     In [1, min(N - 1, D)]. Good: high among runs of one method at one N, V, D. Bad: near 1.
-    Directions that the augmentation moves as much as the image count little, so that, unlike the
-    plain rank, it discounts noise that differs between views.
+    Directions that change as much with the augmentation as with the image count little. So, unlike
+    the plain rank, it discounts noise that differs between views.
 
-    It wants many views: with N (V - 1) < D there are directions in which W is delta alone,
-    and these decide the result. The paper uses 1,000 images and 50 views. It changes with the scale
-    of the embeddings, by delta. It cannot see whether what the views share is worth anything.
+    It needs many views: with N (V - 1) < D there are directions in which W is only delta, and these
+    decide the result. The paper uses 1,000 images and 50 views. Because of delta, it depends on the
+    scale of the embeddings. It cannot see whether what the views share is useful.
 
     Args:
         views: embeddings [V, N, D], grouped by view.
@@ -39,8 +39,8 @@ def lidar(
         resolution: as in `covariance_eigenvalues`.
 
     Returns:
-        The rank; 1 where the mean embeddings of all images are equal; NaN for a single view or a
-        single image, or where an embedding is not finite.
+        The rank; 1 if the mean embeddings of all images are equal; NaN for a single view or a
+        single image, or if an embedding is not finite.
     """
     count, images, width = views.shape
     if count < 2 or images < 2:
@@ -52,21 +52,21 @@ def lidar(
     means = z.mean(dim=0)
     between = (means - means.mean(dim=0)) / (images - 1) ** 0.5
     rounding = 2 * resolution * means.norm() * (images**-0.5 + width**-0.5)
-    # On average no singular value is above the rounding.
+    # The singular values are not above the rounding, on average.
     if between.norm() * ((images - 1) / min(images, width)) ** 0.5 <= rounding:
         return 1.0
     within = _contrasts(z).reshape(-1, width) / (images * (count - 1)) ** 0.5
-    # Where the covariance is far above delta, as little as float64 can add to it.
+    # If the covariance is far above delta, the least that float64 can add to it.
     delta = max(delta, 1e-14 * float(within.square().sum()))
     gram = _discriminant_gram(between, within, delta)
     eigenvalues = torch.linalg.eigvalsh(gram).clamp(min=0)
-    # float64's own rounding.
+    # What is below is float64's own rounding.
     eigenvalues = eigenvalues.where(eigenvalues > 1e-14 * eigenvalues[-1], 0)
     return float(torch.special.entr(eigenvalues / eigenvalues.sum()).sum().exp())
 
 
 def _contrasts(z: Float[Tensor, "views images width"]) -> Float[Tensor, "contrasts images width"]:
-    """V - 1 differences of the views, with the same scatter as the V deviations from their mean."""
+    """V - 1 contrasts of the views, with the same scatter as the V deviations from their mean."""
     count = z.shape[0]
     helmert = torch.ones(count - 1, count, dtype=z.dtype, device=z.device).tril()
     order = torch.arange(1, count, dtype=z.dtype, device=z.device)
@@ -79,11 +79,11 @@ def _contrasts(z: Float[Tensor, "views images width"]) -> Float[Tensor, "contras
 def _discriminant_gram(
     between: Float[Tensor, "images width"], within: Float[Tensor, "rows width"], delta: float
 ) -> Float[Tensor, "side side"]:
-    """A matrix with the eigenvalues, but for zeros, of W^-1/2 S_b W^-1/2."""
+    """A matrix with the nonzero eigenvalues of W^-1/2 S_b W^-1/2."""
     rows, width = within.shape
     if rows < width:
-        # By the Woodbury identity, without a width x width matrix. Then the number of images is
-        # below the width as well.
+        # By the Woodbury identity, without a width x width matrix. The number of images is then
+        # also below the width.
         factor = _factor(within @ within.T, delta)
         explained = torch.linalg.solve_triangular(factor, within @ between.T, upper=False)
         unexplained: Tensor = between @ between.T - explained.T @ explained

@@ -1,7 +1,9 @@
-"""All meters of one set of embeddings at once, and what to know of each."""
+"""The meters: one row each, with its function and how to read it."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal, final
 
 import torch
@@ -11,6 +13,7 @@ from torch import Tensor
 from noneg.diagnostics.lidar import lidar
 from noneg.diagnostics.resolution import exact, resolution_of
 from noneg.diagnostics.spectrum import (
+    Spectrum,
     alpha_req_of,
     covariance_eigenvalues,
     effective_rank_of,
@@ -36,17 +39,48 @@ from noneg.diagnostics.two_nn import two_nn_dimension
 
 @final
 @dataclass(frozen=True)
-class Meter:
-    """What to know of a meter to read it.
+class MeterInput:
+    """The embeddings that meters take, and their spectra, each decomposed once and only if needed.
 
-    Attributes:
+    Args:
+        views: finite embeddings [V, N, D] in float64, grouped by view.
+        resolution: relative precision to which they are known.
+    """
+
+    views: Float[Tensor, "views images width"]
+    resolution: float
+
+    @property
+    def z(self) -> Float[Tensor, "images width"]:
+        """The first view."""
+        return self.views[0]
+
+    @cached_property
+    def centered(self) -> Spectrum:
+        """Eigenvalues of the covariance of the first view."""
+        return covariance_eigenvalues(self.z, resolution=self.resolution)
+
+    @cached_property
+    def uncentered(self) -> Spectrum:
+        """Eigenvalues of the second moment of the first view."""
+        return covariance_eigenvalues(self.z, centered=False, resolution=self.resolution)
+
+
+@final
+@dataclass(frozen=True)
+class Meter:
+    """A meter, and how to read it.
+
+    Args:
+        function: what it computes, as a float; NaN if it is undefined.
         title: a name for people.
-        better: which way is better, all else equal.
-        low: the least it can be, or None where there is no bound.
-        high: the most it can be, or None where there is no bound or it depends on N and D.
+        better: which direction is better, all else being equal.
+        low: lower bound, or None if there is none.
+        high: upper bound, or None if there is none or it depends on N and D.
         blind: what it cannot see, in one sentence.
     """
 
+    function: Callable[[MeterInput], float]
     title: str
     better: Literal["higher", "lower", "neither"]
     low: float | None
@@ -56,25 +90,63 @@ class Meter:
 
 METERS: dict[str, Meter] = {
     "std": Meter(
-        "Normalized std", "higher", 0.0, 1.0, "Blind to collapse onto a line or a few directions."
+        lambda e: normalized_std(e.z),
+        "Normalized std",
+        "higher",
+        0.0,
+        1.0,
+        "Blind to collapse onto a line or a few directions.",
     ),
     "effective_rank": Meter(
-        "Effective rank", "higher", 1.0, None, "Blind to scale; noise has the highest rank of all."
+        lambda e: effective_rank_of(e.centered),
+        "Effective rank",
+        "higher",
+        1.0,
+        None,
+        "Blind to scale; noise has the highest rank of all.",
     ),
     "rankme": Meter(
-        "RankMe", "higher", 1.0, None, "Not centered: a mean that all images share hides the rest."
+        lambda e: rankme_of(e.uncentered),
+        "RankMe",
+        "higher",
+        1.0,
+        None,
+        "Not centered: a mean that all images share hides the rest.",
     ),
     "participation_ratio": Meter(
-        "Participation ratio", "higher", 1.0, None, "Blind to a tail of many small directions."
+        lambda e: participation_ratio_of(e.centered),
+        "Participation ratio",
+        "higher",
+        1.0,
+        None,
+        "Blind to a tail of many small directions.",
     ),
     "stable_rank": Meter(
-        "Stable rank", "higher", 1.0, None, "Sees the strongest direction alone, often the mean."
+        lambda e: stable_rank_of(e.uncentered),
+        "Stable rank",
+        "higher",
+        1.0,
+        None,
+        "Blind to all but the strongest direction, which is often the mean.",
     ),
     "top_share": Meter(
-        "Share of the first direction", "lower", 0.0, 1.0, "Blind to all but the first direction."
+        lambda e: top_share_of(e.centered),
+        "Share of the first direction",
+        "lower",
+        0.0,
+        1.0,
+        "Blind to all but the first direction.",
     ),
-    "nesum": Meter("NESum", "higher", 1.0, None, "Blind to all but the first direction."),
+    "nesum": Meter(
+        lambda e: nesum_of(e.centered),
+        "NESum",
+        "higher",
+        1.0,
+        None,
+        "Blind to all but the first direction.",
+    ),
     "alpha_req": Meter(
+        lambda e: alpha_req_of(e.centered),
         "alpha-ReQ",
         "neither",
         0.0,
@@ -82,107 +154,132 @@ METERS: dict[str, Meter] = {
         "Blind to the first ten directions and to missing ones; near 1 is best.",
     ),
     "explained_auc": Meter(
-        "Area under explained variance", "lower", 0.5, 1.0, "Blind to scale, and to noise as such."
+        lambda e: explained_auc_of(e.centered),
+        "Area under explained variance",
+        "lower",
+        0.5,
+        1.0,
+        "Blind to scale; cannot tell noise from signal.",
     ),
     "alignment": Meter(
-        "Alignment", "lower", 0.0, 4.0, "Blind to collapse: equal embeddings are best at it."
+        lambda e: alignment(e.views),
+        "Alignment",
+        "lower",
+        0.0,
+        4.0,
+        "Blind to collapse: equal embeddings have the best value.",
     ),
     "uniformity": Meter(
-        "Uniformity", "lower", -8.0, 0.0, "Nearly blind to collapse onto a few tens of directions."
+        lambda e: uniformity(e.z),
+        "Uniformity",
+        "lower",
+        -8.0,
+        0.0,
+        "Nearly blind to collapse onto a few tens of directions.",
     ),
     "mean_cosine": Meter(
-        "Mean cosine", "lower", -1.0, 1.0, "Blind to collapse onto a line through the origin."
+        lambda e: mean_cosine(e.z),
+        "Mean cosine",
+        "lower",
+        -1.0,
+        1.0,
+        "Blind to collapse onto a line through the origin.",
     ),
     "self_clustering": Meter(
-        "Self-clustering", "lower", None, 1.0, "Blind to signs, and to noise as such."
+        lambda e: self_clustering(e.z),
+        "Self-clustering",
+        "lower",
+        None,
+        1.0,
+        "Blind to signs; cannot tell noise from signal.",
     ),
     "view_retrieval": Meter(
-        "View retrieval", "higher", 0.0, 1.0, "Blind to what tells the images apart, be it color."
+        lambda e: view_retrieval(e.views, resolution=e.resolution),
+        "View retrieval",
+        "higher",
+        0.0,
+        1.0,
+        "Blind to what tells the images apart: color is enough.",
     ),
     "lidar": Meter(
-        "LiDAR", "higher", 1.0, None, "With few views, decided by directions no view moves."
+        lambda e: lidar(e.views, resolution=e.resolution),
+        "LiDAR",
+        "higher",
+        1.0,
+        None,
+        "With few views, decided by directions in which no views differ.",
     ),
     "two_nn_dimension": Meter(
-        "TwoNN dimension", "neither", 0.0, None, "Takes noise between neighbors for dimensions."
+        lambda e: two_nn_dimension(e.z, resolution=e.resolution),
+        "TwoNN dimension",
+        "neither",
+        0.0,
+        None,
+        "Counts noise between nearest neighbors as dimensions.",
     ),
-    "norm": Meter("Mean norm", "neither", 0.0, None, "Blind to directions."),
+    "norm": Meter(
+        lambda e: mean_norm(e.z), "Mean norm", "neither", 0.0, None, "Blind to directions."
+    ),
 }
 """The meters of `measure`, in its order."""
 
-QUICK_METERS = ("std", "norm", "mean_cosine", "alignment", "participation_ratio")
+QUICK_METERS: dict[str, Meter] = {
+    **{name: METERS[name] for name in ("std", "norm", "mean_cosine", "alignment")},
+    # From the Gram matrix, without its eigenvalues.
+    "participation_ratio": replace(
+        METERS["participation_ratio"],
+        function=lambda e: participation_ratio(e.z, resolution=e.resolution),
+    ),
+}
 """The meters of `quick_measure`, in its order."""
 
 
-@torch.no_grad()
 def measure(
     views: Float[Tensor, "views images width"], *, resolution: float | None = None
 ) -> dict[str, float]:
-    """All meters at once, each with its docstring in `spread`, `spectrum`, `lidar`, `neighbors`.
+    """All meters at once. The docstrings of their functions say what they are and how to read them.
 
-    Alignment, retrieval and LiDAR are of all views, and NaN for a single one. All others are of the
-    first view.
+    Alignment, retrieval and LiDAR use all views, and are NaN for a single view. All other meters
+    use the first view.
 
-    Never fails on collapsed embeddings. Where all are equal: the spread is 0, the ranks and shares
-    are 1, uniformity 0, retrieval 1 / N; alpha-ReQ and TwoNN, which then mean nothing, are NaN; so
-    are, of zero vectors, the cosine and self-clustering.
+    Never fails on collapsed embeddings. If all are equal, the spread is 0, the ranks and shares
+    are 1, uniformity is 0, retrieval is 1 / N, and alpha-ReQ and TwoNN, which then mean nothing,
+    are NaN. If all are zero, the cosine and self-clustering are NaN too.
 
     Cost: two decompositions, one of centered and one of uncentered embeddings, of size min(N, D),
     one more for LiDAR, and memory for 1,024 rows of an N x N matrix.
 
     Args:
         views: embeddings [V, N, D] of any float type, grouped by view; V and N at least 1.
-        resolution: relative precision to which the embeddings are known, where that is coarser
-            than their type (see `covariance_eigenvalues`).
+        resolution: relative precision to which the embeddings are known, if that is coarser than
+            their type (see `covariance_eigenvalues`).
 
     Returns:
-        A number for each key of METERS, in that order; all NaN where an embedding is not finite.
+        A number for each key of METERS, in that order; all NaN if an embedding is not finite.
     """
-    resolution = resolution_of(views) if resolution is None else resolution
-    views = exact(views)
-    if not bool(torch.isfinite(views).all()):
-        return dict.fromkeys(METERS, math.nan)
-    z = views[0]
-    centered = covariance_eigenvalues(z, resolution=resolution)
-    uncentered = covariance_eigenvalues(z, centered=False, resolution=resolution)
-    return {
-        "std": normalized_std(z),
-        "effective_rank": effective_rank_of(centered),
-        "rankme": rankme_of(uncentered),
-        "participation_ratio": participation_ratio_of(centered),
-        "stable_rank": stable_rank_of(uncentered),
-        "top_share": top_share_of(centered),
-        "nesum": nesum_of(centered),
-        "alpha_req": alpha_req_of(centered),
-        "explained_auc": explained_auc_of(centered),
-        "alignment": alignment(views),
-        "uniformity": uniformity(z),
-        "mean_cosine": mean_cosine(z),
-        "self_clustering": self_clustering(z),
-        "view_retrieval": view_retrieval(views, resolution=resolution),
-        "lidar": lidar(views, resolution=resolution),
-        "two_nn_dimension": two_nn_dimension(z, resolution=resolution),
-        "norm": mean_norm(z),
-    }
+    return _measure(METERS, views, resolution)
 
 
-@torch.no_grad()
 def quick_measure(
     views: Float[Tensor, "views images width"], *, resolution: float | None = None
 ) -> dict[str, float]:
-    """The meters that need no decomposition and no neighbors.
+    """The meters that need no decomposition and no neighbors, those of QUICK_METERS.
 
-    The keys are QUICK_METERS, each as in `measure`, NaN included. The cost is that of the smaller
-    Gram matrix, for the participation ratio.
+    Arguments, result and NaN are as in `measure`. The cost is that of the smaller Gram matrix, for
+    the participation ratio.
     """
+    return _measure(QUICK_METERS, views, resolution)
+
+
+@torch.no_grad()
+def _measure(
+    meters: Mapping[str, Meter],
+    views: Float[Tensor, "views images width"],
+    resolution: float | None,
+) -> dict[str, float]:
     resolution = resolution_of(views) if resolution is None else resolution
     views = exact(views)
     if not bool(torch.isfinite(views).all()):
-        return dict.fromkeys(QUICK_METERS, math.nan)
-    z = views[0]
-    return {
-        "std": normalized_std(z),
-        "norm": mean_norm(z),
-        "mean_cosine": mean_cosine(z),
-        "alignment": alignment(views),
-        "participation_ratio": participation_ratio(z, resolution=resolution),
-    }
+        return dict.fromkeys(meters, math.nan)
+    embeddings = MeterInput(views, resolution)
+    return {name: meter.function(embeddings) for name, meter in meters.items()}

@@ -1,4 +1,4 @@
-"""The number format in which the meters compute, and how fine the embeddings' own format is."""
+"""The number format that meters compute in, and the precision of the embeddings' own format."""
 
 import torch
 from jaxtyping import Float
@@ -6,13 +6,13 @@ from torch import Tensor
 
 
 def exact(z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """The embeddings in float64, without gradient, where that can be computed with."""
+    """The embeddings in float64, without gradient, on a device that supports it."""
     # Apple's GPUs have no float64.
     return z.detach().to("cpu" if z.device.type == "mps" else z.device).double()
 
 
 def resolution_of(z: Float[Tensor, "*shape"]) -> float:
-    """The relative step between neighboring numbers in the type of the embeddings."""
+    """The relative difference between neighboring numbers of the embeddings' type."""
     return torch.finfo(z.dtype).eps
 
 

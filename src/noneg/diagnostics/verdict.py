@@ -1,8 +1,7 @@
-"""From the meters of a run to words: did it work, and if not, what happened?
+"""The verdict on a run, from its meters: did it work, and if not, what happened?
 
-A pure function of the rows that a run writes (`metrics.csv`): what a person would read off the
-curves, with thresholds that come from runs (docs/diagnostics.md has them, with what they caught and
-what they missed).
+A pure function of the rows that a run writes to `metrics.csv`: what a person would conclude from
+the curves. The thresholds come from runs; docs/diagnostics.md says what they caught and missed.
 """
 
 import math
@@ -22,38 +21,37 @@ State = Literal[
 ]
 
 SAME_DIRECTION = 0.95
-"""Mean cosine between different images above which they count as alike."""
+"""Mean cosine between different images above which their embeddings count as equal."""
 
 DISTANCE_LEFT = 0.1
-"""Share of the squared distance between different images at the start below which it is gone."""
+"""Share of the squared distance between images at the start below which they count as equal."""
 
 FEW_DIRECTIONS = 1.8
-"""Participation ratio below which the variance lies in hardly more than one direction."""
+"""Participation ratio below which the variance is in little more than one direction."""
 
 OF_THE_START = 0.8
-"""Directions (1 - mean cosine, participation ratio) must also have fallen to this share.
+"""1 - mean cosine and the participation ratio must also have fallen to this share of their start.
 
-Some networks begin low with them; and a loss of normalized vectors lets the scale go where it will.
+Some networks start with low values, and a loss on normalized vectors leaves the scale free.
 """
 
 EXPLODED = 100.0
-"""Mean norm, in multiples of the first row's, above which the scale has no hold."""
+"""Mean norm, in multiples of the first row's, above which the scale explodes."""
 
 LEAST_GAIN = 1.05
-"""How much better views must be told from other images than when the run began, as a factor."""
+"""Factor by which `separation` must have risen since the run began."""
 
 LEAST_RETRIEVAL_GAIN = 1.35
-"""How much higher the odds of finding an image's other view must be than at the start."""
+"""Factor by which the odds of view retrieval must have risen over the untrained encoder's."""
 
 FEWEST_FOUND = 20
-"""Views found again, below which such a comparison is chance."""
+"""Number of retrieved views below which the comparison of retrieval is chance."""
 
 FIRST_ROWS, LAST_ROWS = 3, 3
-"""Rows before anything is said, and those whose median is looked at, as single rows are noisy."""
+"""Rows before the first verdict, and rows whose median is judged, because single rows are noisy."""
 
 TIME_TO_LEARN = 2 / 3
-"""Share of the run after which not having begun to learn is worth a word."""
-
+"""Share of the run after which a lack of learning is reported."""
 
 _NAMES = {"h": "representation", "z": "projection"}
 
@@ -61,14 +59,15 @@ _NAMES = {"h": "representation", "z": "projection"}
 @final
 @dataclass(frozen=True)
 class Verdict:
-    """What the meters say of a run.
+    """The verdict on a run.
 
     Attributes:
         state: in a word or two.
-        sentence: what it means, with the numbers that say so.
+        sentence: what it means, with the numbers that it is based on.
         numbers: these numbers by name.
-        needs_action: whether going on is pointless. A projector that uses few directions is not
-            good, yet may teach; and what does not learn may still begin to.
+        needs_action: whether it is pointless to continue. With a projector that uses few
+            directions, the encoder may still learn; and a run that does not learn may still begin
+            to.
     """
 
     state: State
@@ -78,30 +77,28 @@ class Verdict:
 
     @property
     def is_alarm(self) -> bool:
-        """Whether the user wants to know at once."""
+        """Whether to tell the user at once."""
         return self.state not in ("healthy", "too early to say")
 
 
 def judge(rows: Sequence[Mapping[str, float]], total_steps: int) -> Verdict:
-    """What the rows so far say of a run.
+    """The verdict on a run from its rows so far.
 
-    Looks at the representation `h` and the projection `z`: whether different images still point in
-    different directions (mean cosine), in how many (participation ratio), at which scale (mean
-    norm), and whether views of an image are told from other images better than at the start.
+    It is based on the representation `h` and the projection `z`: whether different images still
+    have different directions (mean cosine), how many directions (participation ratio), at which
+    scale (mean norm), and whether the distance between images has grown relative to that between
+    views of one image (`separation`).
 
     Args:
-        rows: of metrics.csv, in order, the first of them of the network at its start; each with
-            `step`, and `mean_cosine`, `participation_ratio`, `norm` and `alignment` of both `_h`
-            and `_z`.
+        rows: of metrics.csv, in order; the first one is of the untrained network. Each has `step`,
+            and `mean_cosine`, `participation_ratio`, `norm` and `alignment` of both `_h` and `_z`.
         total_steps: of the whole run.
 
     Returns:
         The verdict on the run as it stands at the last row.
     """
     if len(rows) < FIRST_ROWS + 1:
-        return Verdict(
-            "too early to say", f"After {len(rows)} rows of metrics there is nothing to compare."
-        )
+        return Verdict("too early to say", f"{len(rows)} rows of metrics are too few to compare.")
     rows = [_with_directions(row) for row in (rows[0], rows[1], *rows[-LAST_ROWS:])]
     start, now = rows[0], _recent(rows)
     numbers: dict[str, float] = {}
@@ -112,7 +109,7 @@ def judge(rows: Sequence[Mapping[str, float]], total_steps: int) -> Verdict:
         numbers[f"norm_growth_{embedding}"] = growth
         left = _distance(now, embedding) / max(_distance(start, embedding), 1e-12)
         numbers[f"distance_left_{embedding}"] = left
-    # The first row is of a single batch, too few images to compare these by.
+    # The first row is of a single batch, which has too few images for this comparison.
     numbers["separation_gain_h"] = separation(now) / max(separation(rows[1]), 1e-12)
     for verdict in (_scale(numbers), _collapse(numbers, start), _few_directions(numbers, start)):
         if verdict is not None:
@@ -123,17 +120,17 @@ def judge(rows: Sequence[Mapping[str, float]], total_steps: int) -> Verdict:
 def judge_end(
     verdict: Verdict, trained: Mapping[str, float], random: Mapping[str, float], *, searches: int
 ) -> Verdict:
-    """The last word on a run, once its encoder can be measured beside its start.
+    """The final verdict on a run, from a comparison of the trained with the untrained encoder.
 
-    A run that did not collapse has learned if another view of an image is found among other images
-    more often than by the encoder at initialization (`view_retrieval`, compared by odds).
+    A run that did not collapse has learned if the trained encoder finds an image's other view among
+    all images more often than the untrained one (`view_retrieval`, compared by odds).
 
     Args:
         verdict: on the rows of the run.
-        trained: meters of `h` of the trained encoder, as `measure` gives them.
-        random: of the encoder at initialization, on the same views of the same images.
-        searches: how many views were looked for. Where fewer than `FEWEST_FOUND` were found by
-            either encoder, the comparison is left out.
+        trained: meters of `h` of the trained encoder, from `measure`.
+        random: those of the untrained encoder, on the same views of the same images.
+        searches: number of views that were searched for. If both encoders found fewer than
+            `FEWEST_FOUND`, the verdict stays as it is.
     """
     if verdict.state in ("complete collapse", "dimensional collapse", "exploding scale"):
         return verdict
@@ -147,12 +144,12 @@ def judge_end(
         "retrieval_gain_h": gain,
     }
     told = (
-        f"Another view of an image is the nearest of all images' in {found:.1%} of cases "
-        f"({at_start:.1%} before training)"
+        "The nearest neighbor of a view is another view of the same image in "
+        f"{found:.1%} of cases ({at_start:.1%} before training)"
     )
     has_learned = gain >= LEAST_RETRIEVAL_GAIN
     if verdict.state == "projector only":
-        worth = "the encoder is better than at its start" if has_learned else "hardly more"
+        worth = "the encoder has learned" if has_learned else "hardly more"
         return replace(
             verdict,
             sentence=f"{verdict.sentence} {told}: {worth}.",
@@ -175,10 +172,10 @@ def _odds(share: float) -> float:
 
 
 def separation(row: Mapping[str, float], embedding: str = "h") -> float:
-    """Squared distance between different images, in multiples of that between views of one.
+    """Squared distance between different images, in multiples of that between views of one image.
 
-    2 (1 - mean cosine) / alignment, of normalized embeddings: 1 where views of an image are as far
-    apart as different images. At least 0; infinite where views do not differ.
+    2 (1 - mean cosine) / alignment, of normalized embeddings: 1 if views of an image are as far
+    apart as different images. At least 0; infinite if views do not differ.
     """
     between = 2 * (1 - row[f"mean_cosine_{embedding}"])
     within = row[f"alignment_{embedding}"]
@@ -186,7 +183,7 @@ def separation(row: Mapping[str, float], embedding: str = "h") -> float:
 
 
 def _with_directions(row: Mapping[str, float]) -> dict[str, float]:
-    """Vectors of length zero have no cosine: they are as alike as can be."""
+    """Zero vectors have no cosine; they are equal, so it counts as 1."""
     return {
         name: 1.0 if name.startswith("mean_cosine") and math.isnan(value) else value
         for name, value in row.items()
@@ -206,31 +203,32 @@ def _scale(numbers: dict[str, float]) -> Verdict | None:
         growth = numbers[f"norm_growth_{embedding}"]
         if not growth < EXPLODED:
             sentence = (
-                f"The {name} is {growth:.3g} times as long as at the start, and nothing holds it."
+                f"The {name} is {growth:.3g} times as long as at the start: nothing limits it."
             )
             return Verdict("exploding scale", sentence, numbers, needs_action=True)
     return None
 
 
 def _collapse(numbers: dict[str, float], start: Mapping[str, float]) -> Verdict | None:
-    alike = {}
+    is_collapsed = {}
     for embedding in _NAMES:
         cosine = numbers[f"mean_cosine_{embedding}"]
         has_contracted = 1 - cosine < OF_THE_START * (1 - start[f"mean_cosine_{embedding}"])
         is_near = numbers[f"distance_left_{embedding}"] < DISTANCE_LEFT
-        alike[embedding] = has_contracted and (is_near or cosine > SAME_DIRECTION)
+        is_collapsed[embedding] = has_contracted and (is_near or cosine > SAME_DIRECTION)
     told = {
-        embedding: f"squared distance {numbers[f'distance_left_{embedding}']:.3g} of the start's, "
+        embedding: "squared distance "
+        f"{numbers[f'distance_left_{embedding}']:.3g} of that at the start, "
         f"mean cosine {numbers[f'mean_cosine_{embedding}']:.3f}"
         for embedding in _NAMES
     }
-    if alike["h"]:
-        sentence = f"All images look alike to the encoder ({told['h']})."
+    if is_collapsed["h"]:
+        sentence = f"The encoder gives all images nearly the same vector ({told['h']})."
         return Verdict("complete collapse", sentence, numbers, needs_action=True)
-    if alike["z"]:
+    if is_collapsed["z"]:
         sentence = (
-            f"The projector gives all images nearly the same vector ({told['z']}), so the loss has "
-            "nothing left to teach; the encoder itself still tells them apart."
+            f"The projector gives all images nearly the same vector ({told['z']}), so the loss "
+            "teaches nothing more; the encoder itself still tells them apart."
         )
         return Verdict("projector only", sentence, numbers, needs_action=True)
     return None
@@ -242,8 +240,8 @@ def _few_directions(numbers: dict[str, float], start: Mapping[str, float]) -> Ve
         at_start = start[f"participation_ratio_{embedding}"]
         if directions < FEW_DIRECTIONS and directions < OF_THE_START * at_start:
             sentence = (
-                f"The {name} varies along {directions:.1f} directions (participation ratio; "
-                f"{at_start:.1f} at the start), and not along its other ones."
+                f"The {name} varies along only {directions:.1f} directions (participation ratio; "
+                f"{at_start:.1f} at the start)."
             )
             if embedding == "h":
                 return Verdict("dimensional collapse", sentence, numbers, needs_action=True)
@@ -254,8 +252,8 @@ def _few_directions(numbers: dict[str, float], start: Mapping[str, float]) -> Ve
 def _learning(numbers: dict[str, float], progress: float) -> Verdict:
     gain = numbers["separation_gain_h"]
     told = (
-        f"Beside views of the same image, different images are {gain:.2f} times as far apart as "
-        "when the run began"
+        "Relative to views of the same image, different images are "
+        f"{gain:.2f} times as far apart as when the run began"
     )
     if gain >= LEAST_GAIN:
         return Verdict(
@@ -265,4 +263,4 @@ def _learning(numbers: dict[str, float], progress: float) -> Verdict:
         )
     if progress < TIME_TO_LEARN:
         return Verdict("too early to say", f"{told}, after {progress:.0%} of the run.", numbers)
-    return Verdict("not learning", f"{told}: no better than that.", numbers)
+    return Verdict("not learning", f"{told}: hardly more.", numbers)

@@ -1,6 +1,6 @@
 """Losses: pure functions of embeddings [views, batch, width].
 
-They import torch, and of noneg the errors alone.
+They import only torch, and noneg's errors.
 """
 
 from noneg.losses.agreement import mean_squared_error, negative_cosine

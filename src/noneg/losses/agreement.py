@@ -1,4 +1,4 @@
-"""How far views of the same image are apart. Minimized alone, these collapse."""
+"""How far apart views of the same image are. Minimizing only these collapses the embeddings."""
 
 from itertools import combinations
 
@@ -12,7 +12,7 @@ def mean_squared_error(z: Float[Tensor, "views batch width"]) -> Float[Tensor, "
     """Squared difference between two views, averaged over pairs of views, batch and width.
 
     Convention: VICReg's invariance term as its authors compute it (arXiv 2105.04906, eq. 5, has
-    the sum over the width instead). Range [0, inf).
+    a sum over the width). Range [0, inf).
     """
     pairs = combinations(z.unbind(), 2)
     return torch.stack([mse_loss(a, b) for a, b in pairs]).mean()
@@ -23,10 +23,9 @@ def negative_cosine(
 ) -> Float[Tensor, ""]:
     """-cos(p_v, t_w), averaged over the batch and over ordered pairs of different views v, w.
 
-    Convention: SimSiam's loss (arXiv 2011.10566, eq. 2: the halves of the two directions sum to
-    their mean). BYOL's loss (arXiv 2006.07733, eq. 2, both directions added) is 4 times
-    (1 + negative_cosine). Gradients flow into both arguments: who wants a stop-gradient detaches
-    `t`. Range [-1, 1].
+    Convention: SimSiam's loss (arXiv 2011.10566, eq. 2, where each direction has a factor of 1/2).
+    BYOL's loss (arXiv 2006.07733, eq. 2, both directions added) is 4 (1 + negative_cosine).
+    Gradients flow into both arguments: detach `t` for a stop-gradient. Range [-1, 1].
     """
     views = p.shape[0]
     cosine = cosine_similarity(p[:, None], t[None, :], dim=-1).mean(dim=-1)

@@ -24,13 +24,13 @@ def barlow_twins(
     the mean over pairs of views.
 
     Args:
-        z: projections of at least 2 views and 2 images; bfloat16 and float16 count as float32.
+        z: projections of at least 2 views and 2 images; bfloat16 and float16 become float32.
         invariance: weight of the diagonal; 1 in the paper.
-        redundancy: weight of the rest, lambda of the paper.
+        redundancy: weight of the off-diagonal entries; lambda in the paper.
         epsilon: added to the variance under the root.
 
     Returns:
-        `invariance` (the diagonal) and `redundancy` (the rest), each with its weight, each >= 0.
+        `invariance` (the diagonal) and `redundancy` (the rest), weights applied, each >= 0.
 
     Raises:
         NonegError: fewer than 2 views or images.

@@ -1,4 +1,4 @@
-"""The contrastive pair loss (Hadsell, Chopra and LeCun, CVPR 2006), to compare with."""
+"""The contrastive pair loss (Hadsell, Chopra and LeCun, CVPR 2006), for comparison."""
 
 import torch
 from jaxtyping import Float
@@ -18,14 +18,14 @@ def contrastive(
     Euclidean distance (paper, eq. 4).
 
     Convention: the mean over all pairs of an image's views, plus the mean over all pairs of views
-    of different images, the same view or not. The paper adds up the pairs it was given and has a
-    factor of 1/2 on either term. Embeddings are taken as they are, so that the margin sets their
-    scale. Where d = 0 it has no direction, and the pair pulls nowhere: a batch that has collapsed
-    exactly, at loss margin^2, stays.
+    of different images, including pairs of the same view. The paper sums over the pairs that it is
+    given, and both terms have a factor of 1/2. Embeddings are not normalized, so the margin sets
+    their scale. A distance of 0 has no gradient: an exactly collapsed batch, whose loss is
+    margin^2, stays collapsed.
 
     Args:
-        z: projections of at least 2 views and 2 images; bfloat16 and float16 count as float32.
-        margin: how far apart different images shall be, > 0.
+        z: projections of at least 2 views and 2 images; bfloat16 and float16 become float32.
+        margin: distance from which different images no longer repel each other, > 0.
 
     Returns:
         `attraction` in [0, inf) and `repulsion` in [0, margin^2].
@@ -36,7 +36,7 @@ def contrastive(
     check_views("contrastive", z)
     views, batch, width = z.shape
     flat = z.flatten(0, 1)
-    # By differences: |a|^2 + |b|^2 - 2 a.b would lose the digits of small distances.
+    # From differences: |a|^2 + |b|^2 - 2 a.b would lose the digits of small distances.
     distance = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
     image = torch.arange(batch, device=z.device).repeat(views)
     different = image[:, None] != image

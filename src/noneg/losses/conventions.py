@@ -1,6 +1,6 @@
-"""Weights from other conventions, as those that make noneg's losses the same function.
+"""Translations of other conventions' weights into weights for noneg's losses.
 
-Several functions go by the name "VICReg" or "Barlow Twins". docs/conventions.md has the table.
+Several different functions are called "VICReg" or "Barlow Twins": see docs/conventions.md.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from noneg.errors import NonegError
 
 @dataclass(frozen=True)
 class VICRegWeights:
-    """Weights of `noneg.losses.vicreg`, which are those of the authors' code."""
+    """Weights of `noneg.losses.vicreg`, in the convention of the authors' code."""
 
     invariance: float
     variance: float
@@ -33,21 +33,22 @@ def vicreg_weights(
     covariance: float,
     width: int,
 ) -> VICRegWeights:
-    """The weights of noneg's loss for two views, from those of another convention.
+    """The weights that make noneg's loss of two views equal to another convention's.
 
     Args:
-        convention: "authors" (facebookresearch/vicreg), "lightly", "stable_pretraining": noneg's
-            own. "pseudocode" (the paper's algorithm 1), "solo_learn": the views' variance terms
-            are added, not averaged. "paper" (equations 1 to 6): that, and the invariance term is a
-            sum over the width. "eb_jepa": variance terms added, covariances averaged over
-            width (width - 1) entries; it has no weight of the invariance: give 1.
-        invariance: weight of the invariance term there.
+        convention: "authors" (facebookresearch/vicreg), "lightly" and "stable_pretraining" are
+            noneg's own. In "pseudocode" (the paper's algorithm 1) and "solo_learn", the variance
+            terms of the views are added, not averaged. "paper" (equations 1 to 6) does that too,
+            and its invariance term is a sum over the width. In "eb_jepa", variance terms are added,
+            and covariances averaged over width (width - 1) entries; it has no weight on the
+            invariance: give 1.
+        invariance: weight of the invariance term in that convention.
         variance: weight of the variance term.
         covariance: weight of the covariance term.
-        width: of the projection, >= 1; 2 at least for eb_jepa.
+        width: width of the projection, >= 1; >= 2 for eb_jepa.
 
     Raises:
-        NonegError: no such convention, or no such width.
+        NonegError: unknown convention, or a width that is too small.
     """
     if convention in ("authors", "lightly", "stable_pretraining"):
         return VICRegWeights(invariance, variance, covariance)
@@ -58,8 +59,8 @@ def vicreg_weights(
     if convention == "eb_jepa":
         if width < 2:
             raise NonegError(
-                f"eb_jepa's VICReg averages over pairs of coordinates and needs a width of 2 "
-                f"at least, not {width}"
+                "eb_jepa's VICReg averages over pairs of coordinates and needs a width of at least "
+                f"2, not {width}"
             )
         return VICRegWeights(invariance, 2 * variance, covariance / (width - 1))
     raise _unknown(
@@ -72,19 +73,20 @@ def vicreg_weights(
 def barlow_twins_weights(
     convention: str, *, redundancy: float, scale: float = 1.0
 ) -> BarlowTwinsWeights:
-    """The weights of noneg's loss from those of another convention.
+    """The weights that make noneg's loss equal to another convention's.
 
-    The paper's algorithm 1 and stable-pretraining divide by the unbiased deviation and then by the
-    batch, which shrinks every correlation by (batch - 1) / batch. No weights undo that.
+    The paper's algorithm 1 and stable-pretraining divide by the unbiased standard deviation and
+    then by the batch, which multiplies every correlation by (batch - 1) / batch. No weights can
+    undo that.
 
     Args:
-        convention: "authors" (facebookresearch/barlowtwins), "paper" (equations 1 and 2),
-            "lightly": noneg's own. "solo_learn": the whole loss is multiplied by `scale`.
-        redundancy: lambda there.
+        convention: "authors" (facebookresearch/barlowtwins), "paper" (equations 1 and 2) and
+            "lightly" are noneg's own. "solo_learn" multiplies the whole loss by `scale`.
+        redundancy: lambda in that convention.
         scale: solo-learn's scale_loss (0.1 in its CIFAR settings, 0.025 by default).
 
     Raises:
-        NonegError: no such convention, or a scale where the convention has none.
+        NonegError: unknown convention, or a scale for a convention that has none.
     """
     if convention in ("authors", "paper", "lightly"):
         if scale != 1:
@@ -96,18 +98,18 @@ def barlow_twins_weights(
 
 
 def byol_weight(convention: str) -> float:
-    """What noneg's BYOL loss is to be multiplied by for another convention's gradient.
+    """The factor on noneg's BYOL loss that gives the gradient of another convention's.
 
-    With an optimizer whose step is in proportion to the gradient (SGD), that is a factor on the
-    learning rate; with AdamW it changes nothing, and with LARS only biases and norms.
+    It is a factor on the learning rate with SGD, whose steps are proportional to the gradient. It
+    changes nothing with AdamW, and only biases and norms with LARS.
 
     Args:
-        convention: "sum" of both directions' 2 - 2 cos (the paper, its authors' code, solo-learn;
-            noneg's own); "mean" of the two; "negative_cosine", the mean of both directions' -cos
-            (SimSiam's loss, and lightly's examples of BYOL).
+        convention: "sum", 2 - 2 cos summed over both directions (the paper, its authors' code,
+            solo-learn and noneg); "mean", its mean over both; or "negative_cosine", the mean of
+            -cos over both (SimSiam's loss, and lightly's examples of BYOL).
 
     Raises:
-        NonegError: no such convention.
+        NonegError: unknown convention.
     """
     weights = {"sum": 1.0, "mean": 0.5, "negative_cosine": 0.25}
     if convention not in weights:
@@ -116,4 +118,4 @@ def byol_weight(convention: str) -> float:
 
 
 def _unknown(loss: str, convention: str, known: str) -> NonegError:
-    return NonegError(f"no convention '{convention}' of {loss}; there are: {known}")
+    return NonegError(f"unknown convention '{convention}' of {loss}; known are: {known}")

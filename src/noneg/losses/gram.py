@@ -1,23 +1,24 @@
-"""Off-diagonal energy of products of views, from the smaller of its two forms.
+"""Off-diagonal energy of products of views, computed from the smaller of its two forms.
 
-Let a and b be n x d. VICReg and Barlow Twins need the sum of the squares of a'b off its diagonal
-c (d x d; b is a in VICReg), the spectral contrastive loss that of ab' (n x n). Because
-|a'b|_F^2 = <aa', bb'>_F, either can be had from n x n or from d x d matrices, with the same value
-and the same gradient (the duality of Garrido et al., arXiv 2206.02574, theorem 3.3).
+Let a and b be n x d, and c the diagonal of a'b. VICReg and Barlow Twins need the sum of the squares
+of the other entries of a'b (d x d; in VICReg, b is a), the spectral contrastive loss that of ab'
+(n x n). Because |a'b|_F^2 = <aa', bb'>_F, each can be computed from n x n or from d x d matrices,
+with the same value and the same gradient (the duality of Garrido et al., arXiv 2206.02574,
+theorem 3.3).
 
 d x d: the diagonal is set to zero before squaring. Nothing cancels.
 
-n x n: the diagonal has to be subtracted, and cancels the more, the closer a'b comes to the
-multiple of the identity that these losses strive for. So that multiple, sigma, is taken from the
+n x n: the diagonal has to be subtracted. The closer a'b is to a multiple of the identity, which
+these losses aim for, the more digits cancel. So that multiple, sigma, is subtracted from the
 matrices first. For any number sigma, with alpha = diag(a'a) and beta = diag(b'b),
 
     sum_{i != j} (a'b)_ij^2 = <aa' - sigma I, bb' - sigma I>_F + (d - n) sigma^2
                               + sum_i [(sigma - c_i)(sigma + c_i)
                                        + sigma (alpha_i - sigma + beta_i - sigma)]
 
-With sigma the mean of alpha and beta, all terms are small or positive where a'b is near sigma I.
-What still cancels are unequal diagonals: the error is some roundings of sum_i (alpha_i - sigma)^2,
-instead of some roundings of sum_i alpha_i^2.
+With sigma the mean of alpha and beta, all terms are small or positive if a'b is near sigma I. What
+still cancels are unequal diagonals: the error is a few roundings of sum_i (alpha_i - sigma)^2,
+instead of a few roundings of sum_i alpha_i^2.
 """
 
 from itertools import combinations, pairwise
@@ -32,10 +33,10 @@ from torch.autograd.function import once_differentiable
 def covariance_energy(
     z: Float[Tensor, "views batch width"],
 ) -> tuple[Float[Tensor, "views width"], Float[Tensor, "views"]]:
-    """Of x'x, with x a centered view: the diagonal, and the sum of squares of the rest (>= 0).
+    """The diagonal of x'x, with x a centered view, and the sum of squares of the rest (>= 0).
 
-    Matrices are batch x batch where the batch is smaller than the width, and width x width
-    elsewhere. Differentiable once.
+    Matrices are batch x batch if the batch is smaller than the width, else width x width.
+    Differentiable once.
     """
     diagonal, energy = _CovarianceEnergy.apply(z)
     return diagonal, energy
@@ -44,22 +45,22 @@ def covariance_energy(
 def cross_energy(
     z: Float[Tensor, "views batch width"], *, epsilon: float | None = None
 ) -> tuple[Float[Tensor, "pairs width"], Float[Tensor, "pairs"]]:
-    """Of a'b, for each pair of views: the diagonal, and the sum of squares of the rest (>= 0).
+    """The diagonal of a'b, for each pair of views, and the sum of squares of the rest (>= 0).
 
-    Matrices are batch x batch where the batch is smaller than the width, and width x width
-    elsewhere. Pairs are (0, 1), (0, 2), ... (1, 2), ... Differentiable once.
+    Matrices are batch x batch if the batch is smaller than the width, else width x width. Pairs are
+    (0, 1), (0, 2), ... (1, 2), ... Differentiable once.
 
     Args:
         z: the views.
-        epsilon: standardize each coordinate first (mean 0, variance 1 with divisor batch; this is
-            added to the variance under the root), as BatchNorm does. None takes z as it is.
+        epsilon: added to the variance (divisor batch) under the root, when each coordinate is
+            standardized first, as by BatchNorm. None does not standardize.
     """
     diagonal, energy = _CrossEnergy.apply(z, epsilon)
     return diagonal, energy
 
 
 def gram(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    """The inner products of all rows: the lower triangle in stripes, then mirrored."""
+    """The inner products of all rows: the lower triangle, in stripes, and its mirror image."""
     count = len(rows)
     stripes = max(1, min(4, count // 64))
     edges = [count * number // stripes for number in range(stripes + 1)]
@@ -71,15 +72,15 @@ def gram(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
 
 
 def center(z: Float[Tensor, "*views batch width"]) -> Float[Tensor, "*views batch width"]:
-    """Take the mean over the batch away, without gradient."""
+    """Subtract the mean over the batch, without gradient."""
     centered = z - z.mean(dim=-2, keepdim=True)
-    # The mean of large values is rounded, and what it is off by may be large beside the deviation.
+    # The mean of large values is rounded, and its error may be large relative to the deviations.
     return centered.sub_(centered.mean(dim=-2, keepdim=True))
 
 
-# Autograd by itself would multiply twice in backward for each symmetric matrix, and keep copies.
-# Views are worked on one by one, in place, because their memory costs more time than arithmetic.
-# Autocast, where backward runs inside of it, leaves products in place and into `out` alone.
+# Autograd would multiply twice in backward for each symmetric matrix, and keep copies.
+# Views are processed one by one, in place, because memory costs more time than arithmetic here.
+# Autocast does not affect products in place and into `out`, if backward runs under it.
 
 
 class _CovarianceEnergy(torch.autograd.Function):
@@ -116,7 +117,7 @@ class _CovarianceEnergy(torch.autograd.Function):
             else:
                 weights.diagonal().copy_(2 * on[view])
                 torch.mm(x, weights, out=gradient[view])
-        # Its mean over the batch is zero already, as that of every sum of centered columns.
+        # Its mean over the batch is already zero, because the columns of x are centered.
         return gradient
 
 
@@ -177,8 +178,8 @@ class _CrossEnergy(torch.autograd.Function):
             along = torch.stack(products)
         else:
             along = _CrossEnergy.sums_by_width(views, diagonal, extra, on, 2 * off)
-        # BatchNorm's backward, but for the part that takes the mean over the batch away: it is zero
-        # already, as that of every sum of centered columns.
+        # BatchNorm's backward, without subtracting the mean over the batch: it is already zero,
+        # because the rows are centered.
         gradient.addcmul_(rows, along[:, None], value=-1 / batch).mul_(scale)
         return gradient, None
 
@@ -216,7 +217,7 @@ class _CrossEnergy(torch.autograd.Function):
     def sums_by_width(
         views: int, diagonal: Tensor, squares: Tensor, on: Tensor, off: Tensor
     ) -> Tensor:
-        """Sums over the batch of gradient * rows, which need no pass over either."""
+        """Sums over the batch of gradient * rows, without a pass over either."""
         along = diagonal.new_zeros(views, diagonal.shape[1])
         for at, pair in enumerate(combinations(range(views), 2)):
             for one, sums in zip(pair, squares, strict=True):

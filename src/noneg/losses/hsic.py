@@ -18,33 +18,33 @@ def hsic(
     kernel: Literal["inverse_multiquadric", "linear"] = "inverse_multiquadric",
     scale: float = 1.0,
 ) -> dict[str, Float[Tensor, ""]]:
-    """The terms of -HSIC(Z, Y) + gamma sqrt(HSIC(Z, Z)), Y being which image it is; their sum.
+    """The terms of -HSIC(Z, Y) + gamma sqrt(HSIC(Z, Z)); the loss is their sum.
 
-    With k the kernel and N = views * batch embeddings,
+    Y is the identity of the image. With k the kernel and N = views * batch embeddings,
 
         HSIC(Z, Y) = mean of k over pairs of different views of one image
                      - mean of k over all N^2 pairs
         HSIC(Z, Z) = |HKH|_F^2 / N^2, K the matrix of all k, H = I - 1/N
 
-    "inverse_multiquadric" is scale / sqrt(scale^2 + |x - y|^2), the paper's; "linear" is x . y,
-    where HSIC(Z, Z) is the sum of squares of the covariance matrix, from whichever of its two forms
-    is the smaller (`gram.py`). Memory is O(N^2) with the first, O(min(N, width)^2) with the second.
+    "inverse_multiquadric" is the paper's kernel, scale / sqrt(scale^2 + |x - y|^2). "linear" is
+    x . y; HSIC(Z, Z) is then the sum of squares of the covariance matrix, from the smaller of its
+    two forms (`gram.py`). Memory is O(N^2) for the first, O(min(N, width)^2) for the second.
 
     Convention: the authors' code, with divisors N (the paper divides by N - 1 in places) and
-    labels' kernels that differ by 1. Two things differ. Kernels are exact, where it has 512 random
-    features; and a view is never paired with itself, which for the inverse multiquadric takes the
-    constant 1 / (views - 1) off. The authors give it embeddings of unit length and adapt `scale` as
-    they go; here both are the caller's.
+    a kernel of the labels whose two values differ by 1. Two things differ from it. Kernels are
+    exact, where it uses 512 random features. And a view is never paired with itself, which for the
+    inverse multiquadric removes the constant 1 / (views - 1). The authors normalize the embeddings
+    to unit length and adapt `scale` during training; here the caller decides both.
 
     Args:
-        z: projections of at least 2 views and 2 images; bfloat16 and float16 count as float32.
+        z: projections of at least 2 views and 2 images; bfloat16 and float16 become float32.
         gamma: weight of the second term; 3 in the paper.
-        kernel: which k.
+        kernel: the kernel k.
         scale: c of the inverse multiquadric, > 0.
 
     Returns:
-        `dependence`, -HSIC(Z, Y), and `regularizer`, gamma sqrt(HSIC(Z, Z)) >= 0, whose gradient is
-        taken as 0 where it is 0.
+        `dependence`, -HSIC(Z, Y), and `regularizer`, gamma sqrt(HSIC(Z, Z)) >= 0. At 0, the
+        regularizer's gradient is set to 0.
 
     Raises:
         NonegError: fewer than 2 views or images.
@@ -54,7 +54,7 @@ def hsic(
         on_itself, on_image = _linear(z)
     else:
         on_itself, on_image = _inverse_multiquadric(z, scale)
-    # The root's slope at 0 is infinite; there all embeddings are one, and no direction is better.
+    # At 0 all embeddings are equal and the root has an infinite slope, but no preferred direction.
     root = torch.where(on_itself > 0, on_itself, 1).sqrt() * (on_itself > 0)
     return {"dependence": -on_image, "regularizer": gamma * root}
 
@@ -64,7 +64,8 @@ def _linear(z: Float[Tensor, "views batch width"]) -> tuple[Tensor, Tensor]:
     everything = views * batch
     squares, energy = covariance_energy(z.flatten(0, 1)[None])
     centered = z - z.mean(dim=(0, 1))
-    # Sums over pairs of different views, without the pairs; the mean kernel of centered rows is 0.
+    # The sum over pairs of different views, without forming them; the mean kernel of centered rows
+    # is 0.
     pairs = centered.sum(dim=0).square().sum() - centered.square().sum()
     on_itself = (energy.sum() + squares.square().sum()) / everything**2
     return on_itself, pairs / (everything * (views - 1))
@@ -75,7 +76,7 @@ def _inverse_multiquadric(
 ) -> tuple[Tensor, Tensor]:
     views, batch, width = z.shape
     everything = views * batch
-    # Distances do not see the mean, and their rounding would.
+    # Distances do not depend on the mean, but their rounding errors do.
     rows = (z - z.mean(dim=(0, 1))).reshape(everything, width)
     squares = rows.square().sum(dim=1)
     distance = (squares[:, None] + squares - 2 * rows @ rows.T).clamp(min=0)

@@ -1,4 +1,4 @@
-"""InfoNCE against a queue, MoCo's loss (He et al., arXiv 1911.05722), to compare with."""
+"""InfoNCE against a queue, MoCo's loss (He et al., arXiv 1911.05722), for comparison."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -17,24 +17,25 @@ def info_nce(
     temperature: float = 0.2,
     excluded: Bool[Tensor, "batch length"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Find a query's key among it and the queue (paper, eq. 1).
+    """Cross-entropy of a query's own key against the keys in the queue (paper, eq. 1).
 
-    Convention: -log of exp(cos(q, k) / temperature) as a share of its sum with those of the whole
-    queue, one in 1 + length. Each view is the query, with each other view's key as its positive;
-    the mean over these ordered pairs and over images (the paper has one pair, the authors' code for
-    CIFAR-10 the sum of both). The batch's own other images are no negatives. Gradients flow into
-    all three: who wants none in keys and queue detaches them.
+    Convention: -log of the softmax of cos(q, k) / temperature over the query's key and the whole
+    queue, 1 + length entries. Each view is a query, with the key of each other view as its
+    positive; the mean over these ordered pairs and over images (the paper has one pair, the
+    authors' code for CIFAR-10 the sum of both). Other images of the batch are not negatives.
+    Gradients flow into all three arguments: detach the keys and the queue for none in these.
 
     Args:
-        q: queries, projections of at least 2 views and 2 images; bfloat16 and float16 count as
+        q: queries, projections of at least 2 views and 2 images; bfloat16 and float16 become
             float32.
         k: keys of the same views and images.
         queue: earlier keys.
         temperature: tau of the paper, 0.07 in the first and 0.2 in the second (2003.04297).
-        excluded: which of the queue are no negatives of an image, because they are its own.
+        excluded: True for keys of the queue that are not negatives of an image, because they are
+            its own.
 
     Returns:
-        `info_nce`, >= 0: log(1 + length) where all are alike.
+        `info_nce`, >= 0; log(1 + length) if all embeddings are equal.
 
     Raises:
         NonegError: fewer than 2 views or images.

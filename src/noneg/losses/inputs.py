@@ -1,4 +1,4 @@
-"""What a loss checks and converts before it computes: views, and float32 or better."""
+"""Checks and conversions of a loss's input."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -15,9 +15,9 @@ Result = TypeVar("Result")
 
 
 def in_full_precision(loss: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Let a loss see float32 where it is given bfloat16 or float16, and no autocast.
+    """Decorator: bfloat16 and float16 arguments become float32, and autocast is off.
 
-    float64 stays float64. Gradients come back in the type of the embeddings.
+    float64 stays float64. Gradients have the type of the arguments.
     """
 
     @wraps(loss)
@@ -38,17 +38,22 @@ def _widen(value: object) -> object:
     return value
 
 
+def to_float64(z: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """The same numbers in float64; unchanged on Apple's GPUs, which have no float64."""
+    return z if z.device.type == "mps" else z.double()
+
+
 def check_views(name: str, z: Float[Tensor, "views batch width"]) -> None:
-    """Refuse a single view, which agrees with nothing, and a single image, which has no variance.
+    """Check that there are at least two views to compare, and two images to have a variance.
 
     Raises:
         NonegError: fewer than 2 views or images.
     """
     views, batch = z.shape[:2]
     if views < 2:
-        raise NonegError(f"{name} compares views of an image and needs 2 at least, not {views}")
+        raise NonegError(f"{name} compares views of an image and needs at least 2, not {views}")
     if batch < 2:
         raise NonegError(
-            f"{name} needs a batch of 2 images at least, not {batch}: raise the batch size, or "
+            f"{name} needs a batch of at least 2 images, not {batch}: raise the batch size, or "
             "drop the last batch of an epoch"
         )

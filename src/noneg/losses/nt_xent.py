@@ -1,4 +1,4 @@
-"""NT-Xent, SimCLR's loss (Chen et al., arXiv 2002.05709). Contrastive: here to compare with."""
+"""NT-Xent, SimCLR's contrastive loss (Chen et al., arXiv 2002.05709), for comparison."""
 
 import torch
 from jaxtyping import Float
@@ -12,15 +12,14 @@ from noneg.losses.inputs import check_views, in_full_precision
 def nt_xent(
     z: Float[Tensor, "views batch width"], *, temperature: float = 0.5
 ) -> dict[str, Float[Tensor, ""]]:
-    """Find each view's other views among all views of all images (paper, eq. 1).
+    """Cross-entropy of each view's positives against all other views of all images (paper, eq. 1).
 
-    Convention: the mean over all views and their positives, and for each of these -log of
-    exp(cos / temperature) as a share of the sum over all other views but itself. With two views of
-    N images that share is one in 2N - 1, so identical embeddings give log(2N - 1). With more views
-    each positive is one of V - 1.
+    Convention: -log of the softmax of cos / temperature over all views but the view itself; the
+    mean over all views and their positives. With two views of N images the softmax has 2N - 1
+    entries, so identical embeddings give log(2N - 1). With V views, each view has V - 1 positives.
 
     Args:
-        z: projections of at least 2 views and 2 images; bfloat16 and float16 count as float32.
+        z: projections of at least 2 views and 2 images; bfloat16 and float16 become float32.
         temperature: tau of the paper, which has 0.5 on CIFAR-10 and 0.1 on ImageNet.
 
     Returns:

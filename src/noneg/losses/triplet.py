@@ -1,4 +1,4 @@
-"""The triplet loss (FaceNet: Schroff et al., arXiv 1503.03832), to compare with."""
+"""The triplet loss (FaceNet: Schroff et al., arXiv 1503.03832), for comparison."""
 
 from typing import Literal
 
@@ -19,19 +19,20 @@ def triplet(
 ) -> dict[str, Float[Tensor, ""]]:
     """max(0, margin + d^2(anchor, positive) - d^2(anchor, negative)) (paper, eq. 3).
 
-    Convention: embeddings are brought to unit length, so that d^2 = 2 - 2 cos, in [0, 4]. Every
-    view of every image is an anchor, with each other view of the image as its positive and one
-    negative for each of these; the mean over all such triplets, whether within the margin or not
-    (the paper has their sum). Identical embeddings give the margin.
+    Convention: embeddings are normalized to unit length, so d^2 = 2 - 2 cos is in [0, 4]. Every
+    view of every image is an anchor, each other view of the image a positive, with one negative for
+    each of these; the mean over all these triplets, including those beyond the margin (the paper
+    has their sum). Identical embeddings give the margin.
 
     Args:
-        z: projections of at least 2 views and 2 images; bfloat16 and float16 count as float32.
-        margin: how much further the negative shall be.
-        negatives: "semi_hard", of all views of all other images the nearest that is further than
-            the positive, else the furthest (paper, section 3.2); "hardest", the nearest (batch
-            hard, Hermans et al., arXiv 1703.07737; with two views, whose positive is the only one);
-            or for each image the position in the batch of another, whose view is the positive's.
-            Equally near ones share the gradient.
+        z: projections of at least 2 views and 2 images; bfloat16 and float16 become float32.
+        margin: by how much d^2 to the negative should exceed d^2 to the positive.
+        negatives: chosen among all views of all other images. "semi_hard" takes the nearest that is
+            further than the positive, or the furthest if there is none (paper, section 3.2).
+            "hardest" takes the nearest (batch hard, Hermans et al., arXiv 1703.07737; there, with
+            two views, the positive is the only one). A tensor gives, for each image, the position
+            in the batch of its negative, of which the positive's view is taken. Equally near ones
+            share the gradient.
 
     Returns:
         `triplet`, in [0, 4 + margin].
@@ -43,7 +44,7 @@ def triplet(
     views, batch = z.shape[:2]
     unit = normalize(z, dim=2)
     distance = 2 - 2 * torch.einsum("aik,bjk->abij", unit, unit)
-    # [anchor's view, positive's view, image], and so are the negatives.
+    # [anchor's view, positive's view, image], like the negatives.
     positive = distance.diagonal(dim1=2, dim2=3)
     image = torch.arange(batch, device=z.device)
     if isinstance(negatives, Tensor):

@@ -20,22 +20,22 @@ def vicreg(
 ) -> dict[str, Float[Tensor, ""]]:
     """The weighted terms of VICReg; the loss is their sum.
 
-    Convention: the authors' code. The invariance term is a mean over batch and width; the variance
-    term is a mean over width and over the views (the paper adds the two views); the covariance
-    term is a sum over two views of squared off-diagonal entries over width. With more views,
-    invariance is a mean over pairs and covariance twice the mean over views. For zeros and
-    (25, 25, 1): 24.75.
+    Convention: the authors' code. The invariance term is a mean over batch and width. The variance
+    term is a mean over width and over the views (the paper adds the two views). The covariance
+    term is the sum of the squared off-diagonal entries divided by the width, added over the two
+    views. With more views, invariance is a mean over pairs and covariance twice the mean over
+    views. Zeros with weights (25, 25, 1) give 24.75.
 
     Args:
-        z: projections of at least 2 views and 2 images; bfloat16 and float16 count as float32.
+        z: projections of at least 2 views and 2 images; bfloat16 and float16 become float32.
         invariance: weight lambda of the paper.
         variance: weight mu.
         covariance: weight nu.
         epsilon: added to the variance under the root.
 
     Returns:
-        `invariance`, and for each view `variance_1`, `covariance_1`, `variance_2` ..., each with
-        its weight and its share of the mean over views applied, each >= 0.
+        `invariance`, and for each view `variance_1`, `covariance_1`, `variance_2` ..., each >= 0.
+        Weights and the factors of the means over views are applied, so the loss is their sum.
 
     Raises:
         NonegError: fewer than 2 views or images.

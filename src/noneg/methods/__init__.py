@@ -2,15 +2,21 @@
 
 import importlib
 import pkgutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from types import ModuleType
+from typing import Any
 
 from torch import nn
 
 from noneg.errors import NonegError
 from noneg.methods.base import Method
 from noneg.methods.recipe import Recipe
+
+FORMER_METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "directcopy": ("directpred", {"predictor": "copy"}),
+}
+"""Former name of a method -> the method that it is an option of now, and that option's value."""
 
 
 def list_methods() -> list[str]:
@@ -51,6 +57,14 @@ def find_method(name: str) -> Definition:
     Raises:
         NonegError: there is no such module, or it does not hold what a method's module must.
     """
+    if name in FORMER_METHODS:
+        name, options = FORMER_METHODS[name]
+        definition = find_method(name)
+        recipes = {
+            each: replace(recipe, options=replace(recipe.options, **options))  # type: ignore[type-var]
+            for each, recipe in definition.recipes.items()
+        }
+        return replace(definition, recipes=recipes)
     path = name if "." in name else f"noneg.methods.{name}"
     try:
         module = importlib.import_module(path)

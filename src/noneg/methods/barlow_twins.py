@@ -1,8 +1,9 @@
 """Barlow Twins: Self-Supervised Learning via Redundancy Reduction (Zbontar et al., 2103.03230).
 
 What keeps it from collapsing: the correlation matrix between the two views' coordinates is pulled
-to the identity. Its diagonal makes views agree; a constant coordinate correlates with nothing; the
-rest keeps coordinates from being copies. No negatives, no predictor, no stop-gradient.
+to the identity. Its diagonal makes views agree, and forbids constant coordinates, which correlate
+with nothing; the other entries forbid copies of a coordinate. No negatives, no predictor, no
+stop-gradient.
 """
 
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ class Options:
     """Paper, section 2.2.
 
     Args:
-        invariance: weight of the diagonal; 1 in the paper.
-        redundancy: weight lambda of the off-diagonal correlations.
+        invariance: weight of the diagonal term; 1 in the paper.
+        redundancy: weight lambda of the off-diagonal term.
         projector: widths of the projector's layers after the backbone.
     """
 
@@ -50,7 +51,7 @@ RECIPES = {
 
 @final
 class BarlowTwins(Method):
-    """The identity as the correlation between views."""
+    """The correlation matrix between views is pulled to the identity."""
 
     def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
         """Build the projector on a backbone of `width` features."""
@@ -64,11 +65,8 @@ class BarlowTwins(Method):
         return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
 
     def objective(self, e: Embeddings) -> Loss:
-        """The diagonal and the rest, on the whole batch."""
+        """The diagonal and the off-diagonal term, on the whole batch."""
         terms = barlow_twins(
             e.z, invariance=self.options.invariance, redundancy=self.options.redundancy
         )
         return Loss(torch.stack(list(terms.values())).sum(), terms)
-
-    def after_step(self, progress: float) -> None:
-        """Nothing moves."""

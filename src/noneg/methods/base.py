@@ -1,7 +1,7 @@
-"""What every method is: `embed` works image by image, `objective` on the whole batch.
+"""The interface of every method: `embed` works image by image, `objective` on the whole batch.
 
-Between the two lies the seam where the engine gathers the embeddings of all ranks or chunks. So a
-method never knows of ranks, chunks, precision or data.
+Between the two, the training step gathers the embeddings of all ranks or chunks. A method therefore
+knows nothing of ranks, chunks, precision or data.
 """
 
 from abc import ABC, abstractmethod
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What `embed` makes of V views of B images.
+    """The output of `embed` for V views of B images.
 
     Args:
-        h: representation, the backbone's output, what users keep.
-        z: projection, where the loss lives.
-        p: prediction (BYOL, SimSiam), None elsewhere.
-        t: target, without gradient (BYOL), None elsewhere.
-        index: which images these are.
+        h: representation [V, B, D]: the backbone's output, which users keep.
+        z: projection [V, B, K]: the input of the loss.
+        p: prediction [V, B, K]; None for methods without a predictor.
+        t: target [V, B, K], without gradient; None for methods without a target.
+        index: int64 [B], which images these are.
     """
 
     h: Float[Tensor, "views batch width"]
@@ -33,7 +33,7 @@ class Embeddings:
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss, and the terms (weights applied) that it is made of."""
+    """A loss, and its terms with their weights applied; they add up to the loss."""
 
     value: Float[Tensor, ""]
     terms: Mapping[str, Float[Tensor, ""]]
@@ -41,36 +41,44 @@ class Loss:
 
 @dataclass(frozen=True)
 class Rate:
-    """The learning rate of one submodule: a multiple of the run's, constant or on its schedule."""
+    """The learning rate of a submodule: a multiple of the run's rate, constant or scheduled."""
 
     multiplier: float = 1.0
     constant: bool = False
 
 
 class Method(nn.Module, ABC):
-    """A backbone with its heads, and the objective they are trained by.
+    """A backbone with its heads, and the objective that trains them.
 
     A module in `noneg.methods` holds one final subclass, `Options` (a frozen dataclass whose
     defaults are the paper's) and `RECIPES` ("small" and "paper").
     """
 
     def __init__(self, backbone: nn.Module, rates: Mapping[str, Rate] | None = None) -> None:
-        """Keep the backbone, and `rates`: submodule name -> learning rate, where it is special."""
+        """Register the backbone.
+
+        Args:
+            backbone: images [B, C, S, S] -> representations [B, D].
+            rates: learning rates of submodules that do not use the run's, by submodule name.
+        """
         super().__init__()
         self.backbone = backbone
         self.rates = dict(rates or {})
 
     @abstractmethod
     def embed(self, views: tuple[Float[Tensor, "batch channels _ _"], ...]) -> Embeddings:
-        """Everything that runs image by image (batch statistics of BatchNorm aside)."""
+        """Everything that runs image by image (except for the batch statistics of BatchNorm)."""
 
     @abstractmethod
     def objective(self, e: Embeddings) -> Loss:
         """Everything that needs the whole batch. `e` is in float32 (or float64)."""
 
-    @abstractmethod
     def after_step(self, progress: float) -> None:
-        """What moves once the optimizer has; `progress` is the share of the run done, 0 to 1."""
+        """Hook after each step of the optimizer, for example to update a moving average.
+
+        Args:
+            progress: share of the run that is done, in [0, 1].
+        """
 
     def after_epoch(self) -> None:
-        """What moves, after its last step, once every image has had its turn; most have nothing."""
+        """Hook after the last step of each epoch."""

@@ -1,8 +1,9 @@
 """BYOL: Bootstrap Your Own Latent (Grill et al., arXiv 2006.07733).
 
-What keeps it from collapsing: an online network with a predictor chases a target network that gets
-no gradient and follows by a moving average. Take the predictor or the stop-gradient away and it
-collapses (paper, tables 5 and 19 to 21); the moving average can go where the predictor is fast.
+What keeps it from collapsing: an online network with a predictor predicts a target network, which
+gets no gradient and follows by a moving average. Without the predictor or the stop-gradient it
+collapses (paper, tables 5 and 19 to 21); without the moving average it does not if the predictor
+learns fast.
 """
 
 import math
@@ -16,7 +17,7 @@ from noneg.losses import negative_cosine
 from noneg.methods.base import Embeddings, Loss, Method, Rate
 from noneg.methods.recipe import Recipe
 from noneg.networks.heads import mlp
-from noneg.networks.target import copy_as_target, move_target
+from noneg.networks.target import copy_as_target, update_target
 
 
 @dataclass(frozen=True)
@@ -25,15 +26,16 @@ class Options:
 
     Args:
         projector: widths of the projector's layers after the backbone.
-        predictor: "mlp"; "linear"; "fixed", an MLP that keeps its random weights; or "none".
+        predictor: "mlp"; "linear"; "fixed", an MLP with random weights that are not trained; or
+            "none".
         predictor_hidden: width of the predictor's hidden layer.
         predictor_rate: the predictor's learning rate, in multiples of the run's.
         target: "moving_average" of the online network; "copy", the online network as it is; or
-            "frozen", the network at its random start.
-        stop_gradient: False makes the online network its own target, gradient and all, whatever
-            `target` says.
-        tau: the moving average keeps this much a step at the start; it rises to 1 by a cosine.
-        tau_constant: keep tau as it is instead (paper, table 5a).
+            "frozen", the network at its random initialization.
+        stop_gradient: False makes the online network its own target, with gradient, whatever
+            `target` is.
+        tau: decay of the moving average per step at the start; it rises to 1 by a cosine.
+        tau_constant: keep tau constant instead (paper, table 5a).
     """
 
     projector: tuple[int, ...] = (4096, 256)
@@ -57,7 +59,7 @@ RECIPES = {
         warmup_epochs=10.0,
         views="byol",
     ),
-    # Short runs need a target that follows sooner and a predictor that keeps up (appendix I).
+    # Short runs need a target and a predictor that follow faster (appendix I).
     "small": Recipe(
         options=Options(projector=(1024, 256), predictor_hidden=1024, predictor_rate=5.0, tau=0.98),
         learning_rate=3e-3,
@@ -67,7 +69,7 @@ RECIPES = {
 
 @final
 class BYOL(Method):
-    """An online network that predicts its own moving average."""
+    """An online network predicts its own moving average."""
 
     def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
         """Build the heads and the target network on a backbone of `width` features."""
@@ -108,9 +110,9 @@ class BYOL(Method):
         return Loss(loss, {"prediction": loss})
 
     def after_step(self, progress: float) -> None:
-        """Move the target towards the online network, parameters and buffers alike."""
+        """Update the target by a moving average of the online network, buffers included."""
         if self.target is None or self.options.target == "frozen":
             return
         share = 1.0 if self.options.tau_constant else (math.cos(math.pi * progress) + 1) / 2
         tau = 1 - (1 - self.options.tau) * share
-        move_target(self.target, self.backbone, self.projector, keep=tau)
+        update_target(self.target, self.backbone, self.projector, decay=tau)

@@ -1,9 +1,9 @@
 """Contrastive pairs: Learning an Invariant Mapping (Hadsell, Chopra and LeCun, CVPR 2006).
 
 What keeps it from collapsing: negatives. Views of different images that are nearer than a margin
-push each other away; a constant embedding costs its square. Contrastive: here to compare with.
-What it costs: distances of every view to every other, and a batch in which some of the other images
-are near: those beyond the margin teach nothing.
+repel each other; a constant embedding costs the margin squared. Contrastive: for comparison.
+What it costs: distances between all views, and batches that contain near images: those beyond the
+margin have no gradient.
 """
 
 from dataclasses import dataclass
@@ -20,10 +20,10 @@ from noneg.networks.heads import mlp
 
 @dataclass(frozen=True)
 class Options:
-    """Paper, section 2.1. The projector, and the recipe, are SimCLR's: the paper's data had labels.
+    """Paper, section 2.1. Projector and recipe are SimCLR's, because the paper's data had labels.
 
     Args:
-        margin: how far apart different images shall be.
+        margin: distance from which different images no longer repel each other.
         projector: widths of the projector's layers after the backbone.
     """
 
@@ -42,14 +42,14 @@ RECIPES = {
         warmup_epochs=10.0,
         views="simclr",
     ),
-    # About as far apart as different images are at the start: short runs need not shrink first.
+    # About the distance of different images at the start, so short runs need not shrink it first.
     "small": Recipe(options=Options(margin=5.0, projector=(1024, 128)), learning_rate=3e-3),
 }
 
 
 @final
 class Contrastive(Method):
-    """Two views near, two images apart."""
+    """Views of an image are pulled together, different images pushed apart."""
 
     def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
         """Build the projector on a backbone of `width` features."""
@@ -66,6 +66,3 @@ class Contrastive(Method):
         """All pairs of the whole batch (paper, equation 4)."""
         terms = contrastive(e.z, margin=self.options.margin)
         return Loss(torch.stack(list(terms.values())).sum(), terms)
-
-    def after_step(self, progress: float) -> None:
-        """Nothing moves."""

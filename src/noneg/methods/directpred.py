@@ -1,9 +1,16 @@
-"""DirectPred: Understanding SSL Dynamics without Contrastive Pairs (Tian et al., arXiv 2102.06810).
+"""DirectPred and DirectCopy: BYOL with a linear predictor that is computed, not trained.
 
-What keeps it from collapsing: BYOL's asymmetry, but the predictor is not trained. It is set from
-the eigenvalues of the correlation matrix of its inputs, so that it is always aligned with them:
-strong directions pass, and weak ones are held up by a small constant. No negatives.
-What it costs: an eigendecomposition of the projection's width at every update.
+- DirectPred: Understanding Self-Supervised Learning Dynamics without Contrastive Pairs
+  (Tian et al., arXiv 2102.06810); `--options.predictor eigenvalues`, the default.
+- DirectCopy: Towards Demystifying Representation Learning with Non-contrastive Self-supervision
+  (Wang et al., arXiv 2110.04947); `--options.predictor copy`.
+
+What keeps it from collapsing: BYOL's asymmetry, with a predictor that is always aligned with the
+correlation matrix of its inputs. DirectPred computes it from the eigenvalues of that matrix;
+DirectCopy takes the matrix itself. Strong directions pass, and a small constant holds weak ones up.
+No negatives.
+What it costs: one product of the projection's width squared and the batch per step; DirectPred also
+an eigendecomposition of that width per update.
 
 To compare with a trained linear predictor: `--method byol --options.predictor linear`.
 """
@@ -16,25 +23,31 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from noneg.losses import negative_cosine
+from noneg.losses.inputs import to_float64
 from noneg.methods.base import Embeddings, Loss, Method
 from noneg.methods.recipe import Recipe
 from noneg.networks.heads import mlp
-from noneg.networks.target import copy_as_target, move_target
+from noneg.networks.target import copy_as_target, update_target
 
 
 @dataclass(frozen=True)
 class Options:
-    """Paper, section 5 (equations 18 and 19), and the authors' code on STL-10 for the rest.
+    """DirectPred's paper, section 5 (equations 18 and 19); else the authors' code on STL-10.
+
+    DirectCopy has the same defaults, because it is compared in the same code.
 
     Args:
-        rho: what the running correlation keeps of itself a step.
-        epsilon: added to every eigenvalue of the predictor, whose largest is 1 before.
-        every: steps from one update of the predictor to the next.
+        predictor: "eigenvalues", DirectPred, or "copy", DirectCopy.
+        rho: decay of the running correlation matrix per step.
+        epsilon: the predictor is a matrix plus epsilon times the identity; the matrix has a largest
+            eigenvalue of 1 ("eigenvalues") or a Frobenius norm of 1 ("copy").
+        every: steps between two updates of the predictor.
         target: "moving_average" of the online network, or "copy", the online network as it is.
-        tau: what the moving average keeps of itself a step.
+        tau: decay of the moving average per step.
         projector: widths of the projector's layers after the backbone.
     """
 
+    predictor: Literal["eigenvalues", "copy"] = "eigenvalues"
     rho: float = 0.3
     epsilon: float = 0.1
     every: int = 1
@@ -60,7 +73,7 @@ RECIPES = {
 
 @final
 class DirectPred(Method):
-    """A linear predictor set from the eigenvalues of what it predicts from."""
+    """A linear predictor that is computed from the correlation matrix of its inputs."""
 
     correlation: Tensor
     predictor: Tensor
@@ -91,35 +104,52 @@ class DirectPred(Method):
         return Embeddings(h=h, z=z, p=z @ self.predictor, t=t)
 
     def objective(self, e: Embeddings) -> Loss:
-        """BYOL's loss; and the running correlation, uncentered, of all views (equation 19)."""
+        """BYOL's loss; updates the running correlation, uncentered, of all views (equation 19)."""
         assert e.p is not None
         assert e.t is not None
         flat = e.z.detach().flatten(0, 1)
-        # It starts at zero, which is a matter of scale alone: the predictor does not see it.
+        # Starting at zero only scales it, and the predictor does not depend on the scale.
         self.correlation.lerp_(flat.T @ flat / len(flat), 1 - self.options.rho)
         loss = 4 * (1 + negative_cosine(e.p, e.t))
         return Loss(loss, {"prediction": loss})
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Set the predictor for the next step, and move the target."""
+        """Compute the predictor for the next step, and update the target."""
         self.steps.add_(1)
         if int(self.steps) % self.options.every == 0:
-            self.predictor.copy_(predictor_of(self.correlation, self.options.epsilon))
+            compute = {"eigenvalues": directpred_predictor, "copy": directcopy_predictor}
+            predictor = compute[self.options.predictor](self.correlation, self.options.epsilon)
+            self.predictor.copy_(predictor)
         if self.target is not None:
-            move_target(self.target, self.backbone, self.projector, keep=self.options.tau)
+            update_target(self.target, self.backbone, self.projector, decay=self.options.tau)
 
 
-def predictor_of(
+def directpred_predictor(
     correlation: Float[Tensor, "width width"], epsilon: float
 ) -> Float[Tensor, "width width"]:
-    """U diag(sqrt(s_j) + epsilon) U', s_j the eigenvalues as shares of the largest (equation 18).
+    """U diag(sqrt(s_j) + epsilon) U', s_j the eigenvalues over the largest (equation 18).
 
-    As in the authors' code: equation 18 has epsilon times the largest, and does not take shares.
-    Roots magnify the rounding of small eigenvalues, so it is done in float64 where there is such.
+    As in the authors' code; equation 18 has epsilon times the largest eigenvalue, and does not
+    divide by it. Computed in float64 where the device has it: square roots magnify the rounding of
+    small eigenvalues.
     """
-    exact = correlation if correlation.device.type == "mps" else correlation.double()
+    exact = to_float64(correlation)
     values, vectors = torch.linalg.eigh(exact)
     shares = (values / values[-1].clamp(min=torch.finfo(exact.dtype).tiny)).clamp(min=0)
     predictor: Tensor = vectors * (shares.sqrt() + epsilon) @ vectors.T
     return predictor.to(correlation.dtype)
+
+
+def directcopy_predictor(
+    correlation: Float[Tensor, "width width"], epsilon: float
+) -> Float[Tensor, "width width"]:
+    """F / |F| + epsilon I, F the correlation matrix, |F| its Frobenius norm.
+
+    The authors' code does not divide F by its norm, so there the meaning of epsilon depends on the
+    length of the projections.
+    """
+    norm = correlation.norm().clamp(min=torch.finfo(correlation.dtype).tiny)
+    identity = torch.eye(len(correlation), dtype=correlation.dtype, device=correlation.device)
+    predictor: Tensor = correlation / norm + epsilon * identity
+    return predictor

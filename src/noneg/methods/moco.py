@@ -1,17 +1,17 @@
 """MoCo: Momentum Contrast (He et al., arXiv 1911.05722), version 2 (Chen et al., 2003.04297).
 
-What keeps it from collapsing: negatives. A view must find its image's key among thousands of other
-images' earlier keys, which a constant embedding cannot. Contrastive: here to compare with.
-What it costs: a memory bank, and a second network that moves slowly enough for keys of some steps
-ago to compare with today's. In return the batch may be small.
+What keeps it from collapsing: negatives. A view must find its image's key among thousands of
+earlier keys of other images, which a constant embedding cannot. Contrastive: for comparison.
+What it costs: a memory bank, and a second network that moves slowly enough for earlier keys to
+remain comparable. In return, the batch may be small.
 
-BatchNorm lets a query know its own batch: query and key share the statistics of the same images,
-which no key in the queue does. On several GPUs the paper shuffles images between them, so that
-query and key are normalized in different company. Here BatchNorm sees all processes' images, so
-that no small company gives a query away, but the batch as a whole still may. `key_statistics`:
-"running" closes that: keys are normalized by the key network's running statistics, which carry
-nothing of the batch (EMAN: Cai et al., 2101.08482). They lag behind a network that moves fast, as
-in short runs, so the small recipe has "batch".
+BatchNorm leaks which batch a query is from: query and key are normalized by statistics of the same
+images, keys in the queue are not. The paper shuffles images between GPUs, so that query and key are
+normalized among different images. Here BatchNorm sees all processes' images, so no small group of
+images leaks, but the whole batch still may. `key_statistics` "running" closes this leak: keys are
+normalized by the key network's running statistics, which do not depend on the batch (EMAN: Cai et
+al., 2101.08482). They lag behind a network that moves fast, as in short runs, so the small recipe
+has "batch".
 """
 
 from dataclasses import dataclass
@@ -27,20 +27,19 @@ from noneg.methods.base import Embeddings, Loss, Method
 from noneg.methods.recipe import Recipe
 from noneg.networks.heads import mlp
 from noneg.networks.norms import batch_norms
-from noneg.networks.target import copy_as_target, move_target
+from noneg.networks.target import copy_as_target, update_target
 
 
 @dataclass(frozen=True)
 class Options:
-    """Version 2: section 3 and table 1 there, section 4 of the first paper.
+    """Version 2: its section 3 and table 1, and section 4 of the first paper.
 
     Args:
-        temperature: what cosines are divided by.
-        queue: how many keys are kept; at least as many as the batch has views. It uses whole
-            batches of them, so that what falls out does not depend on an order within a batch.
-        momentum: what the key network keeps of itself a step.
-        key_statistics: what BatchNorm in the key network normalizes by: "running" statistics, or
-            those of the "batch".
+        temperature: divisor of the cosines.
+        queue: number of keys; at least as many as the batch has views. The loss uses as many whole
+            batches of them as fit, so that it does not depend on the order within a batch.
+        momentum: decay of the key network's moving average per step.
+        key_statistics: statistics of the key network's BatchNorm: "running", or of the "batch".
         projector: widths of the projector's layers after the backbone, without BatchNorm.
     """
 
@@ -62,7 +61,7 @@ RECIPES = {
         warmup_epochs=0.0,
         views="simsiam",
     ),
-    # Short runs need keys that follow sooner (0.99 in the authors' code for CIFAR-10).
+    # Short runs need keys that follow faster (0.99 in the authors' code for CIFAR-10).
     "small": Recipe(
         options=Options(queue=4096, momentum=0.99, key_statistics="batch", projector=(1024, 128)),
         learning_rate=3e-3,
@@ -72,7 +71,7 @@ RECIPES = {
 
 @final
 class MoCo(Method):
-    """Each view's key, among a queue of earlier keys."""
+    """Each view finds its image's key among a queue of earlier keys."""
 
     queue: Tensor
     queue_index: Tensor
@@ -83,8 +82,8 @@ class MoCo(Method):
         self.options = options
         self.projector = mlp((width, *options.projector), bias=True, hidden_norm=False)
         self.target = copy_as_target(self.backbone, self.projector)
-        # Random directions, as in the authors' code: easy negatives, but the loss is on one scale
-        # from the first step on.
+        # Random directions, as in the authors' code: easy negatives, but the loss has its scale
+        # from the first step.
         queue = torch.randn(options.queue, options.projector[-1])
         self.register_buffer("queue", normalize(queue, dim=1))
         self.register_buffer("queue_index", torch.full((options.queue,), -1))
@@ -95,14 +94,14 @@ class MoCo(Method):
         z = torch.stack([self.projector(each) for each in h])
         if self.options.key_statistics == "running":
             for norm in batch_norms(self.target):
-                # No momentum means that they are being measured just now (`norms.py`).
+                # `measure_statistics` sets the momentum to None while it measures.
                 norm.training = norm.momentum is None
         with torch.no_grad():
             t = torch.stack([self.target(view) for view in views])
         return Embeddings(h=h, z=z, t=t)
 
     def objective(self, e: Embeddings) -> Loss:
-        """Each query with its key and the queue, into which the keys then go."""
+        """Each query against its key and the queue; then the keys enter the queue."""
         assert e.t is not None
         keys = normalize(e.t.detach(), dim=2)
         views, batch = keys.shape[:2]
@@ -110,10 +109,10 @@ class MoCo(Method):
         if used == 0:
             raise NonegError(
                 f"a queue of {len(self.queue)} keys is too short for {views} views of {batch} "
-                f"images: give --options.queue {views * batch} at least, or a smaller batch"
+                f"images: give --options.queue {views * batch} or more, or a smaller batch"
             )
         index = self.queue_index.new_full((batch,), -1) if e.index is None else e.index
-        # Where images are few, the queue holds a query's own image.
+        # With few images, the queue may hold earlier keys of a query's own image.
         own = (index[:, None] == self.queue_index[:used]) & (index[:, None] >= 0)
         terms = info_nce(
             e.z, keys, self.queue[:used], temperature=self.options.temperature, excluded=own
@@ -123,8 +122,8 @@ class MoCo(Method):
         return Loss(terms["info_nce"], terms)
 
     def after_step(self, progress: float) -> None:
-        """Move the key network towards the query network."""
-        move_target(self.target, self.backbone, self.projector, keep=self.options.momentum)
+        """Update the key network by a moving average of the query network."""
+        update_target(self.target, self.backbone, self.projector, decay=self.options.momentum)
 
 
 def _put_first(new: Tensor, old: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
-"""The bare siamese network: two views should embed alike, and nothing else. The negative control.
+"""The bare siamese network: two views should have equal embeddings. The negative control.
 
-Nothing keeps it from collapsing: a constant embedding has loss 0, and that is where it goes.
-It is here to be compared with, and to show what a collapsed run looks like.
+Nothing keeps it from collapsing: a constant embedding has loss 0, and training finds it.
+It is here for comparison, and to show what a collapsed run looks like.
 """
 
 from dataclasses import dataclass
@@ -18,12 +18,12 @@ from noneg.networks.heads import mlp
 
 @dataclass(frozen=True)
 class Options:
-    """By default the loss lies on the representation itself, without a head.
+    """By default there is no head, and the loss is on the representation.
 
     Args:
-        head: widths of a head's layers after the backbone, where the loss then lies.
-        head_norm: where the head has BatchNorm: "none"; "hidden", between its layers; or "output",
-            there and at its end, without scale and shift, as SimSiam's projector has.
+        head: widths of a head's layers after the backbone; the loss is then on its output.
+        head_norm: BatchNorm in the head: "none"; "hidden", between its layers; or "output", between
+            its layers and, without scale and shift, at its end, as in SimSiam's projector.
     """
 
     head: tuple[int, ...] = ()
@@ -38,7 +38,7 @@ class Siamese(Method):
     """Mean squared error between views."""
 
     def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
-        """Nothing is added to the backbone, unless a head was asked for."""
+        """Build the head, if `options` have one, on a backbone of `width` features."""
         super().__init__(backbone)
         self.head: nn.Module = nn.Identity()
         if options.head:
@@ -49,14 +49,11 @@ class Siamese(Method):
             )
 
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
-        """The representation of each view, which without a head is its projection too."""
+        """The representation of each view; without a head, it is also the projection."""
         h = torch.stack([self.backbone(view) for view in views])
         return Embeddings(h=h, z=torch.stack([self.head(each) for each in h]))
 
     def objective(self, e: Embeddings) -> Loss:
-        """Agreement alone."""
+        """The disagreement between views, and nothing else."""
         loss = mean_squared_error(e.z)
         return Loss(loss, {"invariance": loss})
-
-    def after_step(self, progress: float) -> None:
-        """Nothing moves."""

@@ -1,9 +1,9 @@
 """SimCLR: A Simple Framework for Contrastive Learning (Chen et al., arXiv 2002.05709).
 
 What keeps it from collapsing: negatives. Each view must find its image's other view among all views
-of the batch, which a constant embedding cannot. Contrastive: here to compare with.
-What it costs: similarities of every view with every other, and a large batch, since the batch's
-other images are all the negatives there are (paper, figure 9).
+of the batch, which a constant embedding cannot. Contrastive: for comparison.
+What it costs: similarities between all views, and a large batch, since its other images are the
+only negatives (paper, figure 9).
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Options:
     """Paper, sections 2.1 and 4.2; figure 8 has the width of the hidden layer.
 
     Args:
-        temperature: what cosines are divided by: 0.1 on ImageNet, 0.5 on CIFAR-10 (appendix B.9).
+        temperature: divisor of the cosines: 0.1 on ImageNet, 0.5 on CIFAR-10 (appendix B.9).
         projector: widths of the projector's layers after the backbone.
     """
 
@@ -48,7 +48,7 @@ RECIPES = {
 
 @final
 class SimCLR(Method):
-    """The other view of the same image, among the whole batch."""
+    """Each view finds its image's other view among all views of the batch."""
 
     def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
         """Build the projector on a backbone of `width` features."""
@@ -65,6 +65,3 @@ class SimCLR(Method):
         """Each view against all others of the whole batch (paper, equation 1)."""
         terms = nt_xent(e.z, temperature=self.options.temperature)
         return Loss(terms["nt_xent"], terms)
-
-    def after_step(self, progress: float) -> None:
-        """Nothing moves."""

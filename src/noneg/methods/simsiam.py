@@ -1,8 +1,8 @@
 """SimSiam: Exploring Simple Siamese Representation Learning (Chen and He, arXiv 2011.10566).
 
-What keeps it from collapsing: a predictor on one view and a stop-gradient on the other. The paper
-reads this as alternating between the network and a per-image target (its section 5), and says that
-this does not explain why collapse is avoided. Without either, it collapses.
+What keeps it from collapsing: a predictor on one view and a stop-gradient on the other. Without
+either of them it collapses. The paper interprets this as an alternation between the network and a
+target for each image (its section 5), and says that this does not explain why collapse is avoided.
 """
 
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from noneg.losses import negative_cosine
 from noneg.methods.base import Embeddings, Loss, Method, Rate
 from noneg.methods.recipe import Recipe
 from noneg.networks.heads import mlp
-from noneg.networks.target import copy_as_target, move_target
+from noneg.networks.target import copy_as_target, update_target
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Options:
 
     Args:
         projector: widths of the projector's layers after the backbone.
-        norm: where the heads have BatchNorm (paper, table 3): "default", between all layers and at
-            the projector's end; "hidden", between layers alone; "none"; or "all", at the
-            predictor's end too.
-        predictor: "mlp"; "fixed", an MLP that keeps its random weights; or "none".
+        norm: BatchNorm in the heads (paper, table 3): "default", between all layers and at the
+            projector's end; "hidden", only between layers; "none"; or "all", also at the
+            predictor's end.
+        predictor: "mlp"; "fixed", an MLP with random weights that are not trained; or "none".
         predictor_hidden: width of the predictor's hidden layer.
         predictor_rate: the predictor's learning rate, in multiples of the run's.
         predictor_constant: keep the predictor's learning rate constant (paper, table 1c).
-        stop_gradient: False lets the gradient flow into the target too.
-        hold: steps for which the targets come from the same weights before they are taken anew,
-            or "epoch": the alternation of the paper's table 6, where 1 is SimSiam itself.
+        stop_gradient: False lets the gradient also flow into the target.
+        hold: steps between two updates of the weights that the targets come from, or "epoch": the
+            alternation of the paper's table 6, in which 1 is SimSiam itself.
     """
 
     projector: tuple[int, ...] = (2048, 2048, 2048)
@@ -66,7 +66,7 @@ RECIPES = {
 
 @final
 class SimSiam(Method):
-    """A predictor and a stop-gradient, one network."""
+    """One network, with a predictor and a stop-gradient."""
 
     steps_held: Tensor
 
@@ -74,10 +74,10 @@ class SimSiam(Method):
         """Build projector and predictor on a backbone of `width` features.
 
         Raises:
-            NonegError: targets cannot be held for less than a step.
+            NonegError: `hold` is less than one step.
         """
         if options.hold != "epoch" and options.hold < 1:
-            raise NonegError(f"hold is {options.hold}: give a number of steps, or epoch")
+            raise NonegError(f"--options.hold must be at least 1, or epoch, and is {options.hold}")
         rate = Rate(options.predictor_rate, constant=options.predictor_constant)
         super().__init__(backbone, {"predictor": rate})
         self.options = options
@@ -103,7 +103,7 @@ class SimSiam(Method):
             self.register_buffer("steps_held", torch.zeros((), dtype=torch.int64))
 
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
-        """Representation, projection and prediction of each view, and its target where held."""
+        """Representation, projection and prediction of each view; its target if it is held."""
         h = torch.stack([self.backbone(view) for view in views])
         z = torch.stack([self.projector(each) for each in h])
         t = None
@@ -113,7 +113,7 @@ class SimSiam(Method):
         return Embeddings(h=h, z=z, p=torch.stack([self.predictor(each) for each in z]), t=t)
 
     def objective(self, e: Embeddings) -> Loss:
-        """Each prediction towards the other views' projections."""
+        """Each prediction against the projections of the other views."""
         assert e.p is not None
         target = e.z if e.t is None else e.t
         loss = negative_cosine(e.p, target.detach() if self.options.stop_gradient else target)
@@ -121,15 +121,15 @@ class SimSiam(Method):
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:
-        """Take the targets' weights anew, where they were held for long enough."""
+        """Copy the network to the held one every `hold` steps."""
         if self.held is None or self.options.hold == "epoch":
             return
         self.steps_held += 1
         if int(self.steps_held) % self.options.hold == 0:
-            move_target(self.held, self.backbone, self.projector, keep=0.0)
+            update_target(self.held, self.backbone, self.projector, decay=0.0)
 
     @torch.no_grad()
     def after_epoch(self) -> None:
-        """Take the targets' weights anew, where they were held for the epoch."""
+        """Copy the network to the held one, if it is held for an epoch."""
         if self.held is not None and self.options.hold == "epoch":
-            move_target(self.held, self.backbone, self.projector, keep=0.0)
+            update_target(self.held, self.backbone, self.projector, decay=0.0)

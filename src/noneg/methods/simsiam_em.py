@@ -1,8 +1,8 @@
-"""SimSiam read as an alternation (Chen and He, arXiv 2011.10566, section 5), without a predictor.
+"""SimSiam as an alternation (Chen and He, arXiv 2011.10566, section 5), without a predictor.
 
-Each image has a target eta of its own, and two steps alternate: the network moves towards the
-targets, and the targets are estimated anew from the network. What keeps it from collapsing is not
-explained; the paper finds that a moving average of eta does without the predictor (appendix A).
+Each image has its own target eta, and two steps alternate: the network is trained towards the
+targets, and the targets are estimated again from the network. What keeps it from collapsing is not
+explained; the paper finds that a moving average of eta can replace the predictor (appendix A).
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class Options:
 
     Args:
         projector: widths of the projector's layers after the backbone; all with BatchNorm.
-        eta: "average", each image's target is a moving average over the epochs; or "views", it is
-            the mean of the image's other views of this step, of which there should be several.
-        momentum: how much of eta an epoch keeps.
+        eta: each image's target: "average", a moving average over the epochs; or "views", the mean
+            of the image's other views in this step, of which there should be several.
+        momentum: decay of eta per epoch.
     """
 
     projector: tuple[int, ...] = (2048, 2048, 2048)
@@ -50,7 +50,7 @@ RECIPES = {
 
 @final
 class SimSiamEM(Method):
-    """A network, and a target for each image."""
+    """A network, and a moving target for each image."""
 
     eta: Tensor
     seen: Tensor
@@ -60,7 +60,7 @@ class SimSiamEM(Method):
         super().__init__(backbone)
         self.options = options
         self.projector = mlp((width, *options.projector), output="plain_norm")
-        # They grow with the images that come, whose number nobody knows here.
+        # They grow with the images seen, because their number is not known here.
         self.register_buffer("eta", torch.zeros(0, options.projector[-1]))
         self.register_buffer("seen", torch.zeros(0, dtype=torch.bool))
         self.register_load_state_dict_pre_hook(_make_room)  # type: ignore[no-untyped-call]
@@ -71,7 +71,7 @@ class SimSiamEM(Method):
         return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
 
     def objective(self, e: Embeddings) -> Loss:
-        """Each view towards its image's eta, which its other views have just moved."""
+        """Each view against its image's eta, averaged with its other views; updates eta."""
         views = e.z.shape[0]
         z = e.z.detach()
         targets = (z.sum(dim=0) - z) / (views - 1)
@@ -81,7 +81,7 @@ class SimSiamEM(Method):
         return Loss(loss, {"negative_cosine": loss})
 
     def _average(self, targets: Tensor, mean: Tensor, index: Tensor) -> Tensor:
-        """The targets, averaged with eta; then eta itself moves (paper, appendix A)."""
+        """The targets averaged with eta; then updates eta (paper, appendix A)."""
         missing = int(index.max()) + 1 - len(self.eta)
         if missing > 0:
             self.eta = torch.cat([self.eta, self.eta.new_zeros(missing, self.eta.shape[1])])
@@ -92,14 +92,11 @@ class SimSiamEM(Method):
         self.seen[index] = True
         return momentum * before + (1 - momentum) * targets
 
-    def after_step(self, progress: float) -> None:
-        """Nothing moves: eta does in `objective`."""
-
 
 def _make_room(
     module: nn.Module, state_dict: dict[str, Any], prefix: str, *_unused: object
 ) -> None:
-    """A checkpoint may hold more images than have come so far."""
+    """Resize the buffers: a checkpoint may hold more images than were seen so far."""
     assert isinstance(module, SimSiamEM)
     for name in ("eta", "seen"):
         saved = state_dict.get(prefix + name)

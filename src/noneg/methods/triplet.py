@@ -1,9 +1,10 @@
 """Triplets: FaceNet, A Unified Embedding for Face Recognition (Schroff et al., arXiv 1503.03832).
 
 What keeps it from collapsing: negatives. An image's other view must be nearer than another image by
-a margin, which a constant embedding costs in full. Contrastive: here to compare with.
-What it costs: negatives neither so easy that they teach nothing, nor so hard that the loss settles
-at the margin, collapsed (paper, section 3.2). Large batches hold better ones.
+a margin; a constant embedding costs the whole margin. Contrastive: for comparison.
+What it costs: a choice of negatives that are neither so easy that they have no gradient, nor so
+hard that the embedding collapses, with the margin as its loss (paper, section 3.2). Large batches
+hold better ones.
 """
 
 from dataclasses import dataclass
@@ -23,12 +24,12 @@ from noneg.randomness import hash_index
 
 @dataclass(frozen=True)
 class Options:
-    """Paper, section 3. The projector, and the recipe, are SimCLR's: the paper's data had labels.
+    """Paper, section 3. Projector and recipe are SimCLR's, because the paper's data had labels.
 
     Args:
-        margin: how much further than the positive the negative shall be, in squared distance.
-        negatives: "random"; "semi_hard", the nearest beyond the positive; or "hardest", the nearest
-            (Hermans et al., 1703.07737). From the whole batch.
+        margin: by how much the squared distance to the negative should exceed the positive's.
+        negatives: from the whole batch: "random"; "semi_hard", the nearest that is further than the
+            positive; or "hardest", the nearest (Hermans et al., 1703.07737).
         projector: widths of the projector's layers after the backbone.
     """
 
@@ -54,7 +55,7 @@ RECIPES = {
 
 @final
 class Triplet(Method):
-    """The other view nearer than another image."""
+    """An image's other view should be nearer than another image."""
 
     def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
         """Build the projector on a backbone of `width` features."""
@@ -68,25 +69,23 @@ class Triplet(Method):
         return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
 
     def objective(self, e: Embeddings) -> Loss:
-        """Each view with its image's other views and a negative of the whole batch."""
+        """Each view with its image's other views, and negatives from the whole batch."""
         options = self.options
-        negatives = _next_in_circle(e) if options.negatives == "random" else options.negatives
+        negatives = _next_in_cycle(e) if options.negatives == "random" else options.negatives
         terms = triplet(e.z, margin=options.margin, negatives=negatives)
         return Loss(terms["triplet"], terms)
 
-    def after_step(self, progress: float) -> None:
-        """Nothing moves."""
 
+def _next_in_cycle(e: Embeddings) -> Int[Tensor, "batch"]:
+    """For each image, the position of the next one in a random cycle through the batch.
 
-def _next_in_circle(e: Embeddings) -> Int[Tensor, "batch"]:
-    """For each image the next in a random circle, which images form whatever their order.
-
-    The circle is another at every step, and the same on every process: so is torch's generator.
+    The cycle depends on the images, not on their order in the batch. It differs between steps, and
+    is the same on every process, like torch's generator.
     """
     key = int(torch.randint(2**62, ()))
     batch = e.z.shape[1]
     index = np.arange(batch) if e.index is None else e.index.cpu().numpy()
-    circle = torch.from_numpy(np.argsort(hash_index(key, index, 1)[:, 0]))
-    following = torch.empty_like(circle)
-    following[circle] = circle.roll(-1)
+    cycle = torch.from_numpy(np.argsort(hash_index(key, index, 1)[:, 0]))
+    following = torch.empty_like(cycle)
+    following[cycle] = cycle.roll(-1)
     return following.to(e.z.device)

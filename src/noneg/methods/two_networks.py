@@ -1,6 +1,6 @@
-"""Two networks that share no weight, one on each view, under VICReg's or Barlow Twins' objective.
+"""Two networks without shared weights, one per view, with VICReg's or Barlow Twins' objective.
 
-What keeps it from collapsing is the objective, on each network's own embeddings (VICReg, arXiv
+What keeps it from collapsing: the objective, on the embeddings of each network (VICReg, arXiv
 2105.04906, section 6.2 and table 5). BYOL and SimSiam cannot do this: their targets are copies.
 """
 
@@ -23,9 +23,10 @@ class Options:
     """VICReg's table 5.
 
     Args:
-        objective: on the two networks' projections, with its paper's weights.
-        second: the second network's backbone: "same", the first one's kind, or a name from
-            `noneg list backbones`, for images of 3 channels and up to 64 pixels. It is not kept.
+        objective: on the projections of both networks, with its paper's weights.
+        second: backbone of the second network, which is not part of the encoder: "same" as the
+            first one's, or a name from `noneg list backbones`, for images of 3 channels and up to
+            64 pixels.
         projector: widths of each projector's layers after its backbone.
     """
 
@@ -51,10 +52,10 @@ RECIPES = {
 
 @final
 class TwoNetworks(Method):
-    """A joint embedding without shared weights."""
+    """A joint embedding by two networks without shared weights."""
 
     def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
-        """Build the second network, and a projector on each."""
+        """Build the second network, and a projector on each; the backbone has `width` features."""
         super().__init__(backbone)
         self.options = options
         if options.second == "same":
@@ -66,14 +67,14 @@ class TwoNetworks(Method):
             other = build_backbone(options.second, channels=3, size=32)
             features = other.num_features
             assert isinstance(features, int)
-            # h has one width.
+            # Both representations need the same width.
             align = nn.Identity() if features == width else nn.Linear(features, width)
             self.second = nn.Sequential(other, align)
         self.projector = mlp((width, *options.projector), bias=False)
         self.second_projector = mlp((width, *options.projector), bias=False)
 
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
-        """Representation and projection: the first network's, the second's, the first's ..."""
+        """Representation and projection of each view, by the first and second network in turn."""
         backbones = (self.backbone, self.second)
         projectors = (self.projector, self.second_projector)
         h = torch.stack([backbones[number % 2](view) for number, view in enumerate(views)])
@@ -84,6 +85,3 @@ class TwoNetworks(Method):
         """The chosen objective, on the whole batch."""
         terms = vicreg(e.z) if self.options.objective == "vicreg" else barlow_twins(e.z)
         return Loss(torch.stack(list(terms.values())).sum(), terms)
-
-    def after_step(self, progress: float) -> None:
-        """Nothing moves."""

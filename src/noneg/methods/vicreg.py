@@ -1,8 +1,8 @@
 """VICReg: Variance-Invariance-Covariance Regularization (Bardes et al., arXiv 2105.04906).
 
-What keeps it from collapsing: the variance term holds every coordinate's standard deviation over
-the batch at 1, and the covariance term keeps the coordinates from carrying the same thing. No
-negatives, no predictor, no stop-gradient, no moving average.
+What keeps it from collapsing: the variance term keeps every coordinate's standard deviation over
+the batch at 1 or more, and the covariance term decorrelates the coordinates. No negatives, no
+predictor, no stop-gradient, no moving average.
 """
 
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ class Options:
 
     Args:
         invariance: weight of the agreement between views.
-        variance: weight of the hinge on the standard deviation.
-        covariance: weight of the squared covariances.
+        variance: weight of the hinge on the standard deviations.
+        covariance: weight of the squared off-diagonal covariances.
         projector: widths of the projector's layers after the backbone.
     """
 
@@ -65,7 +65,7 @@ class VICReg(Method):
         return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
 
     def objective(self, e: Embeddings) -> Loss:
-        """Invariance, and each view's variance and covariance, on the whole batch."""
+        """Invariance, and variance and covariance of each view, on the whole batch."""
         terms = vicreg(
             e.z,
             invariance=self.options.invariance,
@@ -73,6 +73,3 @@ class VICReg(Method):
             covariance=self.options.covariance,
         )
         return Loss(torch.stack(list(terms.values())).sum(), terms)
-
-    def after_step(self, progress: float) -> None:
-        """Nothing moves."""

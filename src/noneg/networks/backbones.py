@@ -1,7 +1,7 @@
-"""Backbones: a name becomes a module from images to one vector each, of a known width.
+"""Backbones by name: modules that map each image to one vector, of a known width.
 
-The networks are timm's. What is added is the stem that small images need: a network made for 224
-pixels halves the side five times, and a 32 pixel image arrives at its last stage as a single pixel.
+The networks are timm's, with another stem for small images: a network made for 224 pixels halves
+the side five times, so a 32 pixel image would reach its last stage as a single pixel.
 """
 
 import difflib
@@ -18,13 +18,14 @@ from noneg.errors import NonegError
 from noneg.networks.norms import Norm, use_group_norm
 
 SMALL = "small_resnet"
-"""The default for small images on CPUs: four residual blocks, 1.2 million weights, 256 features."""
+"""Default for small images and CPUs: four residual blocks, 1.2 million weights, 256 features."""
 
 LARGEST_SIDE_WITH_SMALL_STEM = 64
+"""In pixels."""
 
 
 def list_backbones(pattern: str = "*") -> list[str]:
-    """Names that `build_backbone` takes, ours first, then timm's in alphabetical order.
+    """Names that `build_backbone` takes: noneg's first, then timm's in alphabetical order.
 
     Args:
         pattern: a shell pattern such as `"resnet*"`.
@@ -34,26 +35,27 @@ def list_backbones(pattern: str = "*") -> list[str]:
 
 
 def build_backbone(name: str, *, channels: int, size: int, norm: Norm = "batch") -> nn.Module:
-    """Build a backbone with fresh weights, drawn from torch's global generator.
+    """Build a backbone with random weights, sampled from torch's global generator.
 
     timm's ResNet family gets the CIFAR stem (He et al. 2016, arXiv 1512.03385, section 4.2; used by
     SimCLR, arXiv 2002.05709, appendix B.9) for images of up to 64 pixels: a 3 x 3 convolution of
-    stride 1 in place of the 7 x 7 of stride 2, and no max-pooling.
+    stride 1 instead of the 7 x 7 of stride 2, and no max-pooling.
 
     Args:
         name: `"small_resnet"`, or any name of `list_backbones()`.
-        channels: channels of the images, 1 or more.
+        channels: channels of the images, at least 1.
         size: side of the square images in pixels. It decides the stem of a ResNet and the position
             embeddings of a transformer; a convolutional network also runs on other sizes.
-        norm: "group" for GroupNorm in the place of BatchNorm; "frozen" is built like "batch".
+        norm: "group" replaces BatchNorm by GroupNorm; "frozen" is built like "batch".
 
     Returns:
-        A module in training mode, float [B, channels, size, size] -> [B, D], with `.num_features`
-        equal to D, the true width of what comes out.
+        A module in training mode, float [B, channels, size, size] -> [B, D]. Its `num_features`
+        is D, the width of its output.
 
     Raises:
-        NonegError: if the name is unknown, the size does not divide into a transformer's patches,
-            the network cannot be built or run at this size, or it gives no single vector an image.
+        NonegError: the name is unknown, the size does not divide into a transformer's patches,
+            the network cannot be built or run at this size, or its output is not one vector per
+            image.
     """
     if channels < 1 or size < 1:
         raise NonegError(
@@ -63,8 +65,8 @@ def build_backbone(name: str, *, channels: int, size: int, norm: Norm = "batch")
     backbone = _small_resnet(channels) if name == SMALL else _from_timm(name, channels, size)
     if norm == "group":
         use_group_norm(backbone)
-    # timm's own num_features is the width before the head's hidden layer (MobileNetV3 says 576 and
-    # gives 1024), so the width is taken from an output.
+    # timm's num_features is the width before the head's hidden layer (MobileNetV3 says 576 and
+    # returns 1024), so the width is measured.
     setattr(backbone, "num_features", _output_width(backbone, name, channels, size))  # noqa: B010
     return backbone
 
@@ -91,7 +93,7 @@ def _from_timm(name: str, channels: int, size: int) -> nn.Module:
             f"`noneg list backbones` shows them all."
         )
     settings = timm.get_pretrained_cfg(name)
-    # Networks with a fixed input size build it into their weights; the others refuse the argument.
+    # Networks with a fixed input size need the argument; the others do not accept it.
     fixed = settings is not None and settings.fixed_input_size
     size_argument: dict[str, Any] = {"img_size": size} if fixed else {}
     try:
@@ -106,7 +108,7 @@ def _from_timm(name: str, channels: int, size: int) -> nn.Module:
             f"({_first_line(error)}); choose another size or another backbone."
         ) from error
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
-    # timm would cut off the pixels that do not fill a patch, without a word.
+    # timm would silently crop the pixels that do not fill a patch.
     if isinstance(patch, tuple) and any(size % side for side in patch):
         raise NonegError(
             f"Images of {size} x {size} pixels do not divide into the {patch[0]} x {patch[1]} "
@@ -121,7 +123,7 @@ def _use_small_stem(network: ResNet, channels: int, *, stride: int) -> None:
     stem = network.get_submodule("conv1")
     if isinstance(stem, nn.Conv2d):
         convolution = nn.Conv2d(channels, stem.out_channels, 3, stride, padding=1, bias=False)
-        # As timm initializes all convolutions of a ResNet.
+        # timm initializes all convolutions of a ResNet like this.
         nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
         network.set_submodule("conv1", convolution)
     else:
@@ -133,7 +135,7 @@ def _use_small_stem(network: ResNet, channels: int, *, stride: int) -> None:
 
 
 def _output_width(backbone: nn.Module, name: str, channels: int, size: int) -> int:
-    # In evaluation mode, so that neither the batch statistics nor the random state change.
+    # Evaluation mode leaves batch statistics and the random state unchanged.
     was_training = backbone.training
     backbone.eval()
     try:
@@ -150,7 +152,7 @@ def _output_width(backbone: nn.Module, name: str, channels: int, size: int) -> i
     if not isinstance(output, torch.Tensor) or output.ndim != 2:
         shape = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise NonegError(
-            f"Backbone {name!r} gives {shape} for one image where a single vector [1, D] is "
+            f"Backbone {name!r} returns {shape} for one image, but a single vector [1, D] is "
             f"needed; choose another backbone."
         )
     return int(output.shape[1])

@@ -1,4 +1,4 @@
-"""Projectors and predictors: all of them are `mlp`."""
+"""Projectors and predictors: all are built by `mlp`."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -14,18 +14,18 @@ def mlp(
     bias: bool = True,
     hidden_norm: bool = True,
 ) -> nn.Sequential:
-    """Linear layers, with BatchNorm and ReLU between them.
+    """Linear layers with BatchNorm and ReLU between them.
 
     Args:
-        widths: input, hidden ..., output. Two widths are a single linear layer.
-        output: what follows the last linear layer: nothing, BatchNorm, or BatchNorm without scale
-            and shift (SimSiam's projector).
-        bias: whether the last linear layer has a bias, where no norm follows. A bias before a
-            norm would have no effect, so there is none.
-        hidden_norm: False leaves BatchNorm out between the layers (MoCo's projector, ablations).
+        widths: of input, hidden layers and output. Two widths give a single linear layer.
+        output: what follows the last linear layer: "linear" nothing, "norm" BatchNorm,
+            "plain_norm" BatchNorm without scale and shift (SimSiam's projector).
+        bias: whether the last linear layer has a bias, if no norm follows. Before a norm, a bias
+            has no effect, so there is none.
+        hidden_norm: whether BatchNorm follows the hidden layers (not in MoCo's projector).
 
     Returns:
-        A module that maps [batch, widths[0]] to [batch, widths[-1]].
+        A module, float [batch, widths[0]] -> [batch, widths[-1]].
     """
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths[:-1]):

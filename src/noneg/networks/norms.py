@@ -1,11 +1,11 @@
-"""What becomes of BatchNorm where a batch is not in one piece.
+"""BatchNorm when a batch is split over chunks or processes.
 
-A setting of a run, `--norm`, for the backbone and the heads:
+The setting `--norm` of a run, for the backbone and the heads:
 
-    batch    BatchNorm as the network has it. Every process sees all processes' images, but only
-             its chunk of them where a batch is embedded in chunks.
-    group    GroupNorm in its place (Wu and He 2018, arXiv 1803.08494): no batch statistics.
-    frozen   BatchNorm with statistics measured once, before the first step.
+    batch    BatchNorm as the network has it. Its statistics are those of all processes' images; in
+             chunks (`--chunk-size`), those of one chunk.
+    group    GroupNorm instead (Wu and He 2018, arXiv 1803.08494): no batch statistics.
+    frozen   BatchNorm with statistics that are measured once, before the first step.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,18 +19,18 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 Norm = Literal["batch", "group", "frozen"]
 
-_CHANNELS_A_GROUP = 16
+_CHANNELS_PER_GROUP = 16
 
 
 def batch_norms(module: nn.Module) -> list[_BatchNorm]:
-    """Every BatchNorm in a module, of any number of dimensions, synchronized or not."""
+    """All BatchNorm layers of a module, of any number of dimensions, synchronized or not."""
     return [each for each in module.modules() if isinstance(each, _BatchNorm)]
 
 
 def use_group_norm(module: nn.Module) -> None:
-    """Put a GroupNorm in the place of every BatchNorm; scale and shift stay the same parameters.
+    """Replace every BatchNorm by a GroupNorm with the same scale and shift parameters.
 
-    Groups are of 16 channels, or the next larger number that divides them evenly.
+    A group has 16 channels, or the next larger number that divides the channels evenly.
     """
     for name, norm in list(module.named_modules(remove_duplicate=False)):
         if isinstance(norm, _BatchNorm):
@@ -39,7 +39,7 @@ def use_group_norm(module: nn.Module) -> None:
 
 def _group_norm(norm: _BatchNorm) -> nn.Module:
     channels = norm.num_features
-    groups = gcd(channels, max(1, channels // _CHANNELS_A_GROUP))
+    groups = gcd(channels, max(1, channels // _CHANNELS_PER_GROUP))
     group_norm = nn.GroupNorm(groups, channels, norm.eps, norm.affine)
     group_norm.weight, group_norm.bias = norm.weight, norm.bias
     # timm's BatchNormAct2d ends with an activation.
@@ -47,20 +47,20 @@ def _group_norm(norm: _BatchNorm) -> nn.Module:
 
 
 def freeze_statistics(module: nn.Module) -> None:
-    """Let BatchNorm use its running statistics, and leave them as they are, until `.train()`."""
+    """BatchNorm uses its running statistics and does not change them, until `.train()`."""
     for norm in batch_norms(module):
-        # Not norm.eval(), which would switch off what timm puts inside.
+        # Not norm.eval(), which would also change the modules that timm puts inside.
         norm.training = False
 
 
 @torch.no_grad()
 def measure_statistics(module: nn.Module, forward: Callable[[], object]) -> None:
-    """Set running statistics to those of the batches that `forward` passes through the module."""
+    """Set running statistics to the mean of those of the batches that `forward` passes."""
     norms = batch_norms(module)
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
-        # The plain average over the batches.
+        # None averages over the batches.
         norm.momentum = None
     try:
         forward()
@@ -71,7 +71,7 @@ def measure_statistics(module: nn.Module, forward: Callable[[], object]) -> None
 
 @contextmanager
 def statistics_move_once_in(module: nn.Module, passes: int) -> Iterator[None]:
-    """Running statistics move as far in so many passes as otherwise in one, towards their mean."""
+    """Running statistics move as far in `passes` passes as otherwise in one, towards their mean."""
     norms = [norm for norm in batch_norms(module) if norm.momentum is not None]
     momenta = [norm.momentum for norm in norms]
     for norm, momentum in zip(norms, momenta, strict=True):
@@ -86,7 +86,7 @@ def statistics_move_once_in(module: nn.Module, passes: int) -> Iterator[None]:
 
 @contextmanager
 def statistics_stay(module: nn.Module) -> Iterator[None]:
-    """Batches are normalized by their own statistics, and running statistics do not move."""
+    """Batches are normalized by their own statistics, and running statistics do not change."""
     norms = [norm for norm in batch_norms(module) if norm.track_running_stats]
     for norm in norms:
         norm.track_running_stats = False

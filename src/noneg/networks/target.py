@@ -1,4 +1,7 @@
-"""The network that follows the trained one by a moving average, and gets no gradient."""
+"""Target networks: copies of the trained network that follow it by an exponential moving average.
+
+They get no gradient.
+"""
 
 import copy
 
@@ -9,27 +12,32 @@ from noneg.networks.norms import batch_norms
 
 
 def copy_as_target(*parts: nn.Module) -> nn.Sequential:
-    """A copy of the parts, one after the other, that neither gradients nor its own batches move."""
+    """A copy of the parts, applied one after the other.
+
+    Neither gradients nor the statistics of its own batches change it; `update_target` does.
+    """
     target = copy.deepcopy(nn.Sequential(*parts))
     target.requires_grad_(False)
     for norm in batch_norms(target):
-        # Its running statistics follow the online network's, as its weights do.
+        # The running statistics follow the online network's, like the weights.
         norm.momentum = 0.0
     return target
 
 
 @torch.no_grad()
-def move_target(target: nn.Sequential, *parts: nn.Module, keep: float) -> None:
-    """Move a target towards its parts, parameters and buffers alike; it keeps so much of its own.
+def update_target(target: nn.Sequential, *parts: nn.Module, decay: float) -> None:
+    """Update a target's parameters and buffers: target <- decay * target + (1 - decay) * online.
+
+    Buffers of integers are copied.
 
     Args:
         target: from `copy_as_target`.
-        parts: what it was copied from.
-        keep: share of the target that stays, 0 to 1.
+        parts: the online network: the modules that the target was copied from.
+        decay: in [0, 1]; 0 copies the online network, 1 leaves the target unchanged.
     """
     online = nn.Sequential(*parts).state_dict()
     for name, value in target.state_dict().items():
         if value.is_floating_point():
-            value.lerp_(online[name], 1 - keep)
+            value.lerp_(online[name], 1 - decay)
         else:
             value.copy_(online[name])
