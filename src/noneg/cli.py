@@ -68,18 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(arguments: list[str]) -> None:
-    """`noneg train [DATA] [--setting value ...]`."""
-    from noneg.commands.train import parse_resume, parse_train
+    """`noneg train [DATA] [--setting VALUE ...]`."""
+    from noneg.commands.train import run
 
-    if (directory := parse_resume(arguments)) is not None:
-        from noneg.training.run import resume
-
-        resume(directory)
-        return
-    config = parse_train(arguments)
-    from noneg.training.run import start
-
-    start(config)
+    run(arguments)
 
 
 def report(arguments: list[str]) -> None:

@@ -29,8 +29,8 @@ from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.images import ImageSource, Skipped, find_source, stream_images
 from noneg.images.source import printable
+from noneg.networks import Norm
 from noneg.networks.backbones import build_backbone
-from noneg.networks.norms import Norm
 
 FORMAT = 2
 """Of `encoder.json`; it rises when an older noneg could no longer read it right. 2: `norm`."""

@@ -158,7 +158,7 @@ def test_configs_survive_the_file(tmp_path: Path) -> None:
         (["train", "--epochs", "many"], "--epochs wants int, not many"),
         (["train", "--epochs"], "--epochs needs a value"),
         (["train", "--epochs", "0"], "--epochs must be at least 1"),
-        (["train", "--learning-rate", "nan"], "--learning_rate wants float, not nan"),
+        (["train", "--learning-rate", "nan"], "--learning-rate wants float, not nan"),
         (["train", "--optimizer", "adam"], "one of 'adamw', 'sgd', 'lars'"),
         (["train", "--method", "vicregs"], "did you mean vicreg?"),
         (["train", "--recipe", "large"], "it has: paper, small"),
