@@ -175,3 +175,12 @@ def _json_of(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError) as error:
         raise NonegError(f"{path} cannot be read ({error}): copy the run again") from None
     return fields if isinstance(fields, dict) else None
+
+
+def run(*, runs: Sequence[Path]) -> None:
+    """Print the runs, best first.
+
+    Raises:
+        NonegError: a directory is not a finished run's.
+    """
+    print(format_ranking(rank_runs(runs)))

@@ -394,8 +394,9 @@ def explain(error: Exception) -> str:
 
 
 def _in_words(wanted: str) -> str:
-    """<class 'int'> -> int; typing.Literal['a', 'b'] -> one of 'a', 'b'."""
+    """<class 'int'> -> int; typing.Literal['a', 'b'] -> one of 'a', 'b'; tuple -> a list."""
     wanted = re.sub(r"<class '(.+?)'>", r"\1", wanted)
+    wanted = re.sub(r"^tuple$", "a list", wanted)
     wanted = re.sub(r"list\[(noneg\.views\.policy\.)?View\]", "a list of views", wanted)
     wanted = re.sub(r"(typing\.)?Literal\[(.+?)\]", r"one of \2", wanted)
     return re.sub(r"tuple\[(.+), \.\.\.\]", r"list of \1", wanted)
