@@ -18,7 +18,7 @@ from torch.nn.functional import cosine_similarity
 
 from noneg.methods import list_methods
 from noneg.methods.base import Method
-from noneg.networks.norms import Norm
+from noneg.networks import Norm
 from noneg.training.build import build_method
 from noneg.training.config import make_config
 from noneg.training.step import (

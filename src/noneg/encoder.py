@@ -22,15 +22,15 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 from torch.utils.data import Dataset
-from tqdm import tqdm
 
 from noneg._version import __version__
 from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.images import ImageSource, Skipped, find_source, stream_images
 from noneg.images.source import printable
+from noneg.networks import Norm
 from noneg.networks.backbones import build_backbone
-from noneg.networks.norms import Norm
+from noneg.progress import progress_bar
 
 FORMAT = 2
 """Of `encoder.json`; it rises when an older noneg could no longer read it right. 2: `norm`."""
@@ -319,14 +319,14 @@ class Encoder:
             strict=strict,
             on_skip=skipped.append,
         )
-        with tqdm(total=len(source), unit=" images", desc="embedding", disable=not progress) as bar:
+        with progress_bar(total=len(source), desc="embedding", shown=progress) as bar:
             for pixels, indices in batches:
                 yield (
                     indices,
                     self.pixels_to_features(torch.from_numpy(pixels).to(target)).cpu().numpy(),
                 )
                 # Images that are left out count as done.
-                bar.update(indices[-1] + 1 - bar.n)
+                bar.update(indices[-1] + 1 - bar.done)
 
 
 def load(path: str | os.PathLike[str]) -> Encoder:

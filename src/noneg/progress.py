@@ -68,8 +68,8 @@ class ProgressBar:
         self.done += n
         self._bar.update(n)
         now = monotonic()
-        due = now - self._last_line >= SECONDS_BETWEEN_LINES and self.done < self._total
-        if self._in_lines and due:
+        due = now - self._last_line >= SECONDS_BETWEEN_LINES
+        if self._in_lines and due and self._initial < self.done < self._total:
             left = (now - self._started) * (self._total - self.done) / (self.done - self._initial)
             self._write_line(f"{_duration(left)} left")
             self._last_line = now

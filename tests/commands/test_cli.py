@@ -1,8 +1,6 @@
 """The command line, from flags to files, and what it says when something is wrong."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,8 @@ from PIL import Image
 import noneg
 from noneg.cli import main
 from noneg.commands.train import parse_train
-from noneg.training.config import TrainConfig, load_config, save_config
+from noneg.training.config import TrainConfig, load_config, make_config, save_config
+from noneg.views import View
 
 
 @pytest.fixture(autouse=True)
@@ -50,20 +49,6 @@ def failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     assert captured.err.startswith("noneg: ")
     assert captured.err.count("\n") == 1
     return captured.err
-
-
-@pytest.mark.parametrize("flag", ["--help", "--version"])
-def test_help_and_version_import_no_torch(flag: str) -> None:
-    program = (
-        "import sys; from noneg.cli import main; code = main([sys.argv[1]]); "
-        "heavy = {'torch', 'numpy', 'jsonargparse'} & set(sys.modules); "
-        "sys.exit(code or (f'imported {heavy}' if heavy else 0))"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", program, flag], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert noneg.__version__ in done.stdout or "usage: noneg" in done.stdout
 
 
 def test_a_run_leaves_what_it_says(run: Path, folder: Path) -> None:
@@ -150,20 +135,73 @@ def test_configs_survive_the_file(tmp_path: Path) -> None:
     assert load_config(tmp_path / "config.yaml") == config
 
 
+def test_hyphens_and_underscores_are_the_same() -> None:
+    hyphens = parse_train(["--batch-size=8", "--eval-data", "x", "--no-report"])
+    assert hyphens == parse_train(["--batch_size=8", "--eval_data", "x", "--no_report"])
+    assert (hyphens.batch_size, hyphens.eval_data, hyphens.report) == (8, "x", False)
+
+
+def test_flags_override_the_file_in_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text("epochs: 7\n")
+    assert parse_train(["--epochs", "8", "--config", str(path)]).epochs == 8
+
+
+def test_loggers_are_named_in_every_way(tmp_path: Path) -> None:
+    assert parse_train([]).logger == ()
+    both = ("tensorboard", "wandb")
+    assert parse_train(["--logger", "tensorboard,wandb"]).logger == both
+    assert parse_train(["--logger=tensorboard", "--logger", "wandb"]).logger == both
+    assert parse_train(["--logger=[tensorboard, wandb]"]).logger == both
+    path = tmp_path / "settings.yaml"
+    path.write_text("logger: [tensorboard, wandb]\n")
+    assert parse_train(["--config", str(path)]).logger == both
+    assert parse_train(["--config", str(path), "--logger", "mlflow"]).logger == ("mlflow",)
+    assert make_config(logger=["tensorboard", "wandb"]).logger == both
+    assert make_config(logger="mlflow").logger == ("mlflow",)
+    save_config(make_config(logger=both), tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml").logger == both
+
+
+def test_configs_of_the_first_version_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("views:\n- {grey: 0.5, hue: 0.0}\n- {blur: 0.1}\n")
+    assert load_config(path).policy(32) == (View(grayscale=0.5, hue=0.0), View(blur=0.1))
+    config = make_config(views=[{"grey": 0.5}, View()])
+    assert config.policy(32) == (View(grayscale=0.5), View())
+
+
+def test_printed_config_in_both_spellings(capsys: pytest.CaptureFixture[str]) -> None:
+    printed = []
+    for flag in ("--print_config", "--print-config"):
+        with pytest.raises(SystemExit) as stop:
+            main(["train", flag, "--epochs", "3"])
+        assert stop.value.code == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    assert yaml.safe_load(printed[0])["epochs"] == 3
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
         (["trian"], "no command 'trian'"),
-        (["train", "--bogus", "3"], "--bogus"),
+        (["train", "--bogus", "3"], "there is no setting --bogus;"),
+        (["train", "--batch_sise", "3"], "there is no setting --batch-sise;"),
+        (["train", "--options.tau", "3"], "there is no setting --options.tau;"),
         (["train", "--epochs", "many"], "--epochs wants int, not many"),
+        (["train", "--size", "many"], "--size wants int, not many;"),
+        (["train", "--logger", "comet"], "--logger wants one of 'tensorboard', 'wandb', 'mlflow'"),
+        (["train", "--views=[3]"], "--views [3] is not a list of views"),
+        (["train", "--views=[{bright: 1}, {}]"], "a view has: size, crop_scale"),
         (["train", "--epochs"], "--epochs needs a value"),
         (["train", "--epochs", "0"], "--epochs must be at least 1"),
-        (["train", "--learning-rate", "nan"], "--learning_rate wants float, not nan"),
+        (["train", "--learning-rate", "nan"], "--learning-rate wants float, not nan"),
         (["train", "--optimizer", "adam"], "one of 'adamw', 'sgd', 'lars'"),
         (["train", "--method", "vicregs"], "did you mean vicreg?"),
         (["train", "--recipe", "large"], "it has: paper, small"),
         (["train", "--views", "wild"], "no views 'wild'"),
-        (["train", "--options.variance", "much"], "variance"),
+        (["train", "--options.variance", "much"], "--options.variance wants float, not much"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["train", "no_such_folder"], "no_such_folder"),
         (["train", "one", "two"], "one DATA, not 2"),
@@ -182,6 +220,26 @@ def test_bad_input_gets_one_sentence(
     arguments: list[str], named: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert named in failure(arguments, capsys)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        ("epochz: 3", "there is no setting 'epochz'"),
+        ("options: {tau: 3}", "the method has no option 'tau'"),
+        ("batch_size: few", "--batch-size wants int, not few"),
+        ("logger: wandb", "--logger wants a list, not wandb"),
+        ("views: [{bright: 1}, {}]", "--views: a view has no setting 'bright'; it has: size, "),
+        ("- 3", "must hold settings"),
+        ("epochs: [", "is not YAML"),
+    ],
+)
+def test_a_bad_file_of_settings_gets_one_sentence(
+    content: str, named: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "settings.yaml"
+    path.write_text(content)
+    assert named in failure(["train", "--config", str(path)], capsys)
 
 
 def test_an_existing_run_is_never_overwritten(
@@ -215,8 +273,6 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_defaults_are_the_same_in_python_and_on_the_command_line() -> None:
-    from noneg.training.config import make_config
-
     assert make_config("folder") == parse_train(["folder"])
     assert make_config() == parse_train([])
     assert isinstance(make_config(), TrainConfig)

@@ -289,5 +289,5 @@ def test_with_batch_norm_a_run_in_chunks_is_another(
 
 
 def test_a_chunk_of_nothing_is_refused(images: np.ndarray, tmp_path: Path) -> None:
-    with pytest.raises(NonegError, match="--chunk_size must be at least 2: 0"):
+    with pytest.raises(NonegError, match="--chunk-size must be at least 2: 0"):
         noneg.train(images, out=str(tmp_path), chunk_size=0)

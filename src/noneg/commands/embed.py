@@ -1,13 +1,14 @@
-"""`noneg embed`: one row an image, in a table that other tools read."""
+"""`noneg embed`: one row per image, in a table that other tools read."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from noneg.encoder import Data, Encoder
+from noneg.encoder import Data, Encoder, load
 from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.images import Skipped, find_source
@@ -18,10 +19,25 @@ _BYTES_PER_ROW_GROUP = 2**24
 
 
 class Written(NamedTuple):
-    """How many rows a table has, and which images it lacks because they could not be read."""
+    """The number of rows in a table, and the images that could not be read."""
 
     rows: int
     skipped: tuple[Skipped, ...]
+
+
+def run(*, run: Path, data: str, out: Path, batch_size: int, device: str, strict: bool) -> None:
+    """Embed images with a run's encoder, and print how many there are and which were skipped.
+
+    Raises:
+        NonegError: there is no encoder, the data cannot be read, or the file cannot be written.
+    """
+    encoder = load(run)
+    written = write_parquet(
+        out, encoder, data, batch_size=batch_size, device=device, strict=strict, progress=True
+    )
+    print(f"{written.rows} embeddings of {encoder.info.features} numbers written to {out}")
+    for image in written.skipped:
+        print(f"skipped {image.name}: {image.reason}", file=sys.stderr)
 
 
 def write_parquet(
@@ -36,20 +52,21 @@ def write_parquet(
 ) -> Written:
     """Embed images into a Parquet file, in memory that does not grow with their number.
 
-    Columns: `path` (string, within the folder, with forward slashes) for a folder, else `index`
-    (int64); and `embedding` (fixed-size list of D float32). The file appears when it is complete.
+    Columns: for a folder `path` (string, relative to the folder, with forward slashes), otherwise
+    `index` (int64); and `embedding` (fixed-size list of D float32). The file appears when it is
+    complete.
 
     Args:
-        path: of the file; replaced if it is there.
-        encoder: that makes the embeddings.
+        path: the file; an older one is replaced.
+        encoder: computes the embeddings.
         data: as for `Encoder.embed`.
-        batch_size: images at once.
-        device: "auto" takes a GPU where there is one.
-        strict: whether an unreadable image is an error; otherwise it is left out.
-        progress: show a bar on stderr.
+        batch_size: images per batch.
+        device: "auto" is a GPU if there is one.
+        strict: whether an unreadable image is an error; otherwise it is skipped.
+        progress: show a progress bar.
 
     Returns:
-        The number of rows, and the images that were left out.
+        The number of rows, and the skipped images.
 
     Raises:
         NonegError: the data cannot be read, or the file cannot be written.
@@ -71,7 +88,7 @@ def write_parquet(
     rows_per_group = max(1, _BYTES_PER_ROW_GROUP // (4 * width))
     skipped: list[Skipped] = []
     rows = 0
-    # Small batches would make small row groups, which are slow to read.
+    # Row groups of single batches would be slow to read.
     waiting: list[Any] = []
     try:
         with (
@@ -93,7 +110,7 @@ def write_parquet(
                 writer.write_table(pyarrow.Table.from_batches(waiting))
     except OSError as error:
         raise NonegError(
-            f"{printable(os.fspath(path))} cannot be written ({error.strerror or error}): choose a "
-            f"place in an existing folder with enough room."
+            f"{printable(os.fspath(path))} cannot be written ({error.strerror or error}): choose "
+            "an existing folder with enough room."
         ) from error
     return Written(rows, tuple(skipped))

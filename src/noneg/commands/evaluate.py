@@ -150,10 +150,15 @@ def _own_images(own: str, test: Images, info: EncoderInfo) -> Images | None:
 
 def _load(data: str, split: Any, info: EncoderInfo) -> Images:
     source = find_source(data, split=split)
-    return load_images(source, channels=info.channels, size=info.stored_size, progress=True)
+    return load_images(source, channels=info.channels, size=info.stored_size)
 
 
 def _same_place(one: str, other: str) -> bool:
     """Whether both are one folder or file; the parts of a named data set are not."""
     first, second = Path(one).expanduser(), Path(other).expanduser()
     return first.exists() and second.exists() and first.resolve() == second.resolve()
+
+
+def run(*, run: Path, data: str, bank: str | None, images: int, out: Path | None) -> None:
+    """See `evaluate_run`, which prints what it finds."""
+    evaluate_run(run, data, bank=bank, images=images, out=out, progress=True)

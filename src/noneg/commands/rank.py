@@ -153,3 +153,12 @@ def _read(path: Path, predictor: Predictor) -> Ranked:
         state=str(verdict.get("state", "?")),
         knn=scores.get("trained", {}).get("knn"),
     )
+
+
+def run(*, runs: Sequence[Path]) -> None:
+    """Print the runs, best first.
+
+    Raises:
+        NonegError: a directory is not a finished run's.
+    """
+    print(format_ranking(rank_runs(runs)))

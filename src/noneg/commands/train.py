@@ -1,86 +1,127 @@
-"""`noneg train`'s arguments -> a config: one flag a setting, of the chosen method and recipe."""
+"""`noneg train`: from arguments to a config, and from there to a run."""
 
 import argparse
 import dataclasses
+import json
+import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
-from jsonargparse import ArgumentError
+from jsonargparse import ArgumentError, ArgumentParser
 
 from noneg.errors import NonegError
-from noneg.training.config import TrainConfig, config_from_namespace, explain, make_parser
+from noneg.methods import describe_method
+from noneg.training.config import (
+    TrainConfig,
+    config_from_namespace,
+    explain,
+    make_parser,
+)
 
 _SWITCHES = [field.name for field in dataclasses.fields(TrainConfig) if field.type is bool]
+# They take no value.
+_PRINTING = ("help", "print_config", "views.help")
 
 
-def parse_resume(arguments: list[str]) -> Path | None:
-    """The run of `--resume RUN`; it stands alone, since a resumed run keeps its settings."""
+def help_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
+    """The parser with the defaults of the method, recipe and data in `arguments`, for its help.
+
+    Raises:
+        NonegError: there is no such method, recipe or file of settings.
+    """
+    return make_parser(*_choice(_normalize(arguments)), find=describe_method)
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Train, or continue a run.
+
+    Raises:
+        NonegError: a setting does not exist, or it or the data cannot be used.
+    """
+    if "-h" in arguments or "--help" in arguments:
+        help_parser(arguments).print_help()
+        return
+    directory = parse_resume(arguments)
+    config = parse_train(arguments) if directory is None else None
+    from noneg.training.run import resume, start
+
+    if directory is not None:
+        resume(directory, progress=True)
+    if config is not None:
+        start(config, progress=True, command=shlex.join(["noneg", "train", *arguments]))
+
+
+def parse_resume(arguments: Sequence[str]) -> Path | None:
+    """The run of `--resume RUN`. Other settings may not be given: a resumed run keeps its own."""
     if not any(each.partition("=")[0] == "--resume" for each in arguments):
         return None
-    flag, _, run = arguments[0].partition("=")
+    name, _, run = arguments[0].partition("=")
     rest = arguments[1:] if run else arguments[2:]
     run = run or (arguments[1] if len(arguments) > 1 else "")
-    if flag != "--resume" or rest or not run:
-        raise NonegError(
-            "--resume RUN stands alone: a resumed run keeps the settings it began with"
-        )
+    if name != "--resume" or rest or not run:
+        raise NonegError("--resume RUN stands alone: a resumed run keeps its settings")
     return Path(run)
 
 
-def parse_train(arguments: list[str]) -> TrainConfig:
-    """Flags over a YAML file over the recipe's defaults.
+def parse_train(arguments: Sequence[str]) -> TrainConfig:
+    """Flags override a YAML file, and the file overrides the recipe.
 
     Raises:
         NonegError: a flag does not exist, or its value cannot be used.
     """
     flags = _normalize(arguments)
-    method, recipe, data = _choice(flags)
-    parser = make_parser(method, recipe, data)
-    parser.usage = "noneg train [DATA] [--setting VALUE ...]"
+    parser = make_parser(*_choice(flags))
     try:
         return config_from_namespace(parser.parse_args(flags))
     except (ArgumentError, argparse.ArgumentError) as error:
         raise NonegError(f"{explain(error)}; noneg train --help lists the settings") from None
 
 
-def _normalize(arguments: list[str]) -> list[str]:
-    """Dashes in names become underscores, bare switches true, and a bare word is DATA."""
+def _normalize(arguments: Sequence[str]) -> list[str]:
+    """Write each argument as --name_of_setting=value: DATA, switches and several loggers too."""
     flags: list[str] = []
     words: list[str] = []
+    loggers: list[str] = []
     position = 0
     while position < len(arguments):
         argument = arguments[position]
         position += 1
-        if argument in ("-h", "--help"):
-            flags.append("--help")
-        elif not argument.startswith("--"):
+        if not argument.startswith("-") or argument == "-":
             words.append(argument)
+            continue
+        given, equals, value = argument.partition("=")
+        name = given.lstrip("-").replace("-", "_")
+        following = arguments[position] if position < len(arguments) else None
+        if name in _PRINTING or not name:
+            flags.append(f"--{name}{equals}{value}")
+        elif name.startswith("no_") and name[3:] in _SWITCHES:
+            flags.append(f"--{name[3:]}=false")
+        elif name in _SWITCHES and not equals and following not in ("true", "false"):
+            flags.append(f"--{name}=true")
+        elif not equals and following is None:
+            raise NonegError(f"{argument} needs a value; noneg train --help lists the settings")
         else:
-            name, equals, value = argument.partition("=")
-            name = "--" + name[2:].replace("-", "_")
-            following = arguments[position] if position < len(arguments) else None
-            if name.startswith("--print_config") or name == "--":
-                flags.append(argument)
-            elif name[5:] in _SWITCHES and name.startswith("--no_"):
-                flags.append(f"--{name[5:]}=false")
-            elif equals:
-                flags.append(f"{name}={value}")
-            elif name[2:] in _SWITCHES and following not in ("true", "false"):
-                flags.append(f"{name}=true")
-            elif following is None:
-                raise NonegError(f"{argument} needs a value; noneg train --help lists the settings")
-            else:
-                flags.append(f"{name}={following}")
+            if not equals:
+                value = str(following)
                 position += 1
+            if name == "logger" and not value.startswith("["):
+                loggers += value.split(",")
+            else:
+                flags.append(f"--{name}={value}")
     if len(words) > 1:
         raise NonegError(f"one DATA, not {len(words)}: {' '.join(words)}")
-    return flags + [f"--data={word}" for word in words]
+    if loggers:
+        flags.append(f"--logger={json.dumps(list(dict.fromkeys(loggers)))}")
+    flags += [f"--data={word}" for word in words]
+    # The file comes first, so that flags override it.
+    return sorted(flags, key=lambda each: not each.startswith("--config="))
 
 
 def _choice(flags: list[str]) -> tuple[str, str, str]:
-    """Method, recipe and data, which decide the other defaults, ahead of the full parse."""
+    """Method, recipe and data, which decide the other defaults."""
     chosen = {"method": TrainConfig.method, "recipe": TrainConfig.recipe, "data": TrainConfig.data}
-    values = [flag[2:].partition("=")[::2] for flag in flags if "=" in flag]
+    values = [each[2:].partition("=")[::2] for each in flags if "=" in each]
     for name, value in values:
         if name == "config":
             try:
@@ -90,7 +131,7 @@ def _choice(flags: list[str]) -> tuple[str, str, str]:
             except (yaml.YAMLError, UnicodeDecodeError) as error:
                 raise NonegError(f"--config {value} is not YAML: {explain(error)}") from None
             if not isinstance(fields, dict):
-                raise NonegError(f"--config {value} must hold settings, one 'name: value' a line")
+                raise NonegError(f"--config {value} must hold settings, one 'name: value' per line")
             chosen.update({name: str(fields[name]) for name in chosen if name in fields})
     chosen.update({name: value for name, value in values if name in chosen})
     return chosen["method"], chosen["recipe"], chosen["data"]

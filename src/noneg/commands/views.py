@@ -1,6 +1,7 @@
 """A picture of what the network will see: images, and beside each the views drawn of it."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.images import ImageSource, find_source
 from noneg.images.source import evenly_spaced, read_readable
-from noneg.training.config import TrainConfig
+from noneg.training.config import TrainConfig, make_config
 from noneg.training.plan import Plan, complete, stored_size
 from noneg.views import view_sizes
 from noneg.views.preview import views_of
@@ -109,3 +110,14 @@ def _paste(columns: list[list[Image.Image]], titles: list[str]) -> Image.Image:
             sheet.paste(picture, (left, _TITLE + _GAP + row * (row_height + _GAP)))
         left += width + _GAP
     return sheet
+
+
+def run(*, data: str, out: Path, images: int, epochs: int, **settings: Any) -> None:
+    """Write the sheet, and print what it shows; settings that are None are the recipe's.
+
+    Raises:
+        NonegError: see `write_sheet`; or a setting cannot be used.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
+    config = make_config(data, **given)
+    print(f"{write_sheet(out, config, images=images, epochs=epochs)}: {out}")

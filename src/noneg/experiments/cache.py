@@ -41,7 +41,10 @@ class Cache:
 
     def directory(self, config: TrainConfig, meter_name: str) -> Path:
         """Where a run of these settings on these images is, or will be, wherever they lie."""
-        decides = [to_dict(config) | _images(config), meter_name, FORMAT, ENCODER_FORMAT]
+        settings = to_dict(config) | _images(config)
+        # Loggers change no result.
+        del settings["logger"]
+        decides = [settings, meter_name, FORMAT, ENCODER_FORMAT]
         return self.runs / _hash_of(decides)
 
     def find(self, study: Study, variant: Variant, config: TrainConfig) -> dict[str, Any] | None:

@@ -1,17 +1,24 @@
-"""One file a method. `--method vicreg` is the module `noneg.methods.vicreg`."""
+"""One file per method. `--method vicreg` is the module `noneg.methods.vicreg`."""
 
+import ast
 import importlib
 import pkgutil
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from pathlib import Path
 from types import ModuleType
-from typing import Any
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, final
 
 from noneg.errors import NonegError
-from noneg.methods.base import Method
 from noneg.methods.recipe import Recipe
+
+if TYPE_CHECKING:
+    import torch.nn
+
+    import noneg.methods.base
+
+# What the definitions of options and recipes may use. None of these modules imports torch.
+_LIGHT = ("dataclasses", "typing", "noneg.methods.recipe")
 
 FORMER_METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "directcopy": ("directpred", {"predictor": "copy"}),
@@ -28,44 +35,55 @@ def list_methods() -> list[str]:
     )
 
 
+@final
 @dataclass(frozen=True)
 class Definition:
-    """What a method's module holds: its class, its options' dataclass and its recipes."""
+    """What a method's module holds.
+
+    Args:
+        name: last part of the module's path.
+        module: the module's path.
+        options: the dataclass of the method's own settings.
+        recipes: suggested settings by name.
+        summary: first line of the module's docstring.
+    """
 
     name: str
-    method: type[Method]
-    options: type
+    module: str
+    options: type[Any]
     recipes: dict[str, Recipe]
     summary: str
 
     def recipe(self, name: str) -> Recipe:
-        """One recipe by name; NonegError lists the names where there is none such."""
+        """One recipe by name.
+
+        Raises:
+            NonegError: there is no such recipe; it lists the others.
+        """
         if name not in self.recipes:
             raise NonegError(
                 f"{self.name} has no recipe '{name}'; it has: {', '.join(sorted(self.recipes))}"
             )
         return self.recipes[name]
 
-    def build(self, backbone: nn.Module, width: int, options: object) -> Method:
+    def build(
+        self, backbone: "torch.nn.Module", width: int, options: object
+    ) -> "noneg.methods.base.Method":
         """The method on a backbone of `width` features."""
-        return self.method(backbone, width, options)  # type: ignore[call-arg, arg-type]
+        (method,) = _methods_in(importlib.import_module(self.module))
+        return method(backbone, width, options)  # type: ignore[call-arg, arg-type]
 
 
 def find_method(name: str) -> Definition:
-    """Load a method by its name here, or somebody else's by its dotted path.
+    """Import a built-in method by its name, or any other by its dotted path.
 
     Raises:
         NonegError: there is no such module, or it does not hold what a method's module must.
     """
     if name in FORMER_METHODS:
         name, options = FORMER_METHODS[name]
-        definition = find_method(name)
-        recipes = {
-            each: replace(recipe, options=replace(recipe.options, **options))  # type: ignore[type-var]
-            for each, recipe in definition.recipes.items()
-        }
-        return replace(definition, recipes=recipes)
-    path = name if "." in name else f"noneg.methods.{name}"
+        return _with_options(find_method(name), options)
+    path = name if "." in name else f"{__name__}.{name}"
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
@@ -74,23 +92,66 @@ def find_method(name: str) -> Definition:
         close = get_close_matches(name, list_methods(), n=1)
         meant = f" (did you mean {close[0]}?)" if close else ""
         raise NonegError(
-            f"no method '{name}'{meant}; there are: {', '.join(list_methods())}; "
-            "a method of your own goes by its dotted path, as in my_package.my_method"
+            f"no method '{name}'{meant}; there are: {', '.join(list_methods())}; for a method of "
+            "your own give the dotted path of its module, as in my_package.my_method"
         ) from None
-    return _read_definition(name, module)
+    settings, recipes = getattr(module, "Options", None), getattr(module, "RECIPES", None)
+    complete = isinstance(settings, type) and isinstance(recipes, dict)
+    if not complete or len(_methods_in(module)) != 1:
+        raise NonegError(
+            f"{path} is not a method: it must hold one subclass of noneg.methods.base.Method, a "
+            "dataclass Options and a dict RECIPES"
+        )
+    return _definition(path, module.__doc__, vars(module))
 
 
-def _read_definition(name: str, module: ModuleType) -> Definition:
-    methods = [
+def describe_method(name: str) -> Definition:
+    """The definition of a method for help texts, without importing torch if it is built in.
+
+    The docstring, `Options` and `RECIPES` are run by themselves, from the module's source. So these
+    options are another class than the module's: to build a method, use `find_method`.
+
+    Raises:
+        NonegError: see `find_method`.
+    """
+    if name not in list_methods():
+        return find_method(name)
+    file = Path(__file__).with_name(f"{name}.py")
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    parts = ast.Module([each for each in tree.body if _is_light(each)], type_ignores=[])
+    # jsonargparse imports the module that a class says it is from: not the method's.
+    names: dict[str, Any] = {"__name__": __name__}
+    exec(compile(parts, file, "exec"), names)
+    return _definition(f"{__name__}.{name}", ast.get_docstring(tree, clean=False), names)
+
+
+def _is_light(node: ast.stmt) -> bool:
+    match node:
+        case ast.ImportFrom(module=module):
+            return module in _LIGHT
+        case ast.ClassDef(name="Options") | ast.Assign(targets=[ast.Name(id="RECIPES")]):
+            return True
+    return False
+
+
+def _definition(path: str, docstring: str | None, names: dict[str, Any]) -> Definition:
+    summary = (docstring or "").strip().split("\n")[0]
+    return Definition(path.rpartition(".")[2], path, names["Options"], names["RECIPES"], summary)
+
+
+def _with_options(definition: Definition, options: dict[str, Any]) -> Definition:
+    recipes = {
+        name: replace(recipe, options=replace(recipe.options, **options))  # type: ignore[type-var]
+        for name, recipe in definition.recipes.items()
+    }
+    return replace(definition, recipes=recipes)
+
+
+def _methods_in(module: ModuleType) -> list[type["noneg.methods.base.Method"]]:
+    from noneg.methods.base import Method
+
+    return [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Method) and value is not Method
     ]
-    options, recipes = getattr(module, "Options", None), getattr(module, "RECIPES", None)
-    if len(methods) != 1 or not isinstance(options, type) or not isinstance(recipes, dict):
-        raise NonegError(
-            f"{module.__name__} is not a method: it must hold one subclass of "
-            "noneg.methods.base.Method, a dataclass Options and a dict RECIPES"
-        )
-    summary = (module.__doc__ or "").strip().split("\n")[0]
-    return Definition(name.rpartition(".")[2], methods[0], options, recipes, summary)

@@ -1,22 +1,23 @@
 """What a method suggests for a run. Free of torch, so that `noneg train --help` is quick."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, final
 
 
+@final
 @dataclass(frozen=True)
 class Recipe:
-    """Everything a method suggests for a run; each field can be set on its own.
+    """Everything a method suggests for a run; each field can be set separately.
 
     Args:
-        options: the method's own config.
+        options: the method's own settings.
         epochs: passes over the images.
-        batch_size: images a step, over all devices.
-        optimizer: which update rule.
-        learning_rate: for a batch of 256; scaled in proportion to the batch.
-        weight_decay: on weights; never on biases and norms.
-        bias_rate: learning rate of biases and norms, in multiples of the weights'.
-        warmup_epochs: of linear warm-up, before the cosine.
+        batch_size: images per step, over all devices.
+        optimizer: name of the optimizer.
+        learning_rate: for a batch of 256; it is scaled in proportion to the batch.
+        weight_decay: for weights, but not for biases and norm layers.
+        bias_rate: learning rate of biases and norm layers, relative to that of the weights.
+        warmup_epochs: epochs of linear warm-up before the cosine schedule.
         views: name of the policy.
     """
 

@@ -15,7 +15,8 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
 from noneg.errors import NonegError
-from noneg.networks.norms import Norm, use_group_norm
+from noneg.networks import Norm
+from noneg.networks.norms import use_group_norm
 
 SMALL = "small_resnet"
 """Default for small images and CPUs: four residual blocks, 1.2 million weights, 256 features."""

@@ -11,13 +11,10 @@ The setting `--norm` of a run, for the backbone and the heads:
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import gcd
-from typing import Literal
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-
-Norm = Literal["batch", "group", "frozen"]
 
 _CHANNELS_PER_GROUP = 16
 

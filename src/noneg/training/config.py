@@ -1,78 +1,84 @@
-"""Everything that decides a run, typed; the command line's flags and YAML files come from it."""
+"""Everything that decides a run, typed; the command line's flags and YAML files come from it.
 
+Nothing here imports torch, so that `noneg train --help` is quick.
+"""
+
+import argparse
 import dataclasses
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import yaml
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from noneg.errors import NonegError
 from noneg.methods import Definition, find_method
-from noneg.networks.norms import Norm
+from noneg.networks import Norm
 from noneg.training.loggers import LoggerName
 from noneg.views import POLICIES, Policy, View
 from noneg.views.policy import resolve_policy, view_from_settings
 
-# As many passes over the built-in images as two cores make in about two minutes, and views that fit
-# them: their colors say nothing of their class.
+# As many epochs as two cores train on the built-in images in about two minutes. Colors say nothing
+# about the class of these images, hence the views.
 _SHAPES = {"epochs": 24, "views": "outline"}
 
-# Not part of what a run is: a repeated run gets a directory of its own.
+# A repeated run gets its own directory.
 _NOT_SAVED = ("out",)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a run. Defaults come from the method's recipe where it has one.
+    """Settings of a run. The method's recipe has defaults for some of them.
 
     Args:
         data: a folder, a .npy or .npz file, "shapes" (built in) or a torchvision name ("cifar10").
-        method: a name from `noneg list methods`, or the dotted path of a module of your own.
+        method: a name from `noneg list methods`, or the dotted path of your own module.
         recipe: "small" suits small data, small batches and short runs; "paper" is the authors'.
-        options: the method's own settings.
-        out: directory of the run; the next free one under runs/ by default.
-        eval_data: labeled images to score the encoder on; never trained on.
-        backbone: a name from `noneg list backbones`; "auto" takes small_resnet up to 64 px and on
-            CPUs, else resnet18.
-        size: side of the views in pixels; 32 or 64 by default, by the size of the images.
-        channels: 1 or 3 (arrays: any number); from the images by default.
+        options: settings of the method itself.
+        out: directory of the run; default: a new one under runs/.
+        eval_data: labeled images to score the encoder on; never used for training.
+        backbone: a name from `noneg list backbones`; "auto" is small_resnet up to 64 px and on
+            CPUs, and resnet18 otherwise.
+        size: side of the views in pixels; default: 32 or 64, depending on the images.
+        channels: 1 or 3 (arrays: any number); default: as the images have.
         strict: stop at the first unreadable image instead of skipping it.
-        cache: where decoded images are kept: in "memory", on "disk" in the run's directory, or
-            "none", decoded again in every epoch; "auto" takes the first that has room.
+        cache: where decoded images are kept: in "memory"; on "disk", in the run's directory; or
+            "none": they are decoded again in every epoch. "auto" is the first that has room.
         epochs: passes over the images.
-        batch_size: images a step, over all devices; the recipe's at most, fewer for few images.
-        chunk_size: images that a device embeds at a time, for the gradient of the whole batch in
-            the memory of so many; all at once by default.
-        norm: "batch" leaves the networks' BatchNorm as it is, "group" puts GroupNorm in its place,
+        batch_size: images per step, over all devices; default: the recipe's, fewer for small sets.
+        chunk_size: images that a device embeds at a time. The gradient is that of the whole batch,
+            in the memory of one chunk (GradCache: Gao et al., 2101.06983); default: the whole batch
+            at once.
+        norm: "batch" leaves the networks' BatchNorm as it is; "group" replaces it by GroupNorm;
             "frozen" measures its statistics before the first step and keeps them.
-        optimizer: the update rule.
-        learning_rate: for a batch of 256, scaled in proportion to the batch.
-        weight_decay: on weights; never on biases and norms.
-        bias_rate: learning rate of biases and norms, in multiples of the weights'.
-        warmup_epochs: of linear warm-up, before the cosine.
+        optimizer: name of the optimizer.
+        learning_rate: for a batch of 256; it is scaled in proportion to the batch.
+        weight_decay: for weights, but not for biases and norm layers.
+        bias_rate: learning rate of biases and norm layers, relative to that of the weights.
+        warmup_epochs: epochs of linear warm-up before the cosine schedule.
         views: a policy (byol, barlow_twins, vicreg, simclr, simsiam, multi_crop, gentle, outline,
-            dihedral, weak), or a list of views and their settings.
-        num_views: views of each image, the first of the policy, which is repeated as needed; by
-            default as many as it has: two, or eight of multi_crop.
-        seed: of weights, order and views.
-        accelerator: "auto", "cpu", "gpu" ... as Lightning names them.
-        devices: how many, or which.
-        num_nodes: machines.
-        strategy: "auto", "ddp", "fsdp" ... as Lightning names them.
-        precision: "auto" chooses by hardware; "32-true", "bf16-mixed" ... as Lightning names them.
-        evaluate: score the encoder when it is trained.
-        evaluation_images: at most so many training and test images are used for scoring.
-        knn_every: score by nearest neighbors every so many epochs while training; 0 for never.
+            dihedral, weak), or a list of views with their settings.
+        num_views: views per image: the first ones of the policy, repeated as needed; default: as
+            many as it has, which is two, or eight for multi_crop.
+        seed: decides the initial weights, the order of the images, and the views.
+        accelerator: "auto", "cpu", "gpu" ..., as in Lightning.
+        devices: how many, or which ones.
+        num_nodes: number of machines.
+        strategy: "auto", "ddp", "fsdp" ..., as in Lightning.
+        precision: "auto" depends on the hardware; "32-true", "bf16-mixed" ..., as in Lightning.
+        evaluate: measure the encoder after training, and score it if there are labels.
+        evaluation_images: use at most this many training and test images for scoring.
+        knn_every: epochs between two scores by nearest neighbors during training; 0 for none.
         log_every: steps between two rows of metrics.csv.
+        logger: where to send the metrics as well: tensorboard, wandb, mlflow, or several of them.
         checkpoint_every: steps between two checkpoints.
-        on_collapse: what happens where the embeddings collapse or explode: "warn" and go on;
-            "stop", with all that was made so far; or "rollback" to the last healthy weights and go
-            on from there at half the learning rate, three times at most.
-        report: write report.html when the run is done.
-        logger: also send the metrics to these: tensorboard, wandb, mlflow.
+        on_collapse: what to do if the embeddings collapse or explode: "warn" and continue; "stop"
+            and keep what there is; or "rollback" to the last healthy weights and continue from
+            there at half the learning rate, at most three times.
+        report: write report.html at the end of the run.
     """
 
     data: str = "shapes"
@@ -107,10 +113,10 @@ class TrainConfig:
     evaluation_images: int = 10_000
     knn_every: int = 0
     log_every: int = 10
+    logger: tuple[LoggerName, ...] = ()
     checkpoint_every: int = 100
     on_collapse: Literal["warn", "stop", "rollback"] = "warn"
     report: bool = True
-    logger: tuple[LoggerName, ...] = ()
 
     def __post_init__(self) -> None:
         lowest = {
@@ -134,18 +140,28 @@ class TrainConfig:
         for name, limit in lowest.items():
             value = getattr(self, name)
             if value is not None and not value >= limit:
-                raise NonegError(f"--{name} must be at least {limit}: {value}")
+                raise NonegError(f"{flag(name)} must be at least {limit}: {value}")
+        if isinstance(self.views, str) and self.views.startswith("["):
+            raise NonegError(
+                f"--views {self.views} is not a list of views, such as "
+                f'[{{"hue": 0.0}}, {{"flip": 0.0}}]; a view has: {", ".join(_names(View))}'
+            )
         if isinstance(self.views, str) and self.views not in POLICIES:
             raise NonegError(f"no views '{self.views}'; there are: {', '.join(POLICIES)}")
         if not isinstance(self.views, str) and len(self.views) * (self.num_views or 1) < 2:
             raise NonegError(
-                f"--views lists {len(self.views)} views and every image needs two to compare: "
-                "list another, or give --num_views 2"
+                f"--views lists {len(self.views)} views, but two are needed per image: add one, or "
+                "give --num-views 2"
             )
 
     def policy(self, size: int) -> Policy:
-        """The views that are drawn at this size, `num_views` of them."""
+        """The `num_views` views per image at this size."""
         return resolve_policy(self.views, size, self.num_views)
+
+
+def flag(name: str) -> str:
+    """A setting as a flag: learning_rate -> --learning-rate."""
+    return f"--{name.replace('_', '-')}"
 
 
 def settings_for(definition: Definition, recipe: str, data: str | None) -> dict[str, Any]:
@@ -161,14 +177,14 @@ def make_config(data: object = "shapes", **settings: Any) -> TrainConfig:
     """A config from keyword settings over the method's recipe.
 
     Args:
-        data: as TrainConfig has it; objects in memory are recorded by their type alone.
-        settings: fields of TrainConfig; `options` may be a dict of some of the method's options.
+        data: as in TrainConfig; of an object in memory only the type is recorded.
+        settings: fields of TrainConfig; `options` may be a dict with some of the method's options.
 
     Raises:
         NonegError: a setting does not exist or cannot have this value.
     """
-    known = {field.name for field in dataclasses.fields(TrainConfig)}
-    if unknown := sorted(settings.keys() - known):
+    known = _names(TrainConfig)
+    if unknown := sorted(settings.keys() - set(known)):
         raise NonegError(f"unknown setting {unknown[0]!r}; there are: {', '.join(sorted(known))}")
     definition = find_method(settings.get("method", TrainConfig.method))
     recipe = settings.get("recipe", TrainConfig.recipe)
@@ -176,31 +192,45 @@ def make_config(data: object = "shapes", **settings: Any) -> TrainConfig:
     defaults = settings_for(definition, recipe, described)
     options = settings.pop("options", None) or {}
     if isinstance(options, dict):
-        names = {field.name for field in dataclasses.fields(definition.options)}
-        if unknown := sorted(options.keys() - names):
+        names = _names(definition.options)
+        if unknown := sorted(options.keys() - set(names)):
             raise NonegError(
                 f"{definition.name} has no option {unknown[0]!r}; "
                 f"it has: {', '.join(sorted(names))}"
             )
         options = {**dataclasses.asdict(defaults["options"]), **options}
-    # Through the parser, so that Python and the command line check values alike.
+    # Through the parser, so that Python and the command line check values in the same way.
     fields = {**defaults, **settings, "options": options, "data": described}
     return config_from_dict(fields)
 
 
 def make_parser(
-    method: str = TrainConfig.method, recipe: str = TrainConfig.recipe, data: str | None = None
+    method: str = TrainConfig.method,
+    recipe: str = TrainConfig.recipe,
+    data: str | None = None,
+    *,
+    find: Callable[[str], Definition] = find_method,
 ) -> ArgumentParser:
-    """The parser of `noneg train` for one method: flags, YAML and help from the dataclasses."""
-    definition = find_method(method)
+    """The parser of `noneg train` for one method: flags, YAML and help from the dataclasses.
+
+    Args:
+        method: whose options and recipes it has.
+        recipe: whose settings are the defaults.
+        data: decides some defaults of the built-in images.
+        find: `describe_method` is faster, and enough for help.
+    """
+    definition = find(method)
     parser = ArgumentParser(
         prog="noneg train",
-        description="Train an encoder on unlabeled images and say how good it is. "
-        "A stopped run goes on with: noneg train --resume RUN",
+        usage="noneg train [DATA] [--setting VALUE ...]",
+        description="Train an encoder on unlabeled images, and say how good it is. "
+        "Continue a stopped run with: noneg train --resume RUN. Switches need no value: --strict "
+        "is --strict true, and --no-report is --report false.",
+        formatter_class=_HelpFormatter,
         exit_on_error=False,
     )
     parser.add_argument(
-        "--config", action="config", help="a YAML file of settings, as runs save it"
+        "--config", action="config", help="a YAML file of settings, such as a run's config.yaml"
     )
     parser.add_class_arguments(TrainConfig, skip={"options"}, as_group=False, fail_untyped=False)
     parser.add_class_arguments(definition.options, "options")
@@ -210,13 +240,44 @@ def make_parser(
         {**settings, **{f"options.{name}": value for name, value in options.items()}}
     )
     parser.set_defaults(method=method, recipe=recipe)
+    for action in parser._actions:
+        if action.dest == "help":
+            continue
+        # Underscores work as well; help and errors show hyphens.
+        action.option_strings = [flag(action.dest)]
+        parser._option_string_actions[flag(action.dest)] = action
+        if action.dest == "options":
+            action.help = argparse.SUPPRESS
+        elif action.dest == "print_config":
+            action.help, action.metavar = "print all settings as YAML and exit", ""
+        elif action.dest == "logger":
+            action.metavar = "NAME,..."
     return parser
 
 
+@final
+class _HelpFormatter(DefaultHelpFormatter):
+    """Leaves out the type if the choices are shown, and the default if the text has it."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        if not hasattr(action, "_typehint") or action.default == argparse.SUPPRESS:
+            return str(super()._get_help_string(action))
+        wanted = str(self._get_type_str(action)).replace(" | null", "")
+        chosen = str(action.metavar).startswith("{") or "Literal" in wanted
+        notes = [] if chosen else [_in_words(wanted)]
+        default = action.default
+        if isinstance(default, bool):
+            notes.append(f"default: {str(default).lower()}")
+        elif default not in (None, ()):
+            notes.append(f"default: {list(default) if isinstance(default, tuple) else default}")
+        return f"{action.help} ({'; '.join(notes)})" if notes else str(action.help)
+
+
 def config_from_namespace(namespace: Namespace) -> TrainConfig:
-    """The typed config of what `make_parser` parsed."""
-    fields = {field.name for field in dataclasses.fields(TrainConfig)}
-    settings = {name: value for name, value in vars(namespace).items() if name in fields}
+    """The typed config from what `make_parser` parsed."""
+    settings = {
+        name: value for name, value in vars(namespace).items() if name in _names(TrainConfig)
+    }
     options = vars(namespace.options) if "options" in namespace else {}
     settings["options"] = find_method(namespace.method).options(**options)
     if not isinstance(settings["views"], str):
@@ -233,7 +294,11 @@ def to_dict(config: TrainConfig) -> dict[str, Any]:
 
 
 def config_from_dict(fields: dict[str, Any]) -> TrainConfig:
-    """Check plain values against the types and build the config."""
+    """Check plain values against the types and build the config.
+
+    Raises:
+        NonegError: a setting does not exist or cannot have this value.
+    """
     parser = make_parser(
         fields.get("method", TrainConfig.method),
         fields.get("recipe", TrainConfig.recipe),
@@ -248,11 +313,22 @@ def config_from_dict(fields: dict[str, Any]) -> TrainConfig:
     views = plain.get("views")
     if isinstance(views, list | tuple):
         plain["views"] = [dataclasses.asdict(view_from_settings(view)) for view in views]
+    if isinstance(logger := plain.get("logger"), str):
+        plain["logger"] = logger.split(",")
     try:
         namespace = parser.parse_object(plain)
     except Exception as error:
         raise NonegError(explain(error)) from error
     return config_from_namespace(namespace)
+
+
+def _plain_view(view: Any) -> Any:
+    if isinstance(view, View):
+        return dataclasses.asdict(view)
+    if isinstance(view, dict) and "grey" in view:
+        # As runs saved it before the spelling changed.
+        return {("grayscale" if name == "grey" else name): value for name, value in view.items()}
+    return view
 
 
 def save_config(config: TrainConfig, path: Path) -> None:
@@ -274,7 +350,7 @@ def load_config(path: Path) -> TrainConfig:
     except yaml.YAMLError as error:
         raise NonegError(f"{path} is not YAML: {explain(error)}") from None
     if not isinstance(fields, dict):
-        raise NonegError(f"{path} must hold settings, one 'name: value' a line")
+        raise NonegError(f"{path} must hold settings, one 'name: value' per line")
     return config_from_dict(fields)
 
 
@@ -286,13 +362,40 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _names(settings: type) -> list[str]:
+    return [field.name for field in dataclasses.fields(settings)]
+
+
 def explain(error: Exception) -> str:
-    """The parser's error as one sentence, in the words of the command line."""
+    """The parser's error as one sentence, with names as the command line has them."""
     sentence = " ".join(str(error).split())
-    wrong = re.fullmatch(r'Parser key "(.+?)": Expected an? (.+?)\. Got value: (.*)', sentence)
-    if wrong is None:
-        return sentence
-    name, wanted, value = wrong.groups()
+    if unknown := re.fullmatch(r"unrecognized arguments: --([\w.-]+).*", sentence):
+        return f"there is no setting {flag(unknown[1])}"
+    if unknown := re.fullmatch(r"Option '(.+?)' is not accepted", sentence):
+        return f"there is no setting '{unknown[1]}'"
+    if unknown := re.fullmatch(r"Group 'options' does not accept option '(.+?)'", sentence):
+        return f"the method has no option '{unknown[1]}'"
+    if wrong := re.fullmatch(r'Parser key "(.+?)": Expected an? (.+?)\. Got value: (.*)', sentence):
+        name, wanted, value = wrong.groups()
+        return f"{flag(name)} wants {_in_words(wanted)}, not {value}"
+    union = (
+        r'Parser key "(.+?)": .*Subtypes: \[(.+)\] Errors: (.*) Given value type: .*'
+        r"Given value: (.*)"
+    )
+    if wrong := re.fullmatch(union, sentence):
+        name, types, reasons, value = wrong.groups()
+        if unknown := re.search(r"Option '(.+?)' is not accepted", reasons):
+            known = ", ".join(_names(View))
+            return f"{flag(name)}: a view has no setting '{unknown[1]}'; it has: {known}"
+        wanted = [_in_words(each) for each in types.split(", ") if "NoneType" not in each]
+        return f"{flag(name)} wants {' or '.join(wanted)}, not {value}"
+    return sentence
+
+
+def _in_words(wanted: str) -> str:
+    """<class 'int'> -> int; typing.Literal['a', 'b'] -> one of 'a', 'b'; tuple -> a list."""
     wanted = re.sub(r"<class '(.+?)'>", r"\1", wanted)
-    wanted = re.sub(r"typing\.Literal\[(.+?)\]", r"one of \1", wanted)
-    return f"--{name} wants {wanted}, not {value}"
+    wanted = re.sub(r"^tuple$", "a list", wanted)
+    wanted = re.sub(r"list\[(noneg\.views\.policy\.)?View\]", "a list of views", wanted)
+    wanted = re.sub(r"(typing\.)?Literal\[(.+?)\]", r"one of \2", wanted)
+    return re.sub(r"tuple\[(.+), \.\.\.\]", r"list of \1", wanted)
