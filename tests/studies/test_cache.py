@@ -151,7 +151,7 @@ def test_a_run_is_trained_and_measured_once(
 def test_a_run_kept_under_older_names_is_found(study: Study, tmp_path: Path) -> None:
     """The numbers of the untrained network were once called random_..."""
     cache, variant = RunCache(tmp_path, quick=True), study.variants[0]
-    config = make_run_config(variant, "shapes", SETTINGS, 0, quick=True)
+    config = make_run_config(variant, "shapes", SETTINGS, 0, quick=False)
     directory = cache.run_directory(study, config)
     directory.path.mkdir(parents=True)
     numbers = {"knn": 0.3, "random_knn": 0.2, "pixels_knn": 0.1}
