@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from noneg.files import whole_or_not_at_all
 from noneg.records.directory import RunDirectory, read_json
 from noneg.records.table import StepTable
 from noneg.training.config import TrainConfig, to_dict
-from noneg.training.run import resume, start
+from noneg.training.run import Run, resume, start
 
 FORMAT = 1
 """Raise it when a kept run would no longer give the same numbers."""
@@ -67,10 +68,7 @@ class RunCache:
                 return None
             numbers |= more
         # Runs were kept when "untrained" was called "random".
-        numbers = {
-            f"untrained_{name.removeprefix('random_')}" if name.startswith("random_") else name: n
-            for name, n in numbers.items()
-        }
+        numbers = {re.sub("^random_", "untrained_", name): n for name, n in numbers.items()}
         return FinishedRun(
             variant.name, config.seed, dict(variant.settings), numbers, result["diverged"], run
         )
@@ -95,17 +93,8 @@ class RunCache:
             _write(measured, measure(load(run.encoder), self.quick))
 
     def _train(self, study: Study, config: TrainConfig, run: RunDirectory) -> None:
-        begun = run.read_config()
-        if begun is not None and (begun["data"], begun["eval_data"]) != (
-            config.data,
-            config.eval_data,
-        ):
-            # The images have moved, and the unfinished run would look in the old place.
-            shutil.rmtree(run.path)
+        _drop_if_moved(run, config)
         run.path.mkdir(parents=True, exist_ok=True)
-        recorders = []
-        if study.batch_measure is not None:
-            recorders = [BatchRecorder(run.study_meter, study.batch_measure, config.log_every)]
         diverged: str | None = None
         scores: dict[str, float] = {}
         with (
@@ -114,14 +103,7 @@ class RunCache:
             redirect_stderr(log),
         ):
             try:
-                if run.exists():
-                    trained = resume(run.path, config.data, observers=recorders)
-                else:
-                    # No report per run: nobody reads it, and it is not hashed.
-                    unreported = replace(config, out=str(run.path), report=False)
-                    trained = start(unreported, observers=recorders)
-                for recorder in recorders:
-                    recorder.finish()
+                trained = _start_or_resume(study, config, run)
                 scores = self._scores(trained.encoder, trained.config)
             except DivergedError as error:
                 diverged = str(error)
@@ -143,6 +125,29 @@ class RunCache:
             kept = score_baselines(encoder, parts, config.seed)
             _write(path, kept)
         return score_encoder(encoder, parts) | kept
+
+
+def _drop_if_moved(run: RunDirectory, config: TrainConfig) -> None:
+    """Delete an unfinished run whose images have moved: it would look in the old place."""
+    begun = run.read_config()
+    places = config.data, config.eval_data
+    if begun is not None and (begun["data"], begun["eval_data"]) != places:
+        shutil.rmtree(run.path)
+
+
+def _start_or_resume(study: Study, config: TrainConfig, run: RunDirectory) -> Run:
+    recorders = []
+    if study.batch_measure is not None:
+        recorders = [BatchRecorder(run.study_meter, study.batch_measure, config.log_every)]
+    if run.exists():
+        trained = resume(run.path, config.data, observers=recorders)
+    else:
+        # No report per run: nobody reads it, and it is not hashed.
+        config = replace(config, out=str(run.path), report=False)
+        trained = start(config, observers=recorders)
+    for recorder in recorders:
+        recorder.finish()
+    return trained
 
 
 def _result(run: RunDirectory) -> Path:

@@ -124,7 +124,7 @@ def _counted(count: int, noun: str) -> str:
 
 
 def _claims_table(judged: JudgedStudy) -> str:
-    lines = ["| claim | outcome | why |", "|---|---|---|"]
+    lines = ["| claim | outcome | why |", "| --- | --- | --- |"]
     for claim, outcome in zip(judged.study.claims, judged.outcomes, strict=True):
         why = outcome.reason
         if outcome.holds is False and claim.likely and not judged.quick:
