@@ -29,6 +29,8 @@ from noneg.training.run import Run, resume, start
 FORMAT = 1
 """Raise it when a kept run would no longer give the same numbers."""
 
+_RESULT, _MEMORY = "result.json", "memory.json"
+
 
 @final
 class RunCache:
@@ -54,17 +56,15 @@ class RunCache:
     def finished(self, study: Study, variant: Variant, config: TrainConfig) -> FinishedRun | None:
         """The run with all its numbers; None if any of them is missing."""
         run = self.run_directory(study, config)
-        result = read_json(_result(run))
+        result = read_json(run.path / _RESULT)
         if result is None:
             return None
-        needed = []
-        if variant.measure_memory:
-            needed.append(_memory(run))
+        needed = [_MEMORY] if variant.measure_memory else []
         if study.encoder_measure is not None and result["diverged"] is None:
-            needed.append(_measured(run, study))
+            needed.append(_measured(study))
         numbers = result["numbers"]
-        for path in needed:
-            if (more := read_json(path)) is None:
+        for name in needed:
+            if (more := read_json(run.path / name)) is None:
                 return None
             numbers |= more
         # Runs were kept when "untrained" was called "random".
@@ -81,14 +81,14 @@ class RunCache:
             KeyboardInterrupt: Ctrl-C; the run continues when it is requested again.
         """
         run = self.run_directory(study, config)
-        if not _result(run).exists():
+        if not (run.path / _RESULT).exists():
             self._train(study, config, run)
-        if variant.measure_memory and not _memory(run).exists():
-            _write(_memory(run), {"memory_mb": _peak_memory(run, config.data)})
-        measure, measured = study.encoder_measure, _measured(run, study)
+        if variant.measure_memory and not (run.path / _MEMORY).exists():
+            _write(run.path / _MEMORY, {"memory_mb": _peak_memory(run, config.data)})
+        measure, measured = study.encoder_measure, run.path / _measured(study)
         if measure is None or measured.exists():
             return
-        result = read_json(_result(run))
+        result = read_json(run.path / _RESULT)
         if result is not None and result["diverged"] is None:
             _write(measured, measure(load(run.encoder), self.quick))
 
@@ -108,7 +108,7 @@ class RunCache:
             except DivergedError as error:
                 diverged = str(error)
         numbers = _last_row(run.metrics) | _last_row(run.study_meter) | scores
-        _write(_result(run), {"numbers": numbers, "diverged": diverged})
+        _write(run.path / _RESULT, {"numbers": numbers, "diverged": diverged})
         # Only an unfinished run needs its checkpoints, ten times as large as its encoder.
         shutil.rmtree(run.last_checkpoint.parent, ignore_errors=True)
 
@@ -150,16 +150,8 @@ def _start_or_resume(study: Study, config: TrainConfig, run: RunDirectory) -> Ru
     return trained
 
 
-def _result(run: RunDirectory) -> Path:
-    return run.path / "result.json"
-
-
-def _memory(run: RunDirectory) -> Path:
-    return run.path / "memory.json"
-
-
-def _measured(run: RunDirectory, study: Study) -> Path:
-    return run.path / f"measured-{study.name}.json"
+def _measured(study: Study) -> str:
+    return f"measured-{study.name}.json"
 
 
 def _hash_of(decides: Sequence[Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from noneg.experiments.results import ACCURACIES, Results
+from noneg.experiments.results import ACCURACIES, FinishedRun, Results
 
 LABELS = {
     "knn": "kNN accuracy, %",
@@ -62,12 +62,9 @@ def curves(
 
     `measured` takes the column from the study's batch measure instead of the metrics.
     """
+    curve_of = FinishedRun.measured_curve if measured else FinishedRun.training_curve
     for name in variants or results.variants:
-        found = (
-            run.measured_curve(column) if measured else run.training_curve(column)
-            for run in results.of(name)
-        )
-        runs = [dict(zip(*curve, strict=True)) for curve in found]
+        runs = [dict(zip(*curve_of(run, column), strict=True)) for run in results.of(name)]
         shared = sorted(set.intersection(*(set(run) for run in runs))) if runs else []
         means = [statistics.fmean(run[step] for run in runs) for step in shared]
         # No legend entry for a variant without this number.

@@ -71,6 +71,10 @@ class Claim:
     likely: str = ""
 
 
+COLUMNS = ("knn", "linear", "std_z", "effective_rank_z", "effective_rank_h", "loss")
+"""What the table of most studies shows."""
+
+
 @final
 @dataclass(frozen=True)
 class Study:
@@ -100,14 +104,7 @@ class Study:
     settings: Mapping[str, Any] = field(default_factory=dict)
     batch_measure: BatchMeasure | None = None
     encoder_measure: EncoderMeasure | None = None
-    columns: tuple[str, ...] = (
-        "knn",
-        "linear",
-        "std_z",
-        "effective_rank_z",
-        "effective_rank_h",
-        "loss",
-    )
+    columns: tuple[str, ...] = COLUMNS
 
     @property
     def batch_measure_name(self) -> str:

@@ -10,7 +10,13 @@ from noneg.experiments.study import Claim, Outcome, Study, Variant
 _OTHER_BACKBONES = ("test_byobnet", "test_efficientnet")
 _BARE = ("siamese", *(f"siamese, {name}" for name in _OTHER_BACKBONES))
 _NEGATIVES = ("contrastive (hinge)", "triplet", "simclr (InfoNCE)")
-_HEAD = {"method": "siamese", "learning_rate": 0.012}
+_NORMS = {"": "none", ", BatchNorm inside": "hidden", ", BatchNorm at its end": "output"}
+_HEADS = {f"head{name}": norm for name, norm in _NORMS.items()}
+
+
+def _with_head(name: str, norm: str) -> Variant:
+    options = {"head": [256, 128], "head_norm": norm}
+    return Variant(name, {"method": "siamese", "learning_rate": 0.012, "options": options})
 
 
 def _steps_to_collapse(results: Results) -> Outcome:
@@ -53,23 +59,13 @@ STUDY = Study(
     variants=(
         Variant("siamese", {"method": "siamese"}),
         *(Variant(f"siamese, {n}", {"method": "siamese", "backbone": n}) for n in _OTHER_BACKBONES),
-        Variant("head", {**_HEAD, "options": {"head": [256, 128], "head_norm": "none"}}),
-        Variant(
-            "head, BatchNorm inside",
-            {**_HEAD, "options": {"head": [256, 128], "head_norm": "hidden"}},
-        ),
-        Variant(
-            "head, BatchNorm at its end",
-            {**_HEAD, "options": {"head": [256, 128], "head_norm": "output"}},
-        ),
+        *(_with_head(name, norm) for name, norm in _HEADS.items()),
         Variant("contrastive (hinge)", {"method": "contrastive"}),
         Variant("triplet", {"method": "triplet"}),
         Variant("simclr (InfoNCE)", {"method": "simclr"}),
     ),
     claims=(
-        Claim(
-            "A loss on agreement alone collapses, on each of three backbones.", collapses(*_BARE)
-        ),
+        Claim("Agreement alone leads to collapse, on each of three backbones.", collapses(*_BARE)),
         Claim(
             "During the run, the squared distance between the features of different images falls "
             "below 2 % of its initial value and stays there.",
@@ -77,18 +73,11 @@ STUDY = Study(
         ),
         Claim(
             "With a head it collapses as well, whether or not the head has BatchNorm.",
-            every(
-                collapses("head"),
-                collapses("head, BatchNorm inside"),
-                collapses("head, BatchNorm at its end"),
-            ),
+            every(*map(collapses, _HEADS)),
             "BatchNorm at the end of a head fixes the variance of each coordinate, so `z` cannot "
             "shrink to a point; instead it keeps only a few directions.",
         ),
-        Claim(
-            "With negatives (hinge, triplet, InfoNCE) it does not collapse.",
-            survives(*_NEGATIVES),
-        ),
+        Claim("With negatives (hinge, triplet, InfoNCE) it survives.", survives(*_NEGATIVES)),
     ),
     papers=(
         "A constant output is a trivial solution of a Siamese network without negatives (Chen and "

@@ -26,10 +26,17 @@ def redundancy(_method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
     return {"redundancy": (squares.sum() - squares.diagonal().sum()) / (width * (width - 1))}
 
 
-def _vicreg(invariance: int, variance: int, covariance: int, quick: bool = True) -> Variant:
-    options = {"invariance": invariance, "variance": variance, "covariance": covariance}
-    name = f"vicreg ({invariance}, {variance}, {covariance})"
+def _vicreg(name: str, quick: bool = True, **options: Any) -> Variant:
     return Variant(name, {"method": "vicreg", "options": options}, quick)
+
+
+def _weighted(
+    invariance: int, variance: int, covariance: int, quick: bool = True, **more: Any
+) -> Variant:
+    weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
+    width = f", width {more['projector'][-1]}" if more else ""
+    name = f"vicreg ({invariance}, {variance}, {covariance}){width}"
+    return _vicreg(name, quick, **weights, **more)
 
 
 def _barlow(name: str, quick: bool = True, **options: Any) -> Variant:
@@ -50,32 +57,16 @@ STUDY = Study(
     "coefficients, with narrow and with wide projectors? How much redundancy remains? Can the two "
     "branches be two different networks?",
     variants=(
-        _vicreg(25, 25, 1),
-        _vicreg(25, 0, 0),
-        _vicreg(25, 0, 1),
-        _vicreg(25, 25, 0),
-        _vicreg(0, 25, 1, False),
-        _vicreg(1, 1, 1),
-        Variant(
-            "vicreg (1, 1, 1), width 8192",
-            {
-                "method": "vicreg",
-                "options": {
-                    "invariance": 1,
-                    "variance": 1,
-                    "covariance": 1,
-                    "projector": [256, 8192],
-                },
-            },
-            False,
-        ),
-        _vicreg(10, 10, 1, False),
-        Variant(
-            "vicreg, width 64", {"method": "vicreg", "options": {"projector": [256, 64]}}, False
-        ),
-        Variant(
-            "vicreg, width 1024", {"method": "vicreg", "options": {"projector": [256, 1024]}}, False
-        ),
+        _weighted(25, 25, 1),
+        _weighted(25, 0, 0),
+        _weighted(25, 0, 1),
+        _weighted(25, 25, 0),
+        _weighted(0, 25, 1, False),
+        _weighted(1, 1, 1),
+        _weighted(1, 1, 1, False, projector=[256, 8192]),
+        _weighted(10, 10, 1, False),
+        _vicreg("vicreg, width 64", False, projector=[256, 64]),
+        _vicreg("vicreg, width 1024", False, projector=[256, 1024]),
         _barlow("barlow_twins"),
         _barlow("barlow_twins, diagonal only", redundancy=0.0),
         _barlow("barlow_twins, off-diagonal only", invariance=0.0),

@@ -42,16 +42,12 @@ def _same_steps(method: str, batch: int) -> dict[str, object]:
     }
 
 
-def _name(method: str, batch: int) -> str:
-    return f"{method}, {batch}"
-
-
 def _with_queue(queue: int, batch: int) -> str:
     return f"moco, {batch}, queue {queue}"
 
 
 def _stepwise(method: str, batch: int) -> str:
-    return _name(method, batch) + ("" if batch == _AT else _STEPS)
+    return f"{method}, {batch}" + ("" if batch == _AT else _STEPS)
 
 
 def _curve(
@@ -70,7 +66,7 @@ def _curve(
 def _draw(results: Results, figure: Figure) -> None:
     images, steps, memory = figure.subplots(1, 3)
     for method in _METHODS:
-        names = {batch: _name(method, batch) for batch in _BATCHES}
+        names = {batch: f"{method}, {batch}" for batch in _BATCHES}
         stepwise = {batch: _stepwise(method, batch) for batch in _SAME_STEPS}
         _curve(images, results, "knn", method, names, "o-")
         _curve(steps, results, "knn", method, stepwise, "o-")
@@ -104,7 +100,7 @@ STUDY = Study(
     variants=(
         *(
             Variant(
-                _name(method, batch),
+                f"{method}, {batch}",
                 _settings(method, batch),
                 quick=batch == 64 and method in ("simclr", "vicreg"),
                 measure_memory=True,
@@ -125,7 +121,7 @@ STUDY = Study(
             if queue >= 2 * batch
         ),
         *(
-            Variant(_name(method, batch) + _STEPS, _same_steps(method, batch), quick=False)
+            Variant(_stepwise(method, batch), _same_steps(method, batch), quick=False)
             for batch in _SAME_STEPS
             if batch != _AT
             for method in _METHODS

@@ -89,10 +89,7 @@ STUDY = Study(
         Claim(
             "Each method is lower in its own criterion: SimCLR in the one on images, VICReg in the "
             "one on coordinates.",
-            every(
-                higher("vicreg", "simclr", "sample"),
-                higher("simclr", "vicreg", "dimension"),
-            ),
+            every(higher("vicreg", "simclr", "sample"), higher("simclr", "vicreg", "dimension")),
             "by the identity the two criteria are nearly equal, so how low they are depends on how "
             "strongly a loss pushes, not on which criterion it uses.",
         ),
