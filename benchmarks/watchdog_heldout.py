@@ -23,8 +23,9 @@ TABLE = Path("benchmarks/results/watchdog_heldout.csv")
 def look_at(run: Path) -> dict[str, Any] | None:
     """A finished run's last verdict, and whether labels say that it worked."""
     kept = json.loads((run / "result.json").read_text())
-    numbers = kept["numbers"]
-    if kept["diverged"] is not None or "random_knn" not in numbers:
+    # Runs of older versions say "random" where newer ones say "untrained".
+    numbers = {name.replace("random_", "untrained_"): n for name, n in kept["numbers"].items()}
+    if kept["diverged"] is not None or "untrained_knn" not in numbers:
         return None
     rows = [
         {name: float(value) for name, value in row.items() if value}
@@ -32,7 +33,7 @@ def look_at(run: Path) -> dict[str, Any] | None:
     ]
     config = yaml.safe_load((run / "config.yaml").read_text())
     verdict = judge(rows, total_steps=int(rows[-1]["step"]))
-    gains = [numbers[probe] - numbers[f"random_{probe}"] for probe in ("knn", "linear")]
+    gains = [numbers[probe] - numbers[f"untrained_{probe}"] for probe in ("knn", "linear")]
     return {
         "method": config["method"],
         "data": Path(config["data"]).name,

@@ -1,40 +1,44 @@
-"""Results that were made up, so that what is to come out is known."""
+"""Made-up results, so that the right outcome is known."""
 
 import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from noneg.experiments.results import Result, Results
+from noneg.experiments.results import FinishedRun, Results
 from noneg.experiments.study import Study
+from noneg.records.directory import RunDirectory
 
 
-def result(variant: str, seed: int = 0, diverged: str | None = None, **numbers: float) -> Result:
+def result(
+    variant: str, seed: int = 0, diverged: str | None = None, **numbers: float
+) -> FinishedRun:
     """A healthy run, unless the numbers say otherwise."""
     healthy = {"std_h": 0.9, "std_z": 0.9, "effective_rank_h": 20.0, "effective_rank_z": 20.0}
-    return Result(variant, seed, {}, {**healthy, **numbers}, diverged)
+    return FinishedRun(variant, seed, {}, {**healthy, **numbers}, diverged)
 
 
-def seeds(variant: str, values: Sequence[float], column: str = "knn") -> list[Result]:
+def seeds(variant: str, values: Sequence[float], column: str = "knn") -> list[FinishedRun]:
     """One run for each value."""
     return [result(variant, seed, **{column: value}) for seed, value in enumerate(values)]
 
 
-def results(*groups: Sequence[Result]) -> Results:
+def results(*groups: Sequence[FinishedRun]) -> Results:
     """All of them together."""
     return Results(tuple(row for group in groups for row in group))
 
 
-def write_curves(directory: Path, columns: Mapping[str, Sequence[float | str]]) -> Path:
-    """A metrics.csv and a meter.csv of the same rows, at steps 1, 10, 20 ..."""
+def write_curves(directory: Path, columns: Mapping[str, Sequence[float | str]]) -> RunDirectory:
+    """The same rows as metrics and as a study's batch measure, at steps 1, 10, 20 ..."""
     directory.mkdir(parents=True, exist_ok=True)
-    for name in ("metrics.csv", "meter.csv"):
-        with (directory / name).open("w", newline="", encoding="utf-8") as file:
+    run = RunDirectory(directory)
+    for table in (run.metrics, run.study_meter):
+        with table.path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["step", *columns])
             for number, row in enumerate(zip(*columns.values(), strict=True)):
                 writer.writerow([10 * number or 1, *row])
-    return directory
+    return run
 
 
 def whole_study(study: Study, directory: Path, seeds: int = 2) -> Results:
@@ -44,12 +48,14 @@ def whole_study(study: Study, directory: Path, seeds: int = 2) -> Results:
     names |= {"aligned", "proportional", "sample", "dimension", "residual", "redundancy", "loss"}
     names |= {"commutator", "reads_colors", "reads_places"}
     columns: dict[str, Sequence[float]] = dict.fromkeys(sorted(names), (0.9, 0.7, 0.5))
-    write_curves(directory, columns)
-    rows: list[Result] = []
+    run = write_curves(directory, columns)
+    runs: list[FinishedRun] = []
     for seed in range(seeds):
         for number, variant in enumerate(study.variants):
             numbers: dict[str, Any] = dict.fromkeys(sorted(names), (number + 1) / 40 + seed / 1000)
-            baselines = {f"{b}_{p}": 0.1 for b in ("random", "pixels") for p in ("knn", "linear")}
+            baselines = {
+                f"{b}_{p}": 0.1 for b in ("untrained", "pixels") for p in ("knn", "linear")
+            }
             settings = dict(variant.settings)
-            rows.append(Result(variant.name, seed, settings, numbers | baselines, None, directory))
-    return Results(tuple(rows))
+            runs.append(FinishedRun(variant.name, seed, settings, numbers | baselines, None, run))
+    return Results(tuple(runs))

@@ -16,12 +16,12 @@ import pytest
 from torch import Tensor
 
 from noneg.encoder import Encoder
-from noneg.experiments.cache import fingerprint
-from noneg.experiments.conduct import conduct
+from noneg.experiments.cache import RunCache, fingerprint
+from noneg.experiments.conduct import conduct_study, make_run_config
 from noneg.experiments.figures import bars
 from noneg.experiments.judge import survives
 from noneg.experiments.peak_memory import peak_memory, peak_resident
-from noneg.experiments.study import Claim, Report, Study, Variant
+from noneg.experiments.study import Claim, JudgedStudy, Study, Variant
 from noneg.images.shapes import draw_shapes
 from noneg.methods.base import Embeddings, Method
 
@@ -46,7 +46,7 @@ class Watch:
         self.act: Callable[[], None] | None = None
         self.act_at = 0
 
-    def meter(self, method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
+    def measure_batch(self, method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
         if not any(method is known for known, _ in self.trained):
             self.trained.append((method, []))
         losses = self.trained[-1][1]
@@ -55,7 +55,7 @@ class Watch:
             self.act()
         return {"power": losses[-1]}
 
-    def measure(self, encoder: Encoder, quick: bool) -> Mapping[str, float]:
+    def measure_encoder(self, encoder: Encoder, quick: bool) -> Mapping[str, float]:
         self.measured += 1
         return {"features": float(encoder.info.features), "hurried": float(quick)}
 
@@ -83,8 +83,8 @@ def study(watch: Watch) -> Study:
         claims=(Claim("VICReg does not collapse.", survives("vicreg")),),
         papers=("None.",),
         draw=lambda results, figure: bars(figure.subplots(), results, "knn"),
-        meter=watch.meter,
-        measure=watch.measure,
+        batch_measure=watch.measure_batch,
+        encoder_measure=watch.measure_encoder,
         columns=("knn", "power"),
     )
 
@@ -98,16 +98,16 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def run(study: Study, images: Path, out: Path, **more: Any) -> Report:
+def run(study: Study, images: Path, out: Path, **more: Any) -> JudgedStudy:
     settings = {**SETTINGS, **more.pop("settings", {})}
     given = {"quick": True, "eval_data": str(images), "settings": settings, **more}
-    return conduct(study, str(images), out=out, **given)
+    return conduct_study(study, str(images), out=out, **given)
 
 
-def numbers(report: Report) -> list[dict[str, float]]:
+def numbers(judged: JudgedStudy) -> list[dict[str, float]]:
     """Of each run, but for those that are times."""
     timed = {"seconds", "images_per_second"}
-    return [{k: v for k, v in row.numbers.items() if k not in timed} for row in report.results.rows]
+    return [{k: v for k, v in row.numbers.items() if k not in timed} for row in judged.results.runs]
 
 
 def test_a_run_is_trained_and_measured_once(
@@ -116,19 +116,19 @@ def test_a_run_is_trained_and_measured_once(
     first = run(study, images, tmp_path)
     assert watch.steps == [STEPS, STEPS]
     assert watch.measured == 2
-    assert [row.variant for row in first.results.rows] == ["siamese", "vicreg"]
-    for row in first.results.rows:
+    assert [row.variant for row in first.results.runs] == ["siamese", "vicreg"]
+    for row in first.results.runs:
         assert row.numbers["step"] == STEPS
         assert row.numbers["hurried"] == 1
         assert 0 <= row.numbers["knn"] <= 1
-        assert row.numbers["random_knn"] == first.results.rows[0].numbers["random_knn"]
+        assert row.numbers["untrained_knn"] == first.results.runs[0].numbers["untrained_knn"]
         assert {"std_h", "std_z", "effective_rank_h", "effective_rank_z"} <= row.numbers.keys()
-        assert len(row.curve("power", "meter.csv")[0]) == STEPS
+        assert len(row.measured_curve("power")[0]) == STEPS
         assert row.directory is not None
-        # Neither a page a run, nor what only a resumed run would need.
-        assert not list(row.directory.rglob("*.html"))
-        assert not (row.directory / "checkpoints").exists()
-        assert not (row.directory / "scores.json").exists()
+        # No report per run, and nothing that only a resumed run would need.
+        assert not list(row.directory.path.rglob("*.html"))
+        assert not row.directory.last_checkpoint.parent.exists()
+        assert not row.directory.read_scores()
     again = run(study, images, tmp_path)
     assert watch.steps == [STEPS, STEPS]
     assert watch.measured == 2
@@ -142,10 +142,33 @@ def test_a_run_is_trained_and_measured_once(
     extra = Variant("no variance", {"method": "vicreg", "options": {"variance": 0.0}})
     larger = replace(study, variants=(*study.variants, extra))
     judged = run(larger, images, tmp_path, budget=0.0)
-    assert (len(judged.results.rows), judged.planned, len(watch.steps)) == (2, 3, 4)
+    assert (len(judged.results.runs), judged.planned, len(watch.steps)) == (2, 3, 4)
     assert "2 of 3 runs" in (tmp_path / "tiny.md").read_text()
-    assert len(run(larger, images, tmp_path).results.rows) == 3
+    assert len(run(larger, images, tmp_path).results.runs) == 3
     assert len(watch.steps) == 5
+
+
+def test_a_run_kept_under_older_names_is_found(study: Study, tmp_path: Path) -> None:
+    """The numbers of the untrained network were once called random_..."""
+    cache, variant = RunCache(tmp_path, quick=True), study.variants[0]
+    config = make_run_config(variant, "shapes", SETTINGS, 0, quick=False)
+    directory = cache.run_directory(study, config)
+    directory.path.mkdir(parents=True)
+    numbers = {"knn": 0.3, "random_knn": 0.2, "pixels_knn": 0.1}
+    kept = {"result.json": {"numbers": numbers, "diverged": None}}
+    kept["measured-tiny.json"] = {"reads_colors": 0.5, "random_reads_colors": 0.25}
+    for name, fields in kept.items():
+        assert cache.finished(study, variant, config) is None
+        (directory.path / name).write_text(json.dumps(fields))
+    found = cache.finished(study, variant, config)
+    assert found is not None
+    assert dict(found.numbers) == {
+        "knn": 0.3,
+        "untrained_knn": 0.2,
+        "pixels_knn": 0.1,
+        "reads_colors": 0.5,
+        "untrained_reads_colors": 0.25,
+    }
 
 
 def test_peak_memory_is_not_that_of_the_process_that_asks() -> None:
@@ -171,7 +194,7 @@ def test_runs_belong_to_the_images_wherever_they_lie(
         os.kill(os.getpid(), signal.SIGINT)
 
     watch.act, watch.act_at = interrupt, 5
-    with pytest.raises(KeyboardInterrupt, match="Go on with the same command"):
+    with pytest.raises(KeyboardInterrupt, match="Run the same command again"):
         run(study, shown, tmp_path / "out")
     watch.act = None
     shown.rename(moved)
@@ -230,13 +253,13 @@ def test_a_run_that_was_killed_goes_on(
     # From the checkpoint of step 3.
     assert watch.steps == [STEPS, STEPS - 3]
     assert numbers(again) == numbers(first)
-    for one, other in zip(first.results.rows, again.results.rows, strict=True):
-        for column, file in (("loss", "metrics.csv"), ("power", "meter.csv")):
-            assert one.curve(column, file) == other.curve(column, file)
-            assert one.curve(column, file)[0] == list(range(1, STEPS + 1))
+    for one, other in zip(first.results.runs, again.results.runs, strict=True):
+        assert one.training_curve("loss") == other.training_curve("loss")
+        assert one.measured_curve("power") == other.measured_curve("power")
+        assert one.training_curve("loss")[0] == list(range(1, STEPS + 1))
         assert other.directory is not None
         # A row for each step, once.
-        assert len((other.directory / "meter.csv").read_text().splitlines()) == 1 + STEPS
+        assert len(other.directory.study_meter.read()) == STEPS
 
 
 def test_ctrl_c_judges_what_is_finished_and_the_same_command_goes_on(
@@ -247,12 +270,12 @@ def test_ctrl_c_judges_what_is_finished_and_the_same_command_goes_on(
             os.kill(os.getpid(), signal.SIGINT)
 
     watch.act, watch.act_at = interrupt_the_second, 5
-    with pytest.raises(KeyboardInterrupt, match="Go on with the same command"):
+    with pytest.raises(KeyboardInterrupt, match="Run the same command again"):
         run(study, images, tmp_path)
     assert "1 of 2 runs" in (tmp_path / "tiny.md").read_text()
     stopped = watch.steps[1]
     assert 5 <= stopped < STEPS
-    assert len(run(study, images, tmp_path).results.rows) == 2
+    assert len(run(study, images, tmp_path).results.runs) == 2
     assert watch.steps == [STEPS, stopped, STEPS - stopped]
 
 
@@ -280,20 +303,22 @@ def test_peak_memory_is_that_of_training_alone(
     study: Study, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Measured once, and of a run that writes no report."""
-    study = replace(study, variants=(Variant("siamese", {"method": "siamese"}, memory=True),))
-    row = run(study, images, tmp_path).results.rows[0]
+    study = replace(
+        study, variants=(Variant("siamese", {"method": "siamese"}, measure_memory=True),)
+    )
+    row = run(study, images, tmp_path).results.runs[0]
     assert row.directory is not None
     assert row.numbers["memory_mb"] > 100
-    kept = row.directory / "memory.json"
+    kept = row.directory.path / "memory.json"
     kept.write_text(json.dumps({"memory_mb": 7.0}))
-    assert run(study, images, tmp_path).results.rows[0].numbers["memory_mb"] == 7
+    assert run(study, images, tmp_path).results.runs[0].numbers["memory_mb"] == 7
     # Also of runs that were begun with a report.
-    config = row.directory / "config.yaml"
+    config = row.directory.config_file
     text = config.read_text()
     assert "report: false" in text
     config.write_text(text.replace("report: false", "report: true"))
     capsys.readouterr()
-    assert peak_memory(config, str(images)) > 100
+    assert peak_memory(row.directory, str(images)) > 100
     said = [line.split()[0] for line in capsys.readouterr().err.splitlines() if line]
     assert "encoder" in said
     assert "report" not in said

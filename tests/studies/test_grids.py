@@ -7,20 +7,20 @@ from made_up import whole_study
 from matplotlib.figure import Figure
 
 from noneg.errors import NonegError
-from noneg.experiments.cache import Cache
+from noneg.experiments.cache import RunCache
 from noneg.experiments.conduct import make_run_config
-from noneg.experiments.page import draw
+from noneg.experiments.page import draw_figure
 from noneg.experiments.results import Results
 from noneg.experiments.scale import HEADS, QUICK, STANDARD
-from noneg.experiments.study import Report, Study
+from noneg.experiments.study import JudgedStudy, Study
 from noneg.methods import find_method
 from noneg.studies import NAMES, find_study, list_studies
 
 every_study = pytest.mark.parametrize("study", list_studies(), ids=NAMES)
 
 
-def report(study: Study, results: Results, directory: Path) -> Report:
-    return Report(
+def judged(study: Study, results: Results, directory: Path) -> JudgedStudy:
+    return JudgedStudy(
         study, "shapes", f"noneg study {study.name}", STANDARD, False, 1, results, (), directory
     )
 
@@ -28,10 +28,11 @@ def report(study: Study, results: Results, directory: Path) -> Report:
 @every_study
 @pytest.mark.parametrize("quick", [False, True])
 def test_every_variant_is_a_run_of_its_own(study: Study, quick: bool) -> None:
-    scale, cache = {**(QUICK if quick else STANDARD), **study.settings}, Cache(Path(), quick=quick)
+    shared = {**(QUICK if quick else STANDARD), **study.settings}
+    cache = RunCache(Path(), quick=quick)
     variants = [each for each in study.variants if each.quick or not quick]
-    configs = [make_run_config(each, "shapes", scale, 3, quick) for each in variants]
-    assert len({cache.directory(each, study.meter_name) for each in configs}) == len(configs) >= 2
+    configs = [make_run_config(each, "shapes", shared, 3, quick) for each in variants]
+    assert len({cache.run_directory(study, each) for each in configs}) == len(configs) >= 2
     for variant, config in zip(variants, configs, strict=True):
         assert config.seed == 3
         assert not config.evaluate
@@ -57,23 +58,23 @@ def test_names_are_unique_and_claims_are_about_them(study: Study, tmp_path: Path
     assert not any("|" in claim.sentence for claim in study.claims)
     # A variant that a claim misspells would be undecided for ever.
     whole = whole_study(study, tmp_path)
-    judged = [claim.judge(whole) for claim in study.claims]
-    assert [each.reason for each in judged if "too little" in each.reason] == []
+    outcomes = [claim.criterion(whole) for claim in study.claims]
+    assert [each.reason for each in outcomes if "not enough runs" in each.reason] == []
 
 
 @every_study
 def test_nothing_is_decided_without_results(study: Study) -> None:
     for claim in study.claims:
-        assert claim.judge(Results(())).holds is None, claim.sentence
+        assert claim.criterion(Results(())).holds is None, claim.sentence
 
 
 @every_study
 def test_the_figure_is_drawn_of_all_and_of_few(study: Study, tmp_path: Path) -> None:
     whole = whole_study(study, tmp_path / "run")
-    few = Results([row for row in whole.rows if row.seed == 0][:1])
-    draw(report(study, whole, tmp_path), tmp_path / "whole.png")
+    few = Results([run for run in whole.runs if run.seed == 0][:1])
+    draw_figure(judged(study, whole, tmp_path), tmp_path / "whole.png")
     assert (tmp_path / "whole.png").read_bytes().startswith(b"\x89PNG")
-    draw(report(study, few, tmp_path), tmp_path / "few.png")
+    draw_figure(judged(study, few, tmp_path), tmp_path / "few.png")
     figure = Figure()
     study.draw(whole, figure)
     assert any(axis.lines or axis.patches for axis in figure.axes)

@@ -49,7 +49,7 @@ def test_higher_at_exactly_two_standard_errors_is_within_the_spread() -> None:
         )
         outcome = higher("one", "other", "loss")(made)
         assert outcome.holds is holds, shift
-        assert outcome.reason.startswith("within the spread: ") == (holds is None)
+        assert outcome.reason.startswith("within two standard errors: ") == (holds is None)
 
 
 def test_two_seeds_that_agree_by_chance_prove_nothing() -> None:
@@ -136,7 +136,7 @@ def test_collapses_and_survives() -> None:
     assert collapses("bad", "good")(made).holds is False
     for name in ("once", "never"):
         assert survives(name)(made) == Outcome(
-            None, f"too little was run: {1 if name == 'once' else 0} of 2 seeds of {name}"
+            None, f"not enough runs: {1 if name == 'once' else 0} of 2 seeds of {name}"
         )
 
 
@@ -145,8 +145,8 @@ def test_a_run_that_diverged_neither_collapses_nor_survives() -> None:
     half = [result("half", 0), result("half", 1, DIVERGED)]
     made = results(gone, half)
     for name in ("gone", "half"):
-        for judge in (collapses(name), survives(name)):
-            outcome = judge(made)
+        for criterion in (collapses(name), survives(name)):
+            outcome = criterion(made)
             assert outcome.holds is False
             assert "diverged" in outcome.reason
 
@@ -173,5 +173,5 @@ def test_a_run_that_diverged_has_no_last_numbers() -> None:
 )
 def test_every(verdicts: list[bool | None], expected: bool | None, reason: str) -> None:
     outcomes = [Outcome(each, str(number)) for number, each in enumerate(verdicts)]
-    judges = [lambda _, outcome=outcome: outcome for outcome in outcomes]
-    assert every(*judges)(Results(())) == Outcome(expected, reason)
+    criteria = [lambda _, outcome=outcome: outcome for outcome in outcomes]
+    assert every(*criteria)(Results(())) == Outcome(expected, reason)

@@ -46,7 +46,7 @@ def test_the_list_has_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> Non
         (["bare-siames"], "did you mean bare-siamese?"),
         (["nonsense"], "no study 'nonsense'; there are: bare-siamese, negatives"),
         (["em", "--seeds", "0"], "--seeds must be at least 1: 0"),
-        (["em", "--set", "epochs"], "--set wants NAME=VALUE, as in epochs=10, not epochs"),
+        (["em", "--set", "epochs"], "--set needs NAME=VALUE, such as epochs=10, not epochs"),
         (["em", "nowhere", "--quick", "--set", "epoch=1"], "epoch"),
         (["em", "nowhere", "--quick"], "nowhere"),
         (["em", "--budget", "soon"], "--budget"),
@@ -70,8 +70,8 @@ def test_a_quick_study_from_the_command_to_its_files(
     # What the runs say goes to files of their own.
     assert "verdict" not in said.out
     page = (tmp_path / "augmentations.md").read_text()
-    assert "**A quick look**" in page
-    assert "2 of 2 runs, up to 1 seed each, on shapes (built in)" in page
+    assert "**A quick run**" in page
+    assert "2 of 2 runs, up to 1 seed per variant, on shapes (built in)" in page
     rows = list(csv.DictReader(StringIO((tmp_path / "augmentations.csv").read_text())))
     assert [row["variant"] for row in rows] == ["all", "without color"]
     for row in rows:

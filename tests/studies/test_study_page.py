@@ -11,9 +11,15 @@ from matplotlib.figure import Figure
 
 from noneg.experiments.figures import bars
 from noneg.experiments.judge import collapses, higher
-from noneg.experiments.page import as_csv, as_page, summary, table, write_report
+from noneg.experiments.page import (
+    as_csv,
+    as_markdown,
+    as_terminal_text,
+    results_table,
+    write_study_page,
+)
 from noneg.experiments.results import Results
-from noneg.experiments.study import Claim, Report, Study, Variant
+from noneg.experiments.study import Claim, JudgedStudy, Study, Variant
 
 STUDY = Study(
     name="made-up",
@@ -31,11 +37,13 @@ STUDY = Study(
 )
 
 
-def report(made: Results, directory: Path = Path(), quick: bool = False) -> Report:
-    scale = {"backbone": "small_resnet", "size": 16, "batch_size": 64, "epochs": 4}
-    outcomes = tuple(claim.judge(made) for claim in STUDY.claims)
-    command = "noneg study made-up photographs --seeds 3"
-    return Report(STUDY, "photographs", command, scale, quick, 6, made, outcomes, directory)
+def judged(made: Results, directory: Path = Path(), quick: bool = False) -> JudgedStudy:
+    shared = {"backbone": "small_resnet", "size": 16, "batch_size": 64, "epochs": 4}
+    outcomes = tuple(claim.criterion(made) for claim in STUDY.claims)
+    command_line = "noneg study made-up photographs --seeds 3"
+    return JudgedStudy(
+        STUDY, "photographs", command_line, shared, quick, 6, made, outcomes, directory
+    )
 
 
 @pytest.fixture
@@ -47,9 +55,9 @@ def made() -> Results:
 
 def test_the_table_has_mean_spread_and_n(made: Results) -> None:
     """By hand: 60 and 61 are 60.5 with a standard deviation of 0.5 times the root of 2."""
-    assert table(report(made)).splitlines() == [
+    assert results_table(judged(made)).splitlines() == [
         "| variant | n | kNN | loss | peak memory, MB | residual |",
-        "|---|---|---|---|---|---|",
+        "| --- | --- | --- | --- | --- | --- |",
         "| one | 2 | 60.5 ± 0.7 | 0.25 ± 0.00 | 812 ± 0 |  |",
         "| other | 3 (1 diverged) | 50.0 ± 0.0 | 0.12 |  | 1.0e-15 |",
     ]
@@ -57,29 +65,28 @@ def test_the_table_has_mean_spread_and_n(made: Results) -> None:
 
 def test_numbers_that_are_not_finite_leave_a_gap() -> None:
     gap = results(seeds("one", [float("nan")] * 2, "residual"))
-    assert table(report(gap)).splitlines()[2] == "| one | 2 |  |  |  |  |"
+    assert results_table(judged(gap)).splitlines()[2] == "| one | 2 |  |  |  |  |"
 
 
 def test_baselines_are_rows_of_their_own() -> None:
-    rows = [result("one", seed, knn=0.6, random_knn=0.2, pixels_knn=0.3) for seed in (0, 1)]
-    lines = table(report(results(rows))).splitlines()[3:]
-    assert lines == ["| random start | | 20.0 |  |  |  |", "| raw pixels | | 30.0 |  |  |  |"]
+    rows = [result("one", seed, knn=0.6, untrained_knn=0.2, pixels_knn=0.3) for seed in (0, 1)]
+    lines = results_table(judged(results(rows))).splitlines()[3:]
+    assert lines == ["| untrained |  | 20.0 |  |  |  |", "| raw pixels |  | 30.0 |  |  |  |"]
     # A study's own numbers of the start have their place there too.
-    rows = [result("one", seed, knn=0.6, residual=0.5, random_residual=0.25) for seed in (0, 1)]
-    lines = table(report(results(rows))).splitlines()[3:]
-    assert lines == ["| random start | |  |  |  | 0.25 |"]
+    rows = [result("one", seed, knn=0.6, residual=0.5, untrained_residual=0.25) for seed in (0, 1)]
+    lines = results_table(judged(results(rows))).splitlines()[3:]
+    assert lines == ["| untrained |  |  |  |  | 0.25 |"]
 
 
-def test_each_backbone_has_a_random_start_of_its_own() -> None:
-    small = result("one", knn=0.6, random_knn=0.2, pixels_knn=0.3)
-    large = replace(
-        result("other", knn=0.6, random_knn=0.4, pixels_knn=0.3), settings={"backbone": "resnet18"}
-    )
-    lines = table(report(results([small, large]))).splitlines()[4:]
+def test_each_backbone_has_an_untrained_row_of_its_own() -> None:
+    small = result("one", knn=0.6, untrained_knn=0.2, pixels_knn=0.3)
+    large = result("other", knn=0.6, untrained_knn=0.4, pixels_knn=0.3)
+    large = replace(large, settings={"backbone": "resnet18"})
+    lines = results_table(judged(results([small, large]))).splitlines()[4:]
     assert lines == [
-        "| random start | | 20.0 |  |  |  |",
-        "| random start, resnet18 | | 40.0 |  |  |  |",
-        "| raw pixels | | 30.0 |  |  |  |",
+        "| untrained |  | 20.0 |  |  |  |",
+        "| untrained, resnet18 |  | 40.0 |  |  |  |",
+        "| raw pixels |  | 30.0 |  |  |  |",
     ]
     figure = Figure()
     axis = figure.subplots()
@@ -89,14 +96,15 @@ def test_each_backbone_has_a_random_start_of_its_own() -> None:
 
 
 def test_the_page_says_what_held_and_what_did_not(made: Results) -> None:
-    page = as_page(report(made))
+    page = as_markdown(judged(made))
     assert "| One is better. | **held** | 60.5 % (one) against 50.0 % (other)" in page
     assert "| Other is better. | **did not hold** | 50.0 % (other) against" in page
-    assert "n = 2. Likely: one had more practice. |" in page
-    assert page.count("Likely: ") == 1
-    assert "| None collapses. | **undecided** | too little was run: 0 of 2 seeds of none |" in page
-    assert "Run: `noneg study made-up photographs --seeds 3`, 5 of 6 runs, up to" in page
-    assert "up to 3 seeds each, on photographs: small_resnet, views of 16 px" in page
+    assert "n = 2. Likely reason: one had more practice. |" in page
+    assert page.count("Likely reason: ") == 1
+    assert "| None collapses. | **undecided** | not enough runs: 0 of 2 seeds of none |" in page
+    assert "Command: `noneg study made-up photographs --seeds 3`. 5 of 6 runs, up to" in page
+    assert "up to 3 seeds per variant, on photographs. Unless a row says" in page
+    assert "otherwise: small_resnet, views of 16 px, batches of 64, 4 epochs." in page
     assert "1 runs diverged" not in page
     assert "1 run diverged." in page
     assert "- A paper (1234.56789): 71.4." in page
@@ -105,23 +113,23 @@ def test_the_page_says_what_held_and_what_did_not(made: Results) -> None:
 
 def test_the_page_says_what_all_variants_share(made: Results) -> None:
     shared = replace(STUDY, settings={"norm": "group", "options": {"tau": 0.98}})
-    page = as_page(replace(report(made), study=shared))
-    assert "Of all variants: `norm=group`, `options.tau=0.98`." in page
-    assert "Of all variants" not in as_page(report(made))
+    page = as_markdown(replace(judged(made), study=shared))
+    assert "All variants have `norm=group`, `options.tau=0.98`." in page
+    assert "All variants" not in as_markdown(judged(made))
     nothing = replace(STUDY, settings={"options": {}})
-    assert "Of all variants" not in as_page(replace(report(made), study=nothing))
+    assert "All variants" not in as_markdown(replace(judged(made), study=nothing))
 
 
-def test_a_quick_look_says_so(made: Results) -> None:
-    quick = report(made, quick=True)
-    assert "**A quick look**" in as_page(quick)
-    assert "Likely: " not in as_page(quick)
-    assert "decides nothing" in summary(quick)
-    assert "decides nothing" not in summary(report(made))
+def test_a_quick_run_says_so(made: Results) -> None:
+    quick = judged(made, quick=True)
+    assert "**A quick run**" in as_markdown(quick)
+    assert "Likely reason: " not in as_markdown(quick)
+    assert "decides nothing" in as_terminal_text(quick)
+    assert "decides nothing" not in as_terminal_text(judged(made))
 
 
 def test_the_csv_has_a_row_for_each_run(made: Results) -> None:
-    rows = list(csv.DictReader(StringIO(as_csv(report(made)))))
+    rows = list(csv.DictReader(StringIO(as_csv(judged(made)))))
     assert [(row["variant"], row["seed"]) for row in rows] == [
         ("one", "0"), ("one", "1"), ("other", "0"), ("other", "1"), ("other", "2"),
     ]  # fmt: skip
@@ -133,9 +141,9 @@ def test_the_csv_has_a_row_for_each_run(made: Results) -> None:
 
 
 def test_three_files_are_written_and_no_figure_of_nothing(made: Results, tmp_path: Path) -> None:
-    write_report(report(made, tmp_path / "all"))
+    write_study_page(judged(made, tmp_path / "all"))
     names = {path.name for path in (tmp_path / "all").iterdir()}
     assert names == {"made-up.csv", "made-up.md", "made-up.png"}
-    write_report(replace(report(made, tmp_path / "none"), results=Results(())))
+    write_study_page(replace(judged(made, tmp_path / "none"), results=Results(())))
     names = {path.name for path in (tmp_path / "none").iterdir()}
     assert names == {"made-up.csv", "made-up.md"}

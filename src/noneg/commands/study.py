@@ -6,19 +6,19 @@ from typing import Any
 import yaml
 
 from noneg.errors import NonegError
-from noneg.experiments.conduct import conduct
-from noneg.experiments.page import summary
+from noneg.experiments.conduct import conduct_study
+from noneg.experiments.page import as_terminal_text
 from noneg.studies import find_study, list_studies
 
 
 def print_studies() -> None:
-    """A line for each study."""
+    """Print one line per study."""
     for study in list_studies():
         print(f"{study.name:18} {study.title} ({len(study.variants)} variants)")
 
 
 def run_study(name: str, *, out: Path, assignments: list[str], **chosen: Any) -> None:
-    """Conduct a study and print its verdicts; `assignments` are settings as NAME=VALUE.
+    """Run a study and print its outcomes; `assignments` are settings as NAME=VALUE.
 
     Raises:
         NonegError: there is no such study, or its data or a setting cannot be used.
@@ -30,10 +30,9 @@ def run_study(name: str, *, out: Path, assignments: list[str], **chosen: Any) ->
     for each in assignments:
         setting, equals, value = each.partition("=")
         if not equals:
-            raise NonegError(f"--set wants NAME=VALUE, as in epochs=10, not {each}")
+            raise NonegError(f"--set needs NAME=VALUE, such as epochs=10, not {each}")
         settings[setting.replace("-", "_")] = yaml.safe_load(value)
-    report = conduct(study, out=out, settings=settings, **chosen)
-    print(summary(report))
+    print(as_terminal_text(conduct_study(study, out=out, settings=settings, **chosen)))
     print(f"\npage     {out / f'{name}.md'}\nfigure   {out / f'{name}.png'}")
     print(f"table    {out / f'{name}.csv'}\nruns     {out / 'cache'}")
 

@@ -1,1 +1,1 @@
-"""The machine of the studies: run a grid, keep what is finished, judge claims, write a page."""
+"""The machine of the studies: run a grid, keep finished runs, judge claims, write a page."""

@@ -1,8 +1,8 @@
-"""Runs, kept by a hash of everything that decides them, and shared among studies."""
+"""Runs, kept under a hash of everything that decides their numbers, and shared by all studies."""
 
-import csv
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -16,119 +16,144 @@ from typing import Any, final
 from noneg.encoder import FORMAT as ENCODER_FORMAT
 from noneg.encoder import Encoder, load
 from noneg.errors import DivergedError, NonegError
-from noneg.experiments.meter import MeterCallback
-from noneg.experiments.scoring import baselines, trained_scores
+from noneg.experiments.recorder import BatchRecorder
+from noneg.experiments.results import FinishedRun
+from noneg.experiments.scoring import labeled_parts, score_baselines, score_encoder
 from noneg.experiments.study import Study, Variant
 from noneg.files import whole_or_not_at_all
-from noneg.training.config import TrainConfig, load_config, to_dict
-from noneg.training.run import resume, start
+from noneg.records.directory import RunDirectory, read_json
+from noneg.records.table import StepTable
+from noneg.training.config import TrainConfig, to_dict
+from noneg.training.run import Run, resume, start
 
 FORMAT = 1
-"""It rises when runs that were kept would no longer come out alike."""
+"""Raise it when a kept run would no longer give the same numbers."""
 
-_NUMBERS = "result.json"
+_RESULT, _MEMORY = "result.json", "memory.json"
 
 
 @final
-class Cache:
-    """Finished and unfinished runs in one directory each, named by the hash of their settings."""
+class RunCache:
+    """Finished and unfinished runs, one directory each, named by the hash of their settings.
+
+    Beside a run's own files, its directory holds `result.json`, `memory.json` and one
+    `measured-STUDY.json` per study with an encoder measure.
+    """
 
     def __init__(self, directory: Path, *, quick: bool) -> None:
-        """Keep runs in `directory`/cache and what is not trained in `directory`/baselines."""
+        """Keep runs in `directory`/cache, and scores of baselines in `directory`/baselines."""
         self.runs = directory / "cache"
         self.baselines = directory / "baselines"
         self.quick = quick
 
-    def directory(self, config: TrainConfig, meter_name: str) -> Path:
-        """Where a run of these settings on these images is, or will be, wherever they lie."""
-        settings = to_dict(config) | _images(config)
+    def run_directory(self, study: Study, config: TrainConfig) -> RunDirectory:
+        """The place of a run; it depends on the images, not on their path."""
+        settings = to_dict(config) | _images_of(config)
         # Loggers change no result.
         del settings["logger"]
-        decides = [settings, meter_name, FORMAT, ENCODER_FORMAT]
-        return self.runs / _hash_of(decides)
+        return RunDirectory(
+            self.runs / _hash_of([settings, study.batch_measure_name, FORMAT, ENCODER_FORMAT])
+        )
 
-    def find(self, study: Study, variant: Variant, config: TrainConfig) -> dict[str, Any] | None:
-        """What a finished run left: {"numbers": ..., "diverged": ...}; None if there is none."""
-        directory = self.directory(config, study.meter_name)
-        kept = _read(directory / _NUMBERS)
-        if kept is None:
+    def finished(self, study: Study, variant: Variant, config: TrainConfig) -> FinishedRun | None:
+        """The run with all its numbers; None if any of them is missing."""
+        run = self.run_directory(study, config)
+        result = read_json(run.path / _RESULT)
+        if result is None:
             return None
-        if variant.memory:
-            memory = _read(directory / "memory.json")
-            if memory is None:
+        needed = [_MEMORY] if variant.measure_memory else []
+        if study.encoder_measure is not None and result["diverged"] is None:
+            needed.append(_measured(study))
+        numbers = result["numbers"]
+        for name in needed:
+            if (more := read_json(run.path / name)) is None:
                 return None
-            kept["numbers"] |= memory
-        if study.measure is not None and kept["diverged"] is None:
-            measured = _read(directory / _measured(study))
-            if measured is None:
-                return None
-            kept["numbers"] |= measured
-        return kept
+            numbers |= more
+        # Runs were kept when "untrained" was called "random".
+        numbers = {re.sub("^random_", "untrained_", name): n for name, n in numbers.items()}
+        return FinishedRun(
+            variant.name, config.seed, dict(variant.settings), numbers, result["diverged"], run
+        )
 
-    def run(self, study: Study, variant: Variant, config: TrainConfig) -> dict[str, Any]:
-        """Train what has not been trained, measure what has not been measured, and keep it.
+    def run(self, study: Study, variant: Variant, config: TrainConfig) -> None:
+        """Train and measure whatever is missing.
 
         Raises:
             NonegError: the data or a setting cannot be used.
-            KeyboardInterrupt: Ctrl-C; the run goes on when it is asked for again.
+            KeyboardInterrupt: Ctrl-C; the run continues when it is requested again.
         """
-        directory = self.directory(config, study.meter_name)
-        if _read(directory / _NUMBERS) is None:
-            begun = directory / "config.yaml"
-            if begun.exists() and load_config(begun).data != config.data:
-                # The images were moved since, and the run would look for them in vain.
-                shutil.rmtree(directory)
-            directory.mkdir(parents=True, exist_ok=True)
-            self._train(study, config, directory)
-        if variant.memory and not (directory / "memory.json").exists():
-            peak = _peak_memory(directory / "config.yaml", config.data)
-            _write(directory / "memory.json", {"memory_mb": peak})
-        kept = _read(directory / _NUMBERS)
-        assert kept is not None
-        if study.measure is not None and kept["diverged"] is None:
-            _write(directory / _measured(study), dict(study.measure(load(directory), self.quick)))
-        found = self.find(study, variant, config)
-        assert found is not None
-        return found
+        run = self.run_directory(study, config)
+        if not (run.path / _RESULT).exists():
+            self._train(study, config, run)
+        if variant.measure_memory and not (run.path / _MEMORY).exists():
+            _write(run.path / _MEMORY, {"memory_mb": _peak_memory(run, config.data)})
+        measure, measured = study.encoder_measure, run.path / _measured(study)
+        if measure is None or measured.exists():
+            return
+        result = read_json(run.path / _RESULT)
+        if result is not None and result["diverged"] is None:
+            _write(measured, measure(load(run.encoder), self.quick))
 
-    def _train(self, study: Study, config: TrainConfig, directory: Path) -> None:
-        callbacks = [MeterCallback(directory, study.meter, config.log_every)] if study.meter else []
+    def _train(self, study: Study, config: TrainConfig, run: RunDirectory) -> None:
+        _drop_if_moved(run, config)
+        run.path.mkdir(parents=True, exist_ok=True)
         diverged: str | None = None
-        numbers: dict[str, float] = {}
+        scores: dict[str, float] = {}
         with (
-            (directory / "log.txt").open("a", encoding="utf-8") as log,
+            (run.path / "log.txt").open("a", encoding="utf-8") as log,
             redirect_stdout(log),
             redirect_stderr(log),
         ):
             try:
-                if (directory / "config.yaml").exists():
-                    run = resume(directory, extra_callbacks=callbacks)
-                else:
-                    # Nobody reads a page a run, and it is no part of what the hash is of.
-                    config = replace(config, out=str(directory), report=False)
-                    run = start(config, extra_callbacks=callbacks)
-                numbers = self._scores(run.encoder, run.config)
+                trained = _start_or_resume(study, config, run)
+                scores = self._scores(trained.encoder, trained.config)
             except DivergedError as error:
                 diverged = str(error)
-        numbers = (
-            _last_row(directory / "metrics.csv") | _last_row(directory / "meter.csv") | numbers
-        )
-        _write(directory / _NUMBERS, {"numbers": numbers, "diverged": diverged})
-        # What a run is resumed from takes ten times the room of its encoder.
-        shutil.rmtree(directory / "checkpoints", ignore_errors=True)
+        numbers = _last_row(run.metrics) | _last_row(run.study_meter) | scores
+        _write(run.path / _RESULT, {"numbers": numbers, "diverged": diverged})
+        # Only an unfinished run needs its checkpoints, ten times as large as its encoder.
+        shutil.rmtree(run.last_checkpoint.parent, ignore_errors=True)
 
     def _scores(self, encoder: Encoder, config: TrainConfig) -> dict[str, float]:
-        trained = trained_scores(encoder, config)
-        if trained is None:
+        parts = labeled_parts(encoder, config)
+        if parts is None:
             return {}
-        decides = [*_images(config).values(), config.backbone, config.size, config.channels]
+        decides = [*_images_of(config).values(), config.backbone, config.size, config.channels]
         key = _hash_of([*decides, config.norm, config.seed, config.evaluation_images, FORMAT])
         path = self.baselines / f"{key}.json"
-        if (kept := _read(path)) is None:
+        kept = read_json(path)
+        if kept is None:
             path.parent.mkdir(parents=True, exist_ok=True)
-            kept = baselines(encoder, config)
+            kept = score_baselines(encoder, parts, config.seed)
             _write(path, kept)
-        return trained | kept
+        return score_encoder(encoder, parts) | kept
+
+
+def _drop_if_moved(run: RunDirectory, config: TrainConfig) -> None:
+    """Delete an unfinished run whose images have moved: it would look in the old place."""
+    begun = run.read_config()
+    places = config.data, config.eval_data
+    if begun is not None and (begun["data"], begun["eval_data"]) != places:
+        shutil.rmtree(run.path)
+
+
+def _start_or_resume(study: Study, config: TrainConfig, run: RunDirectory) -> Run:
+    recorders = []
+    if study.batch_measure is not None:
+        recorders = [BatchRecorder(run.study_meter, study.batch_measure, config.log_every)]
+    if run.exists():
+        trained = resume(run.path, config.data, observers=recorders)
+    else:
+        # No report per run: nobody reads it, and it is not hashed.
+        config = replace(config, out=str(run.path), report=False)
+        trained = start(config, observers=recorders)
+    for recorder in recorders:
+        recorder.finish()
+    return trained
+
+
+def _measured(study: Study) -> str:
+    return f"measured-{study.name}.json"
 
 
 def _hash_of(decides: Sequence[Any]) -> str:
@@ -136,7 +161,7 @@ def _hash_of(decides: Sequence[Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _images(config: TrainConfig) -> dict[str, str | None]:
+def _images_of(config: TrainConfig) -> dict[str, str | None]:
     return {
         "data": fingerprint(config.data),
         "eval_data": config.eval_data and fingerprint(config.eval_data),
@@ -145,7 +170,7 @@ def _images(config: TrainConfig) -> dict[str, str | None]:
 
 @cache
 def fingerprint(data: str) -> str:
-    """Of a file's bytes, or a folder's names and sizes; a data set's name stands for itself."""
+    """A hash of a file's bytes or of a folder's file names and sizes; other names unchanged."""
     path = Path(data).expanduser()
     if path.is_file():
         with path.open("rb") as file:
@@ -156,13 +181,9 @@ def fingerprint(data: str) -> str:
     return data
 
 
-def _measured(study: Study) -> str:
-    return f"measured-{study.name}.json"
-
-
-def _peak_memory(config: Path, data: str) -> float:
-    """Of two steps in a process of its own, in MB."""
-    command = [sys.executable, "-m", "noneg.experiments.peak_memory", str(config), data]
+def _peak_memory(run: RunDirectory, data: str) -> float:
+    """Peak memory of two steps in a separate process, in MB."""
+    command = [sys.executable, "-m", "noneg.experiments.peak_memory", str(run.path), data]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         reason = done.stderr.strip().splitlines() or ["no reason given"]
@@ -170,21 +191,12 @@ def _peak_memory(config: Path, data: str) -> float:
     return float(done.stdout.split()[-1])
 
 
-def _last_row(path: Path) -> dict[str, float]:
-    if not path.exists():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+def _last_row(table: StepTable) -> dict[str, float]:
+    rows = table.read()
     return {name: float(value) for name, value in rows[-1].items() if value} if rows else {}
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return kept
-
-
 def _write(path: Path, numbers: Mapping[str, Any]) -> None:
+    # Not `save_json`: some measures are NaN.
     with whole_or_not_at_all(path) as unfinished:
-        unfinished.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+        unfinished.write_text(json.dumps(dict(numbers), indent=1) + "\n", encoding="utf-8")

@@ -1,27 +1,29 @@
-"""Run a study's grid: what is kept is not run again, what was stopped goes on, and judge."""
+"""Run a study: train what is missing, judge the claims, write the page."""
 
 import json
 import shlex
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from noneg.experiments.cache import Cache
-from noneg.experiments.page import write_report
-from noneg.experiments.results import Result, Results
+from noneg.experiments.cache import RunCache
+from noneg.experiments.page import write_study_page
+from noneg.experiments.results import Results
 from noneg.experiments.scale import HEADS, QUICK, STANDARD, built_in_images
-from noneg.experiments.study import Report, Study, Variant
+from noneg.experiments.study import JudgedStudy, Study, Variant
 from noneg.images import find_source
 from noneg.methods import find_method
 from noneg.training.config import TrainConfig, make_config
 
+Plan = Sequence[tuple[Variant, TrainConfig]]
 
-def conduct(
+
+def conduct_study(
     study: Study,
     data: str = "shapes",
     *,
@@ -31,49 +33,90 @@ def conduct(
     budget: float | None = None,
     quick: bool = False,
     settings: Mapping[str, Any] | None = None,
-) -> Report:
+) -> JudgedStudy:
     """Run what is missing, judge the claims, and write a CSV, a figure and a page.
 
     Args:
         study: from `noneg.studies.find_study`.
-        data: images, as `noneg.train` takes them by name or path.
-        out: directory of the runs and of what is written.
+        data: images, by name or path, as `noneg.train` takes them.
+        out: directory of the runs, the CSV, the figure and the page.
         eval_data: labeled images to score on.
-        seeds: of each variant; all variants with the first seed come first.
-        budget: start no new run after so many minutes; 0 judges what is there.
-        quick: a look in about two minutes, with one seed, that decides nothing.
-        settings: of `noneg.train`, over the scale's.
+        seeds: number of runs per variant; all variants run with the first seed first.
+        budget: minutes after which no new run starts; 0 only judges what is finished.
+        quick: a run of about two minutes, with one seed, that decides nothing.
+        settings: of `noneg.train`, for all runs.
 
     Raises:
         NonegError: the data or a setting cannot be used.
-        KeyboardInterrupt: Ctrl-C; what is finished is judged and written first.
+        KeyboardInterrupt: Ctrl-C; finished runs are judged and written first.
     """
-    scale = {**(QUICK if quick else STANDARD), **study.settings}
-    if quick:
-        scale |= {name: QUICK[name] for name in ("epochs", "size", "batch_size", "backbone")}
-    scale |= settings or {}
+    command_line = _command_line(study, data, eval_data, seeds, quick, settings or {})
     described = data
-    command = _command(study, data, eval_data, seeds, quick, settings or {})
+    shared = _shared_settings(study, quick, settings or {})
     if data == "shapes" and eval_data is None:
         train, test = built_in_images(out / "data", quick)
         data, eval_data, described = str(train), str(test), "shapes (built in)"
-        scale = {"views": "outline", **scale}
+        shared = {"views": "outline", **shared}
     if eval_data is not None:
-        scale["eval_data"] = eval_data
-    variants = [each for each in study.variants if each.quick or not quick]
+        shared["eval_data"] = eval_data
     plan = [
-        (variant, make_run_config(variant, data, scale, seed, quick))
+        (variant, make_run_config(variant, data, shared, seed, quick))
         for seed in range(1 if quick else seeds)
-        for variant in variants
+        for variant in study.variants
+        if variant.quick or not quick
     ]
-    cache = Cache(out, quick=quick)
-    interrupt: KeyboardInterrupt | None = None
+    cache = RunCache(out, quick=quick)
+    completed = _run_missing(study, data, plan, cache, budget)
+    finished = [cache.finished(study, *each) for each in plan]
+    results = Results(tuple(run for run in finished if run is not None))
+    outcomes = tuple(claim.criterion(results) for claim in study.claims)
+    judged = JudgedStudy(
+        study, described, command_line, shared, quick, len(plan), results, outcomes, out
+    )
+    write_study_page(judged)
+    if not completed:
+        raise KeyboardInterrupt("Run the same command again to continue")
+    return judged
+
+
+def _shared_settings(study: Study, quick: bool, settings: Mapping[str, Any]) -> dict[str, Any]:
+    shared = {**(QUICK if quick else STANDARD), **study.settings}
+    if quick:
+        shared |= {name: QUICK[name] for name in ("epochs", "size", "batch_size", "backbone")}
+    return {**shared, **settings}
+
+
+def make_run_config(
+    variant: Variant, data: str, shared: Mapping[str, Any], seed: int, quick: bool
+) -> TrainConfig:
+    """The variant's settings over the shared ones; heads have `HEADS`' widths by default.
+
+    Raises:
+        NonegError: a setting does not exist or cannot have this value.
+    """
+    settings = {**shared, **variant.settings, "seed": seed, "evaluate": False}
+    if quick:
+        # A quick run has few images, so it skips large batches and long runs.
+        settings["batch_size"] = min(settings["batch_size"], 64)
+        settings["epochs"] = shared["epochs"]
+    options = find_method(settings.get("method", TrainConfig.method)).options
+    known = {field.name for field in fields(options)}
+    heads = {name: widths for name, widths in HEADS.items() if name in known}
+    given = {**(shared.get("options") or {}), **(variant.settings.get("options") or {})}
+    settings["options"] = {**heads, **given}
+    return make_config(data, **settings)
+
+
+def _run_missing(
+    study: Study, data: str, plan: Plan, cache: RunCache, budget: float | None
+) -> bool:
+    """Run what is not finished, within the budget; returns False after Ctrl-C."""
     started = time.monotonic()
-    missing = [each for each in plan if cache.find(study, *each) is None]
+    missing = [each for each in plan if cache.finished(study, *each) is None]
     if missing:
-        # Data that cannot be used is said before there is a bar.
+        # Fail on unusable data before the progress bar appears.
         find_source(data)
-    # Runs send what they say to a file of their own: the bar alone goes to the terminal.
+    # Runs print to their own log files, so the bar has the terminal to itself.
     with tqdm(total=len(missing), desc=study.name, unit="run", file=sys.stderr) as bar:
         for variant, config in missing:
             if budget is not None and time.monotonic() - started >= 60 * budget:
@@ -81,61 +124,13 @@ def conduct(
             bar.set_postfix_str(f"{variant.name}, seed {config.seed}")
             try:
                 cache.run(study, variant, config)
-            except KeyboardInterrupt as error:
-                interrupt = error
-                break
+            except KeyboardInterrupt:
+                return False
             bar.update()
-    rows = []
-    for variant, config in plan:
-        if (kept := cache.find(study, variant, config)) is not None:
-            rows.append(
-                Result(
-                    variant.name,
-                    config.seed,
-                    _differences(variant),
-                    kept["numbers"],
-                    kept["diverged"],
-                    cache.directory(config, study.meter_name),
-                )
-            )
-    results = Results(tuple(rows))
-    outcomes = tuple(claim.judge(results) for claim in study.claims)
-    report = Report(study, described, command, scale, quick, len(plan), results, outcomes, out)
-    write_report(report)
-    if interrupt is not None:
-        raise KeyboardInterrupt("Go on with the same command")
-    return report
+    return True
 
 
-def make_run_config(
-    variant: Variant, data: str, scale: Mapping[str, Any], seed: int, quick: bool
-) -> TrainConfig:
-    """The variant's settings over the scale's; heads have the study's widths unless it says so.
-
-    Raises:
-        NonegError: a setting does not exist or cannot have this value.
-    """
-    settings = {**scale, **variant.settings, "seed": seed, "evaluate": False}
-    if quick:
-        # A quick look has few images, and none of the large batches, networks and long runs.
-        settings["batch_size"] = min(settings["batch_size"], 64)
-        settings["epochs"] = scale["epochs"]
-    options = find_method(settings.get("method", TrainConfig.method)).options
-    known = {field.name for field in fields(options)}
-    heads = {name: widths for name, widths in HEADS.items() if name in known}
-    given = {**(scale.get("options") or {}), **(variant.settings.get("options") or {})}
-    settings["options"] = {**heads, **given}
-    return make_config(data, **settings)
-
-
-def _differences(variant: Variant) -> dict[str, Any]:
-    return {
-        name: asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
-        for name, value in variant.settings.items()
-    }
-
-
-def _command(
+def _command_line(
     study: Study,
     data: str,
     eval_data: str | None,

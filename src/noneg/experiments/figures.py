@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from noneg.experiments.results import ACCURACIES, Results
+from noneg.experiments.results import ACCURACIES, FinishedRun, Results
 
 LABELS = {
     "knn": "kNN accuracy, %",
@@ -22,16 +22,16 @@ LABELS = {
 
 
 def bars(axis: Axes, results: Results, column: str, variants: Sequence[str] | None = None) -> None:
-    """A bar for each variant's mean, a dot for each seed, a line for the random start."""
+    """A bar for each variant's mean, a dot for each seed, a dotted line for the untrained."""
     names = [each for each in variants or results.variants if results.values(each, column)]
     factor = 100 if column in ACCURACIES else 1
     for position, name in enumerate(names):
         values = [factor * value for value in results.values(name, column)]
         axis.barh(position, statistics.fmean(values), color="#9ecae1")
         axis.plot(values, [position] * len(values), "k.", markersize=3)
-    start = [factor * each for each in results.without_training(f"random_{column}").get("", [])]
-    if start:
-        axis.axvline(statistics.fmean(start), color="gray", linestyle=":", linewidth=1)
+    untrained = [factor * each for each in results.baseline(f"untrained_{column}").get("", [])]
+    if untrained:
+        axis.axvline(statistics.fmean(untrained), color="gray", linestyle=":", linewidth=1)
     axis.set_yticks(range(len(names)), names, fontsize=6 if len(names) > 10 else 7)
     axis.invert_yaxis()
     axis.set_xlabel(LABELS.get(column, column.replace("_", " ")), fontsize=8)
@@ -39,7 +39,7 @@ def bars(axis: Axes, results: Results, column: str, variants: Sequence[str] | No
 
 
 def bar_panels(*columns: str) -> Callable[[Results, Figure], None]:
-    """Draw a panel of bars for each column, with the variants' names at the first."""
+    """Draw one panel of bars per column; the first one names the variants."""
 
     def draw(results: Results, figure: Figure) -> None:
         panels = figure.subplots(1, len(columns), sharey=True, squeeze=False)[0]
@@ -55,18 +55,21 @@ def curves(
     column: str,
     variants: Sequence[str] | None = None,
     *,
-    file: str = "metrics.csv",
+    measured: bool = False,
     logarithmic: bool = False,
 ) -> None:
-    """A line for each variant, the mean over its seeds at each step."""
+    """A line for each variant: the mean over its seeds at each step.
+
+    `measured` takes the column from the study's batch measure instead of the metrics.
+    """
+    curve_of = FinishedRun.measured_curve if measured else FinishedRun.training_curve
     for name in variants or results.variants:
-        runs = [dict(zip(*row.curve(column, file), strict=True)) for row in results.of(name)]
+        runs = [dict(zip(*curve_of(run, column), strict=True)) for run in results.of(name)]
         shared = sorted(set.intersection(*(set(run) for run in runs))) if runs else []
-        if shared:
-            means = [statistics.fmean(run[step] for run in runs) for step in shared]
-            # A number that a variant does not have has no place in the legend either.
-            if not all(map(math.isnan, means)):
-                axis.plot(shared, means, label=name, linewidth=1.2)
+        means = [statistics.fmean(run[step] for run in runs) for step in shared]
+        # No legend entry for a variant without this number.
+        if not all(map(math.isnan, means)):
+            axis.plot(shared, means, label=name, linewidth=1.2)
     if logarithmic:
         axis.set_yscale("log")
     axis.set_xlabel("steps", fontsize=8)

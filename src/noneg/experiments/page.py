@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from noneg.experiments.results import ACCURACIES
-from noneg.experiments.study import Report
+from noneg.experiments.study import JudgedStudy
 from noneg.files import whole_or_not_at_all
 
 _NAMES = {
@@ -27,93 +27,86 @@ _NAMES = {
 }
 
 
-def write_report(report: Report) -> None:
-    """Write `NAME.csv`, `NAME.png` and `NAME.md` into the report's directory."""
-    stem = report.directory / report.study.name
-    report.directory.mkdir(parents=True, exist_ok=True)
-    for ending, text in ((".csv", as_csv(report)), (".md", as_page(report))):
+def write_study_page(judged: JudgedStudy) -> None:
+    """Write `NAME.csv`, `NAME.md` and, if a run is finished, `NAME.png`."""
+    stem = judged.directory / judged.study.name
+    judged.directory.mkdir(parents=True, exist_ok=True)
+    for ending, text in ((".csv", as_csv(judged)), (".md", as_markdown(judged))):
         with whole_or_not_at_all(stem.with_suffix(ending)) as unfinished:
             unfinished.write_text(text, encoding="utf-8")
-    if report.results.rows:
-        draw(report, stem.with_suffix(".png"))
+    if judged.results.runs:
+        draw_figure(judged, stem.with_suffix(".png"))
 
 
-def as_csv(report: Report) -> str:
-    """One row a run: what it was, and its last step's numbers."""
-    rows = report.results.rows
-    numbers = list(dict.fromkeys(name for row in rows for name in row.numbers))
+def as_csv(judged: JudgedStudy) -> str:
+    """One row per run: its settings, and the numbers of its last step."""
+    runs = judged.results.runs
+    numbers = list(dict.fromkeys(name for run in runs for name in run.numbers))
     text = StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["study", "variant", "seed", "settings", "quick", "diverged", *numbers])
-    for row in rows:
-        cells = [f"{row.numbers[name]:.6g}" if name in row.numbers else "" for name in numbers]
-        settings = json.dumps(row.settings, default=str)
-        outcome = row.diverged or ""
-        writer.writerow(
-            [report.study.name, row.variant, row.seed, settings, report.quick, outcome, *cells]
-        )
+    for run in runs:
+        cells = [f"{run.numbers[name]:.6g}" if name in run.numbers else "" for name in numbers]
+        settings = json.dumps(run.settings, default=str)
+        what = [judged.study.name, run.variant, run.seed, settings, judged.quick]
+        writer.writerow([*what, run.diverged or "", *cells])
     return text.getvalue()
 
 
-def draw(report: Report, path: Path) -> None:
-    """Draw the study's figure as a small PNG."""
-    figure = Figure(figsize=(8, 3.6), dpi=80, layout="constrained")
-    # Without a window system, and without pyplot's global state.
-    FigureCanvasAgg(figure)
-    report.study.draw(report.results, figure)
-    if report.quick:
-        figure.suptitle("a quick look, which decides nothing", fontsize=8)
-    with whole_or_not_at_all(path) as unfinished:
-        figure.savefig(unfinished, format="png")
-
-
-def as_page(report: Report) -> str:
-    """The page, in Markdown."""
-    study = report.study
+def as_markdown(judged: JudgedStudy) -> str:
+    """The page."""
+    study = judged.study
     parts = [f"# {study.title}", study.question]
-    if report.quick:
+    if judged.quick:
         parts.append(
-            "**A quick look**: one seed, few and tiny images, a handful of steps. It shows that "
-            "the study runs and decides nothing."
+            "**A quick run**: one seed, few and small images, few steps. It shows that the study "
+            "runs; it decides nothing."
         )
-    parts.append(_what_was_run(report))
-    claims = ["| claim | here | why |", "|---|---|---|"]
-    for claim, outcome in zip(study.claims, report.outcomes, strict=True):
-        why = outcome.reason
-        if outcome.holds is False and claim.likely and not report.quick:
-            why += f". Likely: {claim.likely}"
-        claims.append(f"| {claim.sentence} | **{outcome.word}** | {why} |")
-    parts += ["\n".join(claims), table(report)]
-    if report.results.rows:
+    parts += [_what_was_run(judged), _claims_table(judged), results_table(judged)]
+    if judged.results.runs:
         parts.append(f"![{study.title}]({study.name}.png)")
     parts.append("What the papers report:\n\n" + "\n".join(f"- {each}" for each in study.papers))
     return "\n\n".join(parts) + "\n"
 
 
-def summary(report: Report) -> str:
-    """The verdicts, for the terminal."""
-    lines = [report.study.title]
-    for claim, outcome in zip(report.study.claims, report.outcomes, strict=True):
+def as_terminal_text(judged: JudgedStudy) -> str:
+    """The outcomes, for the terminal."""
+    lines = [judged.study.title]
+    for claim, outcome in zip(judged.study.claims, judged.outcomes, strict=True):
         lines.append(f"  {outcome.word}: {claim.sentence}\n    {outcome.reason}")
-    if report.quick:
-        lines.append("  (a quick look: it decides nothing)")
+    if judged.quick:
+        lines.append("  (a quick run: it decides nothing)")
     return "\n".join(lines)
 
 
-def _what_was_run(report: Report) -> str:
-    scale = report.scale
-    done = len(report.results.rows)
-    seeds = len({row.seed for row in report.results.rows})
-    sentence = (
-        f"Run: `{report.command}`, {done} of {report.planned} runs, up to "
-        f"{_counted(seeds, 'seed')} each, on {report.data}: {scale['backbone']}, views of "
-        f"{scale['size']} px, batches of {scale['batch_size']}, {scale['epochs']} epochs, unless "
-        "a row says otherwise."
-    )
-    if shared := _settings(report.study.settings):
-        sentence += f" Of all variants: {shared}."
-    diverged = sum(row.diverged is not None for row in report.results.rows)
-    return sentence + (f" {_counted(diverged, 'run')} diverged." if diverged else "")
+def draw_figure(judged: JudgedStudy, path: Path) -> None:
+    """Draw the study's figure as a small PNG."""
+    figure = Figure(figsize=(8, 3.6), dpi=80, layout="constrained")
+    # Without a window system, and without pyplot's global state.
+    FigureCanvasAgg(figure)
+    judged.study.draw(judged.results, figure)
+    if judged.quick:
+        figure.suptitle("a quick run, which decides nothing", fontsize=8)
+    with whole_or_not_at_all(path) as unfinished:
+        figure.savefig(unfinished, format="png")
+
+
+def _what_was_run(judged: JudgedStudy) -> str:
+    shared = judged.shared
+    runs = judged.results.runs
+    seeds = len({run.seed for run in runs})
+    sentences = [
+        f"Command: `{judged.command_line}`.",
+        f"{len(runs)} of {judged.planned} runs, up to {_counted(seeds, 'seed')} per variant, on "
+        f"{judged.data}.",
+        f"Unless a row says otherwise: {shared['backbone']}, views of {shared['size']} px, batches "
+        f"of {shared['batch_size']}, {shared['epochs']} epochs.",
+    ]
+    if settings := _settings(judged.study.settings):
+        sentences.append(f"All variants have {settings}.")
+    if diverged := sum(run.diverged is not None for run in runs):
+        sentences.append(f"{_counted(diverged, 'run')} diverged.")
+    return " ".join(sentences)
 
 
 def _settings(settings: Mapping[str, Any], prefix: str = "") -> str:
@@ -130,28 +123,37 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def table(report: Report) -> str:
-    """Mean and standard deviation over the seeds, a row for each variant."""
-    results, columns = report.results, report.study.columns
-    header = ["variant", "n", *(_NAMES.get(name, name.replace("_", " ")) for name in columns)]
-    lines = [f"| {' | '.join(header)} |", "|" + "---|" * len(header)]
+def _claims_table(judged: JudgedStudy) -> str:
+    lines = ["| claim | outcome | why |", "| --- | --- | --- |"]
+    for claim, outcome in zip(judged.study.claims, judged.outcomes, strict=True):
+        why = outcome.reason
+        if outcome.holds is False and claim.likely and not judged.quick:
+            why += f". Likely reason: {claim.likely}"
+        lines.append(f"| {claim.sentence} | **{outcome.word}** | {why} |")
+    return "\n".join(lines)
+
+
+def results_table(judged: JudgedStudy) -> str:
+    """Mean and standard deviation over the seeds, one row per variant; then the baselines."""
+    results, columns = judged.results, judged.study.columns
+    rows = [["variant", "n", *(_NAMES.get(name, name.replace("_", " ")) for name in columns)]]
+    rows.append(["---"] * len(rows[0]))
     for variant in results.variants:
-        lost = sum(row.diverged is not None for row in results.of(variant))
+        lost = sum(run.diverged is not None for run in results.of(variant))
         count = f"{len(results.of(variant))}" + (f" ({lost} diverged)" if lost else "")
         cells = [_cell(results.values(variant, name), name) for name in columns]
-        lines.append(f"| {variant} | {count} | {' | '.join(cells)} |")
-    start = {name: results.without_training(f"random_{name}") for name in columns}
-    for backbone in dict.fromkeys(key for values in start.values() for key in values):
-        cells = [_cell(start[name].get(backbone, []), name, spread=False) for name in columns]
-        word = f"random start, {backbone}" if backbone else "random start"
-        lines.append(f"| {word} | | {' | '.join(cells)} |")
-    pixels = {name: results.without_training(f"pixels_{name}") for name in columns}
+        rows.append([variant, count, *cells])
+    untrained = {name: results.baseline(f"untrained_{name}") for name in columns}
+    for backbone in dict.fromkeys(key for values in untrained.values() for key in values):
+        cells = [_cell(untrained[name].get(backbone, []), name, spread=False) for name in columns]
+        rows.append([f"untrained, {backbone}" if backbone else "untrained", "", *cells])
+    pixels = {name: results.baseline(f"pixels_{name}") for name in columns}
     if any(pixels.values()):
-        cells = [
-            _cell(next(iter(pixels[name].values()), []), name, spread=False) for name in columns
-        ]
-        lines.append(f"| raw pixels | | {' | '.join(cells)} |")
-    return "\n".join(lines)
+        # They are the same for every backbone.
+        first = {name: next(iter(values.values()), []) for name, values in pixels.items()}
+        cells = [_cell(values, name, spread=False) for name, values in first.items()]
+        rows.append(["raw pixels", "", *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
 def _cell(values: list[float], name: str, *, spread: bool = True) -> str:

@@ -1,9 +1,8 @@
-"""Peak memory of two steps of a run.
+"""Peak memory of two training steps.
 
-`python -m noneg.experiments.peak_memory CONFIG DATA` prints megabytes.
-
-It is the process's resident set at its largest, with Python, torch and the images in it, which is
-what a person needs to have. On Windows, which does not say, NaN.
+`python -m noneg.experiments.peak_memory RUN DATA` prints megabytes: the largest resident set of
+the process, including Python, torch and the images, because that is what a machine must have.
+Windows does not report it: NaN.
 """
 
 import sys
@@ -13,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from noneg.images import find_source, load_images
+from noneg.records.directory import RunDirectory
 from noneg.training.config import load_config
 from noneg.training.run import start
 
 
-def peak_memory(path: Path, data: str) -> float:
-    """Train two steps on `data` under the settings of a config file; MB."""
-    config = load_config(path)
+def peak_memory(run: RunDirectory, data: str) -> float:
+    """Train two steps on `data` with the settings of `run`; returns MB."""
+    config = load_config(run.config_file)
     assert config.size is not None
     assert config.batch_size is not None
     images = load_images(find_source(data), channels=config.channels or 3, size=config.size)
@@ -34,10 +34,10 @@ def peak_memory(path: Path, data: str) -> float:
 
 
 def peak_resident() -> float:
-    """Of this process so far, in MB."""
+    """Peak resident set of this process so far, in MB."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Linux hands `ru_maxrss` on from the process that started this one, large as that was.
+        # On Linux `ru_maxrss` is inherited from the parent process, which may be larger.
         lines = status.read_text(encoding="utf-8").splitlines()
         return float(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 2**10
     try:
@@ -49,4 +49,4 @@ def peak_resident() -> float:
 
 
 if __name__ == "__main__":
-    print(f"{peak_memory(Path(sys.argv[1]), sys.argv[2]):.1f}")
+    print(f"{peak_memory(RunDirectory(Path(sys.argv[1])), sys.argv[2]):.1f}")

@@ -1,29 +1,33 @@
-"""What the runs of a study left: one row a run, with its curves beside."""
+"""The finished runs of a study, with their numbers and curves."""
 
-import csv
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, final
 
+from noneg.records.directory import RunDirectory
+from noneg.records.table import StepTable
+
 ACCURACIES = ("knn", "linear")
-"""The numbers that are shares of the test images; people read them in per cent."""
+"""The numbers that are accuracies in [0, 1]; tables and figures show them in percent."""
+
+Curve = tuple[list[int], list[float]]
+"""Steps, and one value for each."""
 
 
 @final
 @dataclass(frozen=True)
-class Result:
+class FinishedRun:
     """One finished run.
 
     Attributes:
         variant: its name in the study.
         seed: of the run.
-        settings: that differ from the study's scale.
-        numbers: of the last step and of the probes; accuracies in [0, 1].
-        diverged: why the run stopped, where its loss or weights were no longer finite.
-        directory: of the run, with its metrics.csv.
+        settings: those in which the variant differs from the study's shared settings.
+        numbers: those of the last step and of the probes; accuracies in [0, 1].
+        diverged: why the run stopped, if its loss or weights became infinite or NaN.
+        directory: of the run; None for results without curves.
     """
 
     variant: str
@@ -31,16 +35,20 @@ class Result:
     settings: Mapping[str, Any]
     numbers: Mapping[str, float]
     diverged: str | None = None
-    directory: Path | None = None
+    directory: RunDirectory | None = None
 
-    def curve(self, column: str, file: str = "metrics.csv") -> tuple[list[int], list[float]]:
-        """Steps and values of one column of the run's metrics.csv or meter.csv."""
-        if self.directory is None or not (self.directory / file).exists():
-            return [], []
-        with (self.directory / file).open(newline="", encoding="utf-8") as table:
-            rows = {int(row["step"]): row for row in csv.DictReader(table)}
-        steps = sorted(step for step, row in rows.items() if row.get(column))
-        return steps, [float(rows[step][column]) for step in steps]
+    def training_curve(self, column: str) -> Curve:
+        """One column of the run's metrics; empty if there is none."""
+        return _curve(self.directory and self.directory.metrics, column)
+
+    def measured_curve(self, column: str) -> Curve:
+        """One number of the study's batch measure; empty if there is none."""
+        return _curve(self.directory and self.directory.study_meter, column)
+
+
+def _curve(table: StepTable | None, column: str) -> Curve:
+    rows = [row for row in table.read() if row.get(column)] if table else []
+    return [int(row["step"]) for row in rows], [float(row[column]) for row in rows]
 
 
 @final
@@ -48,46 +56,47 @@ class Result:
 class Results:
     """All finished runs of a study."""
 
-    rows: Sequence[Result]
+    runs: Sequence[FinishedRun]
 
     @property
     def variants(self) -> list[str]:
-        """Names of those with a result, in order."""
-        return list(dict.fromkeys(row.variant for row in self.rows))
+        """Names of the variants that have a finished run, in order."""
+        return list(dict.fromkeys(run.variant for run in self.runs))
 
-    def of(self, variant: str) -> list[Result]:
+    def of(self, variant: str) -> list[FinishedRun]:
         """The runs of one variant, by seed."""
-        rows = (row for row in self.rows if row.variant == variant)
-        return sorted(rows, key=lambda row: row.seed)
+        return sorted(
+            (run for run in self.runs if run.variant == variant), key=lambda run: run.seed
+        )
 
     def values(self, variant: str, column: str) -> list[float]:
-        """One finite number of each of a variant's runs that has it, by seed."""
+        """The finite values of one number over a variant's runs, by seed."""
         return list(self._by_seed(variant, column).values())
 
     def mean(self, variant: str, column: str) -> float:
-        """Over the seeds; NaN where there are none."""
+        """Mean over the seeds; NaN if there are none."""
         values = self.values(variant, column)
         return statistics.fmean(values) if values else float("nan")
 
-    def without_training(self, column: str) -> dict[str, list[float]]:
-        """A number of the random start or of raw pixels, of each run that has it, by backbone.
+    def baseline(self, column: str) -> dict[str, list[float]]:
+        """A number of the untrained network or of raw pixels: one value per run, by backbone.
 
-        The name of the study's own backbone is empty; only those of other variants are named.
+        The study's own backbone has the empty name; variants with another backbone name it.
         """
         by_backbone: dict[str, list[float]] = {}
-        for row in self.rows:
-            if column in row.numbers:
-                backbone = str(row.settings.get("backbone", ""))
-                by_backbone.setdefault(backbone, []).append(row.numbers[column])
+        for run in self.runs:
+            if column in run.numbers:
+                backbone = str(run.settings.get("backbone", ""))
+                by_backbone.setdefault(backbone, []).append(run.numbers[column])
         return by_backbone
 
     def paired(self, one: str, other: str, column: str) -> dict[int, float]:
-        """`one` less `other`, for each seed that both have and that neither diverged with."""
+        """`one` minus `other`, for each seed with which neither diverged."""
         first, second = self._by_seed(one, column), self._by_seed(other, column)
         return {seed: first[seed] - second[seed] for seed in first if seed in second}
 
     def _by_seed(self, variant: str, column: str) -> dict[int, float]:
-        # The last numbers of a run that diverged are those of no trained network.
-        rows = (row for row in self.of(variant) if row.diverged is None)
-        numbers = ((row.seed, row.numbers.get(column, math.nan)) for row in rows)
+        # The last numbers of a diverged run do not describe a trained network.
+        runs = (run for run in self.of(variant) if run.diverged is None)
+        numbers = ((run.seed, run.numbers.get(column, math.nan)) for run in runs)
         return {seed: number for seed, number in numbers if math.isfinite(number)}

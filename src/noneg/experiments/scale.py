@@ -1,4 +1,4 @@
-"""How large the runs are: small enough that a laptop does a whole study, or a test a quick look."""
+"""The size of the runs: a laptop can run a whole study, and a test can run a quick one."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +19,7 @@ STANDARD: Final[dict[str, Any]] = {
     "evaluation_images": 2_000,
     "checkpoint_every": 100,
 }
-"""A learning rate of 3e-3 at 64 images a step, as the rate is for 256."""
+"""The learning rate is for batches of 256; at 64 images per step it is 3e-3."""
 
 QUICK: Final[dict[str, Any]] = {
     **STANDARD,
@@ -31,21 +31,20 @@ QUICK: Final[dict[str, Any]] = {
 }
 
 HEADS: Final[dict[str, Any]] = {"projector": [256, 128], "predictor_hidden": 128}
-"""Widths that suit a small backbone; each method takes those that it has."""
+"""Widths that suit a small backbone; a method ignores those that it has no option for."""
 
 _IMAGES, _TEST_IMAGES = 4_000, 1_000
 _QUICK_IMAGES, _QUICK_TEST_IMAGES = 128, 100
 
 
 def built_in_images(directory: Path, quick: bool) -> tuple[Path, Path]:
-    """`shapes` as files, so that hundreds of runs do not draw them anew: training and test."""
+    """The files of `shapes`, for training and for testing, drawn once for all runs."""
     counts = (_QUICK_IMAGES, _QUICK_TEST_IMAGES) if quick else (_IMAGES, _TEST_IMAGES)
     directory.mkdir(parents=True, exist_ok=True)
     paths = []
     for split, count in zip(("train", "test"), counts, strict=True):
         path = directory / f"shapes-{split}-{count}.npz"
         if not path.exists():
-            # The test split's own stream of random numbers, as `find_source` has it.
             if quick:
                 drawn = draw_shapes(count, seed=0 if split == "train" else 1)
                 images, labels = drawn.pixels.transpose(0, 2, 3, 1), drawn.labels

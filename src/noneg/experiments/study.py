@@ -1,4 +1,4 @@
-"""What a study is: a grid of configurations, claims that judge the results, and a figure."""
+"""What a study is: a grid of configurations, claims about the results, and a figure."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,76 +12,86 @@ from noneg.encoder import Encoder
 from noneg.experiments.results import Results
 from noneg.methods.base import Embeddings, Method
 
-Meter = Callable[[Method, Embeddings], Mapping[str, float | Tensor]]
-Measure = Callable[[Encoder, bool], Mapping[str, float]]
+BatchMeasure = Callable[[Method, Embeddings], Mapping[str, float | Tensor]]
+"""Named numbers of one batch, taken while a run trains."""
+
+EncoderMeasure = Callable[[Encoder, bool], Mapping[str, float]]
+"""Named numbers of a trained encoder; True asks for a quick run's smaller effort."""
 
 
 @final
 @dataclass(frozen=True)
 class Variant:
-    """One configuration; every seed trains it once.
+    """One configuration; it is trained once per seed.
 
     Attributes:
-        name: what tables and figures call it.
-        settings: of `noneg.train`, over the study's and the scale's.
-        quick: part of the quick look too.
-        memory: also measure the peak memory of training, in a process of its own.
+        name: shown in tables and figures.
+        settings: of `noneg.train`; they take precedence over the settings that all runs share.
+        quick: whether a quick run includes it.
+        measure_memory: whether to measure the peak memory of training, in a separate process.
     """
 
     name: str
     settings: Mapping[str, Any]
     quick: bool = True
-    memory: bool = False
+    measure_memory: bool = False
 
 
 @final
 @dataclass(frozen=True)
 class Outcome:
-    """Whether a claim holds: True, False, or None where the results cannot tell, and why."""
+    """Whether a claim holds (None: the results do not decide it), and why."""
 
     holds: bool | None
     reason: str
 
     @property
     def word(self) -> str:
-        """The verdict in words."""
+        """The outcome in words."""
         return {True: "held", False: "did not hold", None: "undecided"}[self.holds]
+
+
+Criterion = Callable[[Results], Outcome]
+"""Decides a claim; `noneg.experiments.judge` has the common ones."""
 
 
 @final
 @dataclass(frozen=True)
 class Claim:
-    """A sentence that is true or false of the results.
+    """A sentence that the results support or contradict.
 
     Attributes:
         sentence: what is claimed.
-        judge: decides it.
-        likely: where it does not hold, the likely reason.
+        criterion: decides it.
+        likely: the likely reason if it does not hold.
     """
 
     sentence: str
-    judge: Callable[[Results], Outcome]
+    criterion: Criterion
     likely: str = ""
+
+
+COLUMNS = ("knn", "linear", "std_z", "effective_rank_z", "effective_rank_h", "loss")
+"""What the table of most studies shows."""
 
 
 @final
 @dataclass(frozen=True)
 class Study:
-    """A study, as its file holds it.
+    """A study, as its file defines it.
 
     Attributes:
-        name: of the command, with hyphens.
-        title: a line for `noneg study list`.
-        question: what is asked, in a few sentences that say nothing of the answer.
+        name: on the command line, with hyphens.
+        title: one line, for `noneg study list`.
+        question: what is asked, in a few sentences that do not give the answer away.
         variants: the grid.
         claims: what is judged.
         papers: what the papers report, each with its source.
         draw: fills the figure.
         settings: of all variants.
-        meter: numbers that are taken of every logged batch while a run trains.
-        measure: numbers that are taken of the trained encoder; the flag asks for a quick look.
-        columns: of the results that the page's table shows.
-        meter_name: tells runs with one meter from those with another.
+        batch_measure: computed on every logged batch during training.
+        encoder_measure: computed once on the trained encoder.
+        columns: the numbers in the page's table.
     """
 
     name: str
@@ -92,46 +102,38 @@ class Study:
     papers: tuple[str, ...]
     draw: Callable[[Results, Figure], None]
     settings: Mapping[str, Any] = field(default_factory=dict)
-    meter: Meter | None = None
-    measure: Measure | None = None
-    columns: tuple[str, ...] = (
-        "knn",
-        "linear",
-        "std_z",
-        "effective_rank_z",
-        "effective_rank_h",
-        "loss",
-    )
+    batch_measure: BatchMeasure | None = None
+    encoder_measure: EncoderMeasure | None = None
+    columns: tuple[str, ...] = COLUMNS
 
     @property
-    def meter_name(self) -> str:
-        """Of the function, or nothing."""
-        return "" if self.meter is None else f"{self.meter.__module__}.{self.meter.__name__}"
+    def batch_measure_name(self) -> str:
+        """Module and name of the function, or an empty string; part of a run's cache key."""
+        measure = self.batch_measure
+        return "" if measure is None else f"{measure.__module__}.{measure.__name__}"
 
 
 @final
 @dataclass(frozen=True)
-class Report:
-    """A study that was run: its results, and the outcome of each claim.
+class JudgedStudy:
+    """A study that was run, with its results and the outcome of each claim.
 
     Attributes:
         study: what was run.
-        data: on what.
-        command: that ran it.
-        scale: the settings that all runs share.
-        quick: whether this was a quick look, which decides nothing.
-        planned: runs of the whole grid.
-        results: of those that are done.
+        data: the images, as the page describes them.
+        command_line: that ran it.
+        shared: the settings that all runs share.
+        quick: whether this was a quick run, which decides nothing.
+        planned: number of runs in the whole grid.
+        results: the finished runs.
         outcomes: one for each claim.
-        baselines: accuracy of the random starts and of raw pixels, [seeds] each; empty without
-            labels.
         directory: of the CSV, the figure and the page.
     """
 
     study: Study
     data: str
-    command: str
-    scale: Mapping[str, Any]
+    command_line: str
+    shared: Mapping[str, Any]
     quick: bool
     planned: int
     results: Results

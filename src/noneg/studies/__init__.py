@@ -6,7 +6,6 @@ from difflib import get_close_matches
 from noneg.errors import NonegError
 from noneg.experiments.study import Study
 
-# In the order of the story that they tell.
 NAMES = (
     "bare-siamese",
     "negatives",
@@ -18,10 +17,11 @@ NAMES = (
     "two-families",
     "augmentations",
 )
+"""In the order in which `docs/studies.md` tells them."""
 
 
 def list_studies() -> list[Study]:
-    """All studies, in the order of the story."""
+    """All studies, in the order of `NAMES`."""
     return [find_study(name) for name in NAMES]
 
 
@@ -29,11 +29,11 @@ def find_study(name: str) -> Study:
     """Load a study.
 
     Raises:
-        NonegError: there is none of this name.
+        NonegError: no study has this name.
     """
     if name not in NAMES:
-        close = get_close_matches(name, NAMES, n=1)
-        meant = f" (did you mean {close[0]}?)" if close else ""
+        similar = get_close_matches(name, NAMES, n=1)
+        meant = f" (did you mean {similar[0]}?)" if similar else ""
         raise NonegError(f"no study '{name}'{meant}; there are: {', '.join(NAMES)}")
     study = importlib.import_module(f"noneg.studies.{name.replace('-', '_')}").STUDY
     assert isinstance(study, Study)

@@ -1,4 +1,4 @@
-"""What each augmentation buys, and which factors of `shapes` the encoder forgets for it."""
+"""What each augmentation contributes, and which factors of `shapes` it removes from `h`."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -42,30 +42,31 @@ _GROUPS = {
 
 
 def measure_factors(encoder: Encoder, quick: bool) -> Mapping[str, float]:
-    """From 0 to 1, how much of each group of factors a linear map finds in h.
+    """How much of each group of factors a linear map reads from h, from 0 to 1.
 
-    Also in the h of a random start, of seed 0 whatever the run's. The images have a seed of their
-    own.
+    `untrained_reads_...` are the same for an untrained network with seed 0, whatever the run's
+    seed. The images are drawn with a seed of their own.
     """
     drawn = draw_shapes(500 if quick else 2_500, seed=101, size=encoder.info.stored_size)
     pixels = torch.from_numpy(drawn.pixels)
-    start = untrained(encoder.info, seed=0)
-    readouts = read_factors(drawn.factors, encoder.embed(pixels), start.embed(pixels))
+    initial = untrained(encoder.info, seed=0)
+    readouts = read_factors(drawn.factors, encoder.embed(pixels), initial.embed(pixels))
     found = {each.factor: each for each in readouts}
     numbers: dict[str, float] = {}
     for group, names in _GROUPS.items():
         each = [found[name] for name in names]
         numbers[f"reads_{group}"] = fmean(one.kept(one.trained) for one in each)
-        numbers[f"random_reads_{group}"] = fmean(one.kept(one.random) for one in each)
+        numbers[f"untrained_reads_{group}"] = fmean(one.kept(one.random) for one in each)
     return numbers
 
 
 STUDY = Study(
     name="augmentations",
-    title="What each augmentation buys",
-    question="Two views of an image agree in what the augmentations leave alone. What is lost when "
-    "one of crop, color and flips is left out, and what does one alone give? Which of the factors "
-    "that `shapes` are drawn from (colors, places ...) can a linear map still read from `h`?",
+    title="What each augmentation contributes",
+    question="Two views of an image have in common whatever the augmentations do not change. What "
+    "is lost without crops, without color augmentation or without flips, and what does each of "
+    "them achieve by itself? `shapes` images are drawn from known factors (colors, positions and "
+    "others): which of these can a linear map still read from `h`?",
     variants=tuple(
         Variant(
             name,
@@ -76,29 +77,30 @@ STUDY = Study(
     ),
     claims=(
         Claim(
-            "Every augmentation buys something: all three are better than any two.",
+            "Every augmentation contributes: all three are better than any two.",
             every(*(higher("all", f"without {name}") for name in ("crop", "color", "flips"))),
-            "an image of `shapes` holds four small silhouettes, and a crop cuts them or leaves "
-            "them out.",
+            "an image of `shapes` contains four small silhouettes, and a crop cuts some of them "
+            "or leaves them out.",
         ),
         Claim(
             "Color augmentation makes `h` forget colors.",
             higher("without color", "all", "reads_colors"),
         ),
-        Claim("Crops make `h` forget places.", higher("without crop", "all", "reads_places")),
+        Claim("Crops make `h` forget positions.", higher("without crop", "all", "reads_places")),
         Claim(
-            "Crop counts for more than color: alone, it is better.",
+            "Crops matter more than color augmentation: crops alone are better than color alone.",
             higher("crop alone", "color alone"),
-            "as above; and colors are what two crops of these images have in common most easily.",
+            "as above; also, colors are the easiest feature for two crops of these images to "
+            "agree on.",
         ),
     ),
     papers=(
-        "BYOL (2006.07733), ImageNet, 300 epochs: crop alone, BYOL 59.4, SimCLR 40.3; without "
-        "color, 63.4 and 45.7 (all: 72.5 and 67.9).",
-        "BYOL's augmentations are not quite SimCLR's: it has solarisation, blurs its two views "
-        "differently, and has other strengths of color.",
+        "BYOL (2006.07733), ImageNet, 300 epochs: with crops alone BYOL reaches 59.4 and SimCLR "
+        "40.3; without color augmentation 63.4 and 45.7; with all augmentations 72.5 and 67.9.",
+        "BYOL's augmentations differ slightly from SimCLR's: BYOL adds solarization, blurs its two "
+        "views differently, and uses other color strengths.",
     ),
     draw=bar_panels("knn", "reads_colors", "reads_places"),
-    measure=measure_factors,
+    encoder_measure=measure_factors,
     columns=("knn", "linear", *(f"reads_{group}" for group in _GROUPS)),
 )

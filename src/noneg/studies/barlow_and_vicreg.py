@@ -1,4 +1,4 @@
-"""Each term of Barlow Twins and VICReg taken away, their widths, and two networks apart."""
+"""Barlow Twins and VICReg without each of their terms, at several widths, with two networks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -14,9 +14,9 @@ _OTHER = "test_byobnet"
 
 
 def redundancy(_method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
-    """How much the coordinates of one view repeat each other: the mean squared correlation of two.
+    """The mean squared correlation between two coordinates of one view's embeddings.
 
-    0: none is like another; 1: all are copies. Of n independent images it is 1 / (n - 1).
+    0: all are uncorrelated; 1: all are copies. For n independent images it is 1 / (n - 1).
     """
     z = e.z[0].detach().double()
     z = z - z.mean(dim=0)
@@ -26,10 +26,17 @@ def redundancy(_method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
     return {"redundancy": (squares.sum() - squares.diagonal().sum()) / (width * (width - 1))}
 
 
-def _vicreg(invariance: int, variance: int, covariance: int, quick: bool = True) -> Variant:
-    options = {"invariance": invariance, "variance": variance, "covariance": covariance}
-    name = f"vicreg ({invariance}, {variance}, {covariance})"
+def _vicreg(name: str, quick: bool = True, **options: Any) -> Variant:
     return Variant(name, {"method": "vicreg", "options": options}, quick)
+
+
+def _weighted(
+    invariance: int, variance: int, covariance: int, quick: bool = True, **more: Any
+) -> Variant:
+    weights = {"invariance": invariance, "variance": variance, "covariance": covariance}
+    width = f", width {more['projector'][-1]}" if more else ""
+    name = f"vicreg ({invariance}, {variance}, {covariance}){width}"
+    return _vicreg(name, quick, **weights, **more)
 
 
 def _barlow(name: str, quick: bool = True, **options: Any) -> Variant:
@@ -45,36 +52,21 @@ def _two(objective: str, second: str) -> Variant:
 STUDY = Study(
     name="barlow-and-vicreg",
     title="Barlow Twins and VICReg, term by term",
-    question="These two hold up the variance of the embedding's coordinates and push down what "
-    "they share. What happens without each term, at other coefficients, with narrow and wide "
-    "projectors? How much redundancy remains? Do two different networks work on the two branches?",
+    question="These two losses keep the variance of each coordinate of the embedding high and "
+    "reduce the correlation between coordinates. What happens without each term, with other "
+    "coefficients, with narrow and with wide projectors? How much redundancy remains? Can the two "
+    "branches be two different networks?",
     variants=(
-        _vicreg(25, 25, 1),
-        _vicreg(25, 0, 0),
-        _vicreg(25, 0, 1),
-        _vicreg(25, 25, 0),
-        _vicreg(0, 25, 1, False),
-        _vicreg(1, 1, 1),
-        Variant(
-            "vicreg (1, 1, 1), width 8192",
-            {
-                "method": "vicreg",
-                "options": {
-                    "invariance": 1,
-                    "variance": 1,
-                    "covariance": 1,
-                    "projector": [256, 8192],
-                },
-            },
-            False,
-        ),
-        _vicreg(10, 10, 1, False),
-        Variant(
-            "vicreg, width 64", {"method": "vicreg", "options": {"projector": [256, 64]}}, False
-        ),
-        Variant(
-            "vicreg, width 1024", {"method": "vicreg", "options": {"projector": [256, 1024]}}, False
-        ),
+        _weighted(25, 25, 1),
+        _weighted(25, 0, 0),
+        _weighted(25, 0, 1),
+        _weighted(25, 25, 0),
+        _weighted(0, 25, 1, False),
+        _weighted(1, 1, 1),
+        _weighted(1, 1, 1, False, projector=[256, 8192]),
+        _weighted(10, 10, 1, False),
+        _vicreg("vicreg, width 64", False, projector=[256, 64]),
+        _vicreg("vicreg, width 1024", False, projector=[256, 1024]),
         _barlow("barlow_twins"),
         _barlow("barlow_twins, diagonal only", redundancy=0.0),
         _barlow("barlow_twins, off-diagonal only", invariance=0.0),
@@ -90,7 +82,7 @@ STUDY = Study(
             collapses("vicreg (25, 0, 0)", "vicreg (25, 0, 1)"),
         ),
         Claim(
-            "Without its covariance term it does not collapse, is worse, and keeps more "
+            "VICReg without its covariance term does not collapse, is worse, and keeps more "
             "redundancy.",
             every(
                 survives("vicreg (25, 25, 0)"),
@@ -99,52 +91,55 @@ STUDY = Study(
             ),
         ),
         Claim(
-            "Without its invariance term it is worse.",
+            "VICReg without its invariance term is worse.",
             higher("vicreg (25, 25, 1)", "vicreg (0, 25, 1)"),
         ),
         Claim(
             "VICReg (1, 1, 1) collapses.",
             collapses("vicreg (1, 1, 1)"),
-            "the covariance term, a sum over pairs of coordinates divided by the number of "
-            "coordinates, weighs 64 times as much at the paper's 8,192 as at 128.",
+            "the covariance term is a sum over pairs of coordinates divided by the number of "
+            "coordinates, so its weight is 64 times larger with the paper's 8,192 coordinates than "
+            "with 128.",
         ),
         Claim(
-            "VICReg (1, 1, 1) collapses at 8,192 coordinates.",
+            "VICReg (1, 1, 1) collapses with 8,192 coordinates.",
             collapses("vicreg (1, 1, 1), width 8192"),
-            "a covariance term that is heavy beside the others drives out what the coordinates "
-            "share, which is what views share too, and leaves noise in many directions: no meter "
-            "of collapse sees that, accuracy does.",
+            "a covariance term that outweighs the others removes what the coordinates share, which "
+            "is also what the views share, and leaves noise in many directions. No meter of "
+            "collapse shows this, but accuracy does.",
         ),
         Claim(
-            "Barlow Twins with its diagonal alone does not collapse, and is worse.",
+            "Barlow Twins with its diagonal term alone does not collapse, and is worse.",
             every(
                 survives("barlow_twins, diagonal only"),
                 higher("barlow_twins", "barlow_twins, diagonal only"),
             ),
         ),
         Claim(
-            "Barlow Twins with its off-diagonal alone is worse.",
+            "Barlow Twins with its off-diagonal term alone is worse.",
             higher("barlow_twins", "barlow_twins, off-diagonal only"),
         ),
         Claim(
-            "A wider projector is better.",
+            "VICReg is better with a wider projector.",
             higher("vicreg, width 1024", "vicreg, width 64"),
         ),
         Claim(
-            "Two networks without shared weights do not collapse, of one kind or of two.",
+            "Two networks without shared weights do not collapse, whether their architectures are "
+            "the same or different.",
             survives("vicreg, separate weights", f"vicreg, {_OTHER}", f"barlow_twins, {_OTHER}"),
         ),
     ),
     papers=(
         "VICReg (2105.04906), ImageNet, 100 epochs: invariance only and invariance + covariance "
         "collapse, invariance + variance 57.5, (1, 1, 1) collapses, (10, 10, 1) 68.2, (25, 25, 1) "
-        "68.6. Widths 256 to 8192: 55.9 to 68.6; others got 65.0 at 256 by tuning and a larger "
-        "projector (Garrido et al., 2206.02574).",
+        "68.6. Widths from 256 to 8192: 55.9 to 68.6; Garrido et al. (2206.02574) reached 65.0 at "
+        "256 with tuning and a larger projector.",
         "Barlow Twins (2103.03230), 300 epochs: 71.4; diagonal only 57.3, off-diagonal only 0.1.",
         "Two networks (VICReg, table 5): shared 68.6, separate weights 66.5, ResNet-50 and -101 "
-        "68.1, ResNet-50 and ViT-S 66.2; Barlow Twins 68.7, 64.2, 65.3, 63.9; BYOL cannot.",
+        "68.1, ResNet-50 and ViT-S 66.2; Barlow Twins 68.7, 64.2, 65.3, 63.9; not possible for "
+        "BYOL.",
     ),
     draw=bar_panels("knn", "std_z", "redundancy"),
-    meter=redundancy,
+    batch_measure=redundancy,
     columns=("knn", "linear", "std_z", "effective_rank_z", "redundancy", "loss"),
 )

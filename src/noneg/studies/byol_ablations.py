@@ -1,4 +1,4 @@
-"""BYOL with its parts taken away, one at a time, beside the paper's own tables."""
+"""BYOL with one part removed at a time, compared with the paper's tables."""
 
 from typing import Any
 
@@ -13,10 +13,11 @@ def _variant(name: str, quick: bool = True, **options: Any) -> Variant:
 
 STUDY = Study(
     name="byol-ablations",
-    title="BYOL without its parts",
-    question="BYOL's online network predicts a target network that follows it by a moving average "
-    "and gets no gradient. Which of predictor, stop-gradient, moving average and weight decay "
-    "does it need? Is a failure a collapse, or a network that learns nothing?",
+    title="BYOL with parts removed",
+    question="BYOL's online network predicts the output of a target network, which is a moving "
+    "average of the online network and receives no gradient. Which of predictor, stop-gradient, "
+    "moving average and weight decay does BYOL need? When it fails, does it collapse, or does it "
+    "only learn nothing?",
     variants=(
         _variant("byol"),
         _variant("predictor linear", predictor="linear"),
@@ -39,7 +40,7 @@ STUDY = Study(
         Claim("BYOL does not collapse.", survives("byol")),
         Claim("Without a predictor it collapses.", collapses("predictor none")),
         Claim(
-            "Without a stop-gradient it collapses, with a predictor or without.",
+            "Without a stop-gradient it collapses, with or without a predictor.",
             collapses("no stop-gradient", "no predictor, no stop-gradient"),
         ),
         Claim(
@@ -47,37 +48,40 @@ STUDY = Study(
             every(survives("predictor frozen"), higher("byol", "predictor frozen")),
         ),
         Claim(
-            "A frozen random target teaches something: better than the predictor taken away, "
-            "worse than BYOL.",
+            "With a frozen random target it learns something: it is better than without a "
+            "predictor, and worse than BYOL.",
             every(
                 higher("target frozen (random)", "predictor none"),
                 higher("byol", "target frozen (random)"),
             ),
         ),
         Claim(
-            "Without moving average, a predictor that learns 10 times as fast does better than "
-            "one that learns as fast as the rest.",
+            "Without a moving average, a predictor with 10 times the learning rate of the rest is "
+            "better than one with the same learning rate.",
             higher("copy, predictor rate x 10", "copy, predictor rate x 1"),
         ),
         Claim(
-            "Without moving average, a predictor that does not learn is worse than that fast one.",
+            "Without a moving average, a predictor that does not learn is worse than one with 10 "
+            "times the learning rate.",
             higher("copy, predictor rate x 10", "copy, predictor rate x 0"),
         ),
-        Claim("A linear predictor keeps it from collapsing too.", survives("predictor linear")),
-        Claim("Without weight decay it survives a short run.", survives("weight decay 0")),
+        Claim("A linear predictor also prevents collapse.", survives("predictor linear")),
+        Claim(
+            "Without weight decay it does not collapse in a short run.", survives("weight decay 0")
+        ),
     ),
     papers=(
         "BYOL, ImageNet, 300 epochs, linear (2006.07733): with predictor and moving average 72.5; "
-        "with predictor, target a copy 5.5; with predictor, gradient flowing into the target 0.3; "
-        "without predictor 0.2 (moving average) and 0.1 (copy).",
+        "with predictor and a copy as target 5.5; with predictor and a gradient into the target "
+        "0.3; without predictor 0.2 (moving average) and 0.1 (copy).",
         "Constant tau: 1 (a frozen random target) 18.8, 0.999 69.8, 0.99 72.5, 0.9 68.4.",
         "No moving average, predictor's learning rate x 0, 1, 2, 10, 20: 0.01, 5.5, 62.8, 66.6, "
-        "66.3 (appendix I). A copied target with a rate multiplier is what is sometimes misread "
-        "as a target of scaled weights.",
-        "Without weight decay it diverges. A linear predictor trained by SGD with moving average: "
-        "74.5 on STL-10 (Tian et al., 2102.06810).",
+        "66.3 (appendix I). This is a copied target with a multiple of the learning rate; it is "
+        "sometimes misread as a target with scaled weights.",
+        "Without weight decay it diverges. A linear predictor trained by SGD with a moving "
+        "average: 74.5 on STL-10 (Tian et al., 2102.06810).",
         "'No predictor or no stop-gradient: collapse' is incomplete: a frozen random predictor "
-        "fails without collapsing, and a fast predictor with no moving average works.",
+        "fails without collapsing, and a fast predictor without a moving average works.",
     ),
     draw=bar_panels("knn", "std_z", "effective_rank_z"),
     settings={"options": {"predictor_rate": 1.0, "tau": 0.98}},

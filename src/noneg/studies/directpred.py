@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from noneg.experiments.figures import bars, curves
-from noneg.experiments.judge import higher, survives
+from noneg.experiments.judge import SEEDS_NEEDED, higher, not_enough_runs, survives
 from noneg.experiments.results import Results
 from noneg.experiments.study import Claim, Outcome, Study, Variant
 from noneg.methods.base import Embeddings, Method
@@ -17,18 +17,16 @@ _NUMBERS = ("aligned", "proportional", "commutator", "rank_w", "asymmetry")
 
 
 def predictor_and_correlation(method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
-    """How far a linear predictor W is a function of the uncentered correlation F = E[z z'].
+    """How closely a linear predictor W follows the uncentered correlation F = E[z z'].
 
-    With v the eigenvectors of F and s its eigenvalues (Tian et al., 2102.06810, sections 3 and 4):
+    Let v be the eigenvectors of F and s its eigenvalues (Tian et al., 2102.06810, sections 3, 4):
 
-    - `aligned`, from -1 to 1: the mean cosine between v and Wv, weighted by s. 1 where v are W's
-      eigenvectors too, with eigenvalues above 0; of the order of d^-1/2 for a W that knows nothing
-      of F.
-    - `proportional`, from -1 to 1: the correlation over v of v'Wv with the root of s, to which the
-      theory has the eigenvalues of W proportional, but for a constant.
-    - `commutator`: |WF - FW| / (2 |W| |F|) in Frobenius norms, of W's symmetric part. 0 where the
-      eigenvectors are shared, but (2 d)^-1/2 already for large matrices that have nothing to do
-      with each other.
+    - `aligned`, from -1 to 1: the mean cosine between v and Wv, weighted by s. 1 if all v are also
+      eigenvectors of W, with positive eigenvalues; about d^-1/2 if W is independent of F.
+    - `proportional`, from -1 to 1: the correlation over v between v'Wv and the root of s. In
+      theory, the eigenvalues of W are proportional to that root, up to a constant.
+    - `commutator`: |WF - FW| / (2 |W| |F|) in Frobenius norms, for the symmetric part of W. 0 if
+      W and F share their eigenvectors, but only (2 d)^-1/2 for large independent matrices.
     - `rank_w`: the participation ratio of W's singular values; `asymmetry`: |W - W'| / (2 |W|).
     """
     weight: Tensor | None = None
@@ -60,12 +58,12 @@ def predictor_and_correlation(method: Method, e: Embeddings) -> Mapping[str, flo
 
 
 def _aligns(results: Results) -> Outcome:
-    rows = results.of(_TRAINED)
-    if len(rows) < 2:
-        return Outcome(None, f"too little was run: {len(rows)} of 2 seeds of {_TRAINED}")
-    ends = [row.curve("aligned", "meter.csv")[1] for row in rows if row.diverged is None]
-    if len(ends) < len(rows) or not all(ends):
-        return Outcome(None, f"{len(rows) - len(ends)} of {len(rows)} runs diverged")
+    runs = results.of(_TRAINED)
+    if len(runs) < SEEDS_NEEDED:
+        return not_enough_runs(_TRAINED, len(runs))
+    ends = [run.measured_curve("aligned")[1] for run in runs if run.diverged is None]
+    if len(ends) < len(runs) or not all(ends):
+        return Outcome(None, f"{len(runs) - len(ends)} of {len(runs)} runs diverged")
     shown = ", ".join(f"{values[0]:.2f} to {values[-1]:.2f}" for values in ends)
     aligned = [values[0] < 0.5 < values[-1] for values in ends]
     holds = True if all(aligned) else None if any(aligned) else False
@@ -75,16 +73,17 @@ def _aligns(results: Results) -> Outcome:
 def _draw(results: Results, figure: Figure) -> None:
     left, middle, right = figure.subplots(1, 3)
     bars(left, results, "knn")
-    curves(middle, results, "aligned", file="meter.csv")
-    curves(right, results, "proportional", file="meter.csv")
+    curves(middle, results, "aligned", measured=True)
+    curves(right, results, "proportional", measured=True)
 
 
 STUDY = Study(
     name="directpred",
-    title="Predictors that are computed",
-    question="A trained linear predictor is said to align its eigenvectors with those of the "
-    "correlation matrix of its input. Does it? Then it could be set from that matrix's eigenvalues "
-    "(DirectPred), or from the matrix itself (DirectCopy): how do these do against a trained one?",
+    title="Computed predictors",
+    question="According to the theory, a trained linear predictor aligns its eigenvectors with "
+    "those of the correlation matrix of its input. Does it? If so, the predictor can be computed "
+    "from that matrix's eigenvalues (DirectPred) or be a copy of the matrix itself (DirectCopy). "
+    "How do these compare with a trained predictor?",
     variants=(
         Variant(_TRAINED, {"method": "byol", "options": {"predictor": "linear"}}),
         Variant("trained MLP predictor", {"method": "byol"}),
@@ -104,8 +103,8 @@ STUDY = Study(
     claims=(
         Claim(
             "A trained linear predictor W aligns with the correlation matrix of its input: the "
-            "cosine between an eigenvector v and Wv, in the mean weighted by eigenvalues, rises "
-            "from below 0.5 to above.",
+            "mean cosine between the eigenvectors v and Wv, weighted by the eigenvalues, rises "
+            "from below 0.5 to above 0.5.",
             _aligns,
         ),
         Claim("Neither DirectPred nor DirectCopy collapses.", survives("DirectPred", "DirectCopy")),
@@ -114,18 +113,18 @@ STUDY = Study(
             higher("DirectPred", _TRAINED),
         ),
         Claim(
-            "DirectCopy loses no more than 2 points against DirectPred.",
+            "DirectCopy is at most 2 points below DirectPred.",
             higher("DirectCopy", "DirectPred", by=-0.02),
         ),
     ),
     papers=(
         "DirectPred (Tian et al., 2102.06810), STL-10, ResNet-18: 77.86 after 100 epochs, against "
-        "74.5 of a linear predictor trained by SGD; 80.28 against 75.25 after 500.",
+        "74.5 with a linear predictor trained by SGD; 80.28 against 75.25 after 500.",
         "ImageNet, 60 / 300 epochs: MLP 64.7 / 72.5, linear 59.4 / 69.9, DirectPred 64.4 / 72.4.",
-        "DirectCopy (2110.04947) rivals or beats DirectPred, says its abstract.",
+        "DirectCopy rivals or beats DirectPred, according to its abstract (2110.04947).",
     ),
     draw=_draw,
     settings={"options": {}},
-    meter=predictor_and_correlation,
+    batch_measure=predictor_and_correlation,
     columns=("knn", "linear", "std_z", "effective_rank_z", *_NUMBERS),
 )

@@ -1,4 +1,4 @@
-"""SimSiam read as an alternation between a network and one target an image."""
+"""SimSiam as an alternation: update the network, then update one target per image."""
 
 from typing import Any
 
@@ -17,10 +17,11 @@ _HELD = ("eta held for 10 steps", "eta held for 100 steps", "eta held for an epo
 
 STUDY = Study(
     name="em",
-    title="SimSiam as an alternation",
-    question="SimSiam can be read as minimizing E |F(T(x)) - eta_x|^2 in turns: over the network F "
-    "by gradient steps, and over one target eta for each image x by averaging over augmentations "
-    "T. Can the targets be held for many steps? Can an average of them take the predictor's place?",
+    title="SimSiam as expectation-maximization",
+    question="SimSiam can be seen as minimizing E |F(T(x)) - eta_x|^2 alternately: over the "
+    "network F, by gradient steps, and over one target eta_x per image x, by averaging over the "
+    "augmentations T. Can the targets be kept fixed for many steps? Can such an average replace "
+    "the predictor?",
     variants=(
         _held("1 step", 1, quick=True),
         _held("10 steps", 10, quick=True),
@@ -41,35 +42,37 @@ STUDY = Study(
     ),
     claims=(
         Claim(
-            "Targets that are held for 10 or 100 steps, or an epoch, do not collapse.",
+            "With targets held for 10 steps, 100 steps or an epoch, it does not collapse.",
             survives(*_HELD),
         ),
         Claim(
-            "They lose no more than 2 points.",
+            "Held targets lose at most 2 points.",
             every(*(higher(each, "eta held for 1 step", by=-0.02) for each in _HELD)),
         ),
         Claim(
-            "A moving average of eta does without the predictor: no collapse.",
+            "A moving average of eta replaces the predictor: no collapse.",
             survives("no predictor, eta averaged over epochs"),
-            "an eta is averaged over as many values as there are epochs: few here, 100 in the "
-            "paper.",
+            "each eta averages one value per epoch: few here, 100 in the paper.",
         ),
         Claim(
-            "It is worse than with the predictor.",
+            "A moving average of eta is worse than the predictor.",
             higher("eta held for 1 step", "no predictor, eta averaged over epochs"),
         ),
         Claim(
-            "The mean over three other views does without the predictor: no collapse.",
+            "The mean over three other views replaces the predictor: no collapse.",
             survives("no predictor, eta the mean of 3 other views"),
-            "the mean of three views is still far from that over all augmentations.",
+            "the mean of three views is still far from the mean over all augmentations.",
         ),
-        Claim("With neither it collapses.", collapses("no predictor, no average")),
+        Claim(
+            "With neither predictor nor average it collapses.",
+            collapses("no predictor, no average"),
+        ),
     ),
     papers=(
         "SimSiam (2011.10566, section 5), ImageNet, 100 epochs: eta held for 1, 10, 100 steps or "
         "an epoch: 68.1, 68.7, 68.9, 67.0.",
         "A moving average of eta (0.8) without predictor: 55.0; with neither: collapse.",
-        "eta is indexed by the image. The authors: the hypothesis 'does not explain why "
+        "Each image has its own eta. The authors state that the hypothesis 'does not explain why "
         "collapsing is prevented'.",
     ),
     draw=bar_panels("knn", "std_z", "effective_rank_z"),

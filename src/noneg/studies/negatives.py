@@ -1,4 +1,4 @@
-"""Who needs large batches, and what a memory bank buys and costs."""
+"""Which losses need large batches, and what a memory bank gains and costs."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -11,15 +11,15 @@ from noneg.experiments.study import Claim, Study, Variant
 _METHODS = ("simclr", "triplet", "byol", "simsiam", "barlow_twins", "vicreg")
 _BATCHES = (16, 64, 256, 512)
 _QUEUES = (256, 1024, 4096)
-# The same number of images for every batch size, so a batch 4 times as large takes a quarter of
-# the steps; the rate grows with its root, as Adam's should.
+# Every batch size sees the same number of images, so 4 times larger batches take a quarter of the
+# steps. The learning rate grows with the square root of the batch size, the rule for Adam.
 _RATE, _AT, _EPOCHS, _WARMUP = 3e-3, 64, 4, 0.3
-# What the batch itself does shows at the same number of steps, as of 64 images and 4 epochs.
+# The same number of steps for every batch size: those of batches of 64 in 4 epochs.
 _SAME_STEPS = (16, _AT, 256)
 _STEPS = ", same steps"
 _FEWER_STEPS = (
-    "at the same number of images a batch of 64 takes a quarter of the steps of one of 16, and in "
-    "a short run steps count for more than negatives."
+    "for the same number of images, batches of 64 take a quarter of the steps that batches of 16 "
+    "take, and in a short run the number of steps matters more than the number of negatives."
 )
 
 
@@ -42,16 +42,12 @@ def _same_steps(method: str, batch: int) -> dict[str, object]:
     }
 
 
-def _name(method: str, batch: int) -> str:
-    return f"{method}, {batch}"
-
-
 def _with_queue(queue: int, batch: int) -> str:
     return f"moco, {batch}, queue {queue}"
 
 
 def _stepwise(method: str, batch: int) -> str:
-    return _name(method, batch) + ("" if batch == _AT else _STEPS)
+    return f"{method}, {batch}" + ("" if batch == _AT else _STEPS)
 
 
 def _curve(
@@ -70,7 +66,7 @@ def _curve(
 def _draw(results: Results, figure: Figure) -> None:
     images, steps, memory = figure.subplots(1, 3)
     for method in _METHODS:
-        names = {batch: _name(method, batch) for batch in _BATCHES}
+        names = {batch: f"{method}, {batch}" for batch in _BATCHES}
         stepwise = {batch: _stepwise(method, batch) for batch in _SAME_STEPS}
         _curve(images, results, "knn", method, names, "o-")
         _curve(steps, results, "knn", method, stepwise, "o-")
@@ -97,17 +93,17 @@ STUDY = Study(
     name="negatives",
     title="Negatives, large batches and memory banks",
     question="Contrastive losses learn from the other images of the batch. How do accuracy and "
-    "peak memory depend on the batch size, for losses with negatives and without: at the same "
-    "number of images seen, where large batches have few steps, and at the same number of steps, "
-    "where they see more images? What does a queue of earlier embeddings (MoCo) buy, and what does "
-    "it cost?",
+    "peak memory depend on the batch size, for losses with and without negatives? The comparison "
+    "is made twice: for the same number of images, where large batches take fewer steps, and for "
+    "the same number of steps, where large batches see more images. What does a queue of earlier "
+    "embeddings (MoCo) gain, and what does it cost?",
     variants=(
         *(
             Variant(
-                _name(method, batch),
+                f"{method}, {batch}",
                 _settings(method, batch),
                 quick=batch == 64 and method in ("simclr", "vicreg"),
-                memory=True,
+                measure_memory=True,
             )
             for batch in _BATCHES
             for method in _METHODS
@@ -117,15 +113,15 @@ STUDY = Study(
                 _with_queue(queue, batch),
                 _settings("moco", batch, queue=queue),
                 quick=(batch, queue) == (64, 256),
-                memory=True,
+                measure_memory=True,
             )
             for batch in _BATCHES
             for queue in _QUEUES
-            # Both views' keys of a batch must fit.
+            # The queue must hold the keys of both views of a batch.
             if queue >= 2 * batch
         ),
         *(
-            Variant(_name(method, batch) + _STEPS, _same_steps(method, batch), quick=False)
+            Variant(_stepwise(method, batch), _same_steps(method, batch), quick=False)
             for batch in _SAME_STEPS
             if batch != _AT
             for method in _METHODS
@@ -133,12 +129,12 @@ STUDY = Study(
     ),
     claims=(
         Claim(
-            "SimCLR is better with batches of 64 than of 16.",
+            "SimCLR is better with batches of 64 than with batches of 16.",
             higher("simclr, 64", "simclr, 16"),
             _FEWER_STEPS,
         ),
         Claim(
-            "SimCLR loses more from batches of 64 to 16 than VICReg and Barlow Twins do.",
+            "From batches of 64 to 16, SimCLR loses more than VICReg and Barlow Twins do.",
             every(
                 *(
                     loses_more(("simclr, 64", "simclr, 16"), (f"{method}, 64", f"{method}, 16"))
@@ -148,7 +144,7 @@ STUDY = Study(
             _FEWER_STEPS,
         ),
         Claim(
-            "At the same number of steps, SimCLR gains more from batches of 16 to 256 than VICReg "
+            "For the same number of steps, SimCLR gains more from batches of 16 to 256 than VICReg "
             "and Barlow Twins do.",
             every(
                 *(
@@ -161,32 +157,34 @@ STUDY = Study(
             ),
         ),
         Claim(
-            "BYOL and SimSiam need no batches of 256: 64 is as good or better, to 2 points.",
+            "BYOL and SimSiam do not need batches of 256: with 64 they are at most 2 points worse.",
             every(
                 higher("byol, 64", "byol, 256", by=-0.02),
                 higher("simsiam, 64", "simsiam, 256", by=-0.02),
             ),
         ),
         Claim(
-            "At batches of 64, a queue of 4,096 is better than one of 256.",
+            "With batches of 64, a queue of 4,096 is better than a queue of 256.",
             higher("moco, 64, queue 4096", "moco, 64, queue 256"),
         ),
         Claim(
-            "At batches of 16, a queue of 4,096 is better than SimCLR, which has the batch alone.",
+            "With batches of 16, MoCo with a queue of 4,096 is better than SimCLR, whose negatives "
+            "come from the batch only.",
             higher("moco, 16, queue 4096", "simclr, 16"),
-            "in a short run the keys' network lags behind, by some hundred steps at a momentum of "
-            "0.99; and only queries pass on a gradient, where both views of SimCLR do.",
+            "at a momentum of 0.99 the key network lags about a hundred steps behind, which is "
+            "long in a short run; also, only MoCo's queries receive a gradient, but both views of "
+            "SimCLR do.",
         ),
         Claim(
-            "A queue of 4,096 costs less memory than SimCLR's batches of 256.",
+            "MoCo with a queue of 4,096 needs less memory than SimCLR with batches of 256.",
             higher("simclr, 256", "moco, 64, queue 4096", "memory_mb"),
         ),
         Claim(
-            "At batches of 256 BYOL, with its second network, costs more memory than SimSiam.",
+            "With batches of 256, BYOL needs more memory than SimSiam, for its second network.",
             higher("byol, 256", "simsiam, 256", "memory_mb"),
         ),
         Claim(
-            "Barlow Twins at 64 and 256 is within 3 points.",
+            "Barlow Twins with batches of 64 and of 256 differs by at most 3 points.",
             close("barlow_twins, 64", "barlow_twins, 256", within=0.03),
         ),
     ),
@@ -194,9 +192,9 @@ STUDY = Study(
         "ImageNet, linear, batch 64 / 256 / 4096: BYOL 59.7 / 71.8 / 72.5, SimCLR 59.2 / 64.3 / "
         "67.9 (300 epochs; BYOL, 2006.07733); SimSiam 66.1 / 68.1 / 64.0 (100 epochs, 2011.10566); "
         "VICReg 67.3 at 128, 68.6 at 2048 (100 epochs, learning rates tuned for each).",
-        "BYOL's table accumulates gradients to 4,096, so that only BatchNorm sees the small batch; "
-        "at 64 that nearly erases its lead over SimCLR.",
-        "Barlow Twins is best at 1,024 and almost unaffected at 256 (2103.03230, figure 2).",
+        "In BYOL's table gradients are accumulated up to 4,096 images, so only BatchNorm sees the "
+        "small batch; at 64 its lead over SimCLR nearly vanishes.",
+        "Barlow Twins is best at 1,024 and hardly worse at 256 (2103.03230, figure 2).",
     ),
     draw=_draw,
     columns=("knn", "linear", "memory_mb", "std_z", "effective_rank_z", "seconds"),

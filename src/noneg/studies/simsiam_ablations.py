@@ -1,4 +1,4 @@
-"""SimSiam with its parts taken away."""
+"""SimSiam with one part removed at a time."""
 
 from typing import Any
 
@@ -7,15 +7,11 @@ from matplotlib.figure import Figure
 from noneg.experiments.figures import bars, curves
 from noneg.experiments.judge import collapses, every, higher, survives
 from noneg.experiments.results import Results
-from noneg.experiments.study import Claim, Outcome, Study, Variant
+from noneg.experiments.study import Claim, Study, Variant
 
 
 def _variant(name: str, quick: bool = True, **options: Any) -> Variant:
     return Variant(name, {"method": "simsiam", "options": options}, quick)
-
-
-def _frozen_predictors_loss_stays_high(results: Results) -> Outcome:
-    return higher("predictor frozen", "simsiam", "loss")(results)
 
 
 def _draw(results: Results, figure: Figure) -> None:
@@ -26,9 +22,9 @@ def _draw(results: Results, figure: Figure) -> None:
 
 STUDY = Study(
     name="simsiam-ablations",
-    title="SimSiam without its parts",
-    question="SimSiam has a predictor and a stop-gradient, and no moving average. Which of these, "
-    "and which BatchNorm in its heads, keeps it from collapsing?",
+    title="SimSiam with parts removed",
+    question="SimSiam has a predictor and a stop-gradient, but no moving average. Which of them "
+    "prevents collapse, and what does the BatchNorm in its heads contribute?",
     variants=(
         _variant("simsiam"),
         _variant("no stop-gradient", stop_gradient=False),
@@ -41,26 +37,27 @@ STUDY = Study(
     ),
     claims=(
         Claim("SimSiam does not collapse.", survives("simsiam")),
-        Claim("Without stop-gradient it collapses.", collapses("no stop-gradient")),
-        Claim("Without predictor it collapses.", collapses("predictor none")),
+        Claim("Without a stop-gradient it collapses.", collapses("no stop-gradient")),
+        Claim("Without a predictor it collapses.", collapses("predictor none")),
         Claim(
-            "A frozen random predictor fails without collapsing: its loss stays above SimSiam's.",
-            every(survives("predictor frozen"), _frozen_predictors_loss_stays_high),
+            "With a frozen random predictor it fails without collapsing: the loss stays above "
+            "SimSiam's.",
+            every(survives("predictor frozen"), higher("predictor frozen", "simsiam", "loss")),
         ),
         Claim(
-            "Without BatchNorm in its heads it is worse, and does not collapse.",
+            "Without BatchNorm in its heads it is worse, but does not collapse.",
             every(
                 survives("BatchNorm nowhere in the heads"),
                 higher("simsiam", "BatchNorm nowhere in the heads"),
             ),
-            "nothing then holds the scale of narrow heads, whose steps under AdamW are large; the "
-            "paper's are 2,048 wide and trained by SGD.",
+            "without BatchNorm nothing fixes the scale of the heads, which are narrow here and "
+            "take large steps under AdamW; the paper's are 2,048 wide and trained by SGD.",
         ),
     ),
     papers=(
         "SimSiam, ImageNet, 100 epochs, linear (2011.10566): 67.7; without stop-gradient 0.1; "
-        "without predictor it collapses (with a symmetric loss the stop-gradient then only halves "
-        "the gradient); with a frozen random predictor the loss stays high and nothing collapses.",
+        "without predictor it collapses (the stop-gradient then only halves the gradient of the "
+        "symmetric loss); with a frozen random predictor the loss stays high without collapse.",
         "BatchNorm in the heads: none 34.6, hidden layers 67.4, default 68.1, all layers unstable.",
         "VICReg's table 4 (2105.04906): SimSiam without BatchNorm 35.1, with a variance term 67.3.",
     ),

@@ -1,4 +1,4 @@
-"""Losses on images against losses on coordinates: one identity, and what training makes of it."""
+"""Losses on pairs of images and losses on pairs of coordinates: the identity that links them."""
 
 import math
 from collections.abc import Mapping
@@ -24,9 +24,10 @@ def criteria(_method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
 
     With K = z', M coordinates x N images, in float64 (definition 3.2): L_c = |K'K - diag|^2 over
     pairs of images, L_nc = |KK' - diag|^2 over pairs of coordinates. Theorem 3.3:
-    L_nc + sum_j |row j|^4 = L_c + sum_i |column i|^4; `residual` is the two sides' difference over
-    either. `sample` and `dimension` are both criteria of unit-length images, centered first, each
-    as a share of its largest value, that of embeddings on a line.
+    L_nc + sum_j |row j|^4 = L_c + sum_i |column i|^4. `residual` is the difference of the two
+    sides, and `difference` that of the two criteria, both relative to the left side. `sample` and
+    `dimension` are L_c and L_nc of centered embeddings of unit length, relative to their largest
+    value, which embeddings on a line have.
     """
     k = e.z[0].detach().double().T
     l_c, l_nc = _off_diagonal(k.T @ k), _off_diagonal(k @ k.T)
@@ -50,29 +51,30 @@ def _off_diagonal(matrix: Tensor) -> Tensor:
 
 def _identity_holds(results: Results) -> Outcome:
     worst, count = 0.0, 0
-    for row in results.rows:
-        residuals = [each for each in row.curve("residual", "meter.csv")[1] if math.isfinite(each)]
+    for run in results.runs:
+        residuals = [each for each in run.measured_curve("residual")[1] if math.isfinite(each)]
         worst, count = max([worst, *residuals]), count + len(residuals)
     if not count:
-        return Outcome(None, "nothing was run")
+        return Outcome(None, "not enough runs: there is none")
     return Outcome(
-        worst < _TOLERANCE, f"largest relative residual {worst:.1e} of {count} batches of z"
+        worst < _TOLERANCE, f"largest relative residual in {count} batches of z: {worst:.1e}"
     )
 
 
 def _draw(results: Results, figure: Figure) -> None:
     left, middle, right = figure.subplots(1, 3)
-    curves(left, results, "sample", file="meter.csv", logarithmic=True)
-    curves(middle, results, "dimension", file="meter.csv", logarithmic=True)
+    curves(left, results, "sample", measured=True, logarithmic=True)
+    curves(middle, results, "dimension", measured=True, logarithmic=True)
     bars(right, results, "knn")
 
 
 STUDY = Study(
     name="two-families",
-    title="Two families and an identity",
-    question="Sample-contrastive losses push images apart, dimension-contrastive ones coordinates. "
-    "An identity links both criteria on any embeddings. Does it hold on real ones, to rounding? "
-    "How far apart are both criteria, and the accuracies, for methods trained by either?",
+    title="Two families of losses and an identity",
+    question="Sample-contrastive losses push images apart; dimension-contrastive losses push "
+    "coordinates apart. An identity links the two criteria for any embeddings. Does it hold up to "
+    "rounding for embeddings from training? How much do the two criteria and the accuracy differ "
+    "between methods of the two families?",
     variants=tuple(
         Variant(
             name,
@@ -81,34 +83,33 @@ STUDY = Study(
         for name in (*_SAMPLE, *_DIMENSION, *_NEITHER)
     ),
     claims=(
-        Claim("The identity of theorem 3.3 holds on every logged batch, to 1e-9.", _identity_holds),
         Claim(
-            "Each is lower in its own criterion: SimCLR in that on images, VICReg in that on "
-            "coordinates.",
-            every(
-                higher("vicreg", "simclr", "sample"),
-                higher("simclr", "vicreg", "dimension"),
-            ),
-            "by the identity both criteria are nearly one number; how low it is depends on how "
-            "hard a loss pushes, not on which of them it names.",
+            "The identity of theorem 3.3 holds on every logged batch, up to 1e-9.", _identity_holds
         ),
         Claim(
-            "SimCLR and VICReg come out at most 3 points apart.",
+            "Each method is lower in its own criterion: SimCLR in the one on images, VICReg in the "
+            "one on coordinates.",
+            every(higher("vicreg", "simclr", "sample"), higher("simclr", "vicreg", "dimension")),
+            "by the identity the two criteria are nearly equal, so how low they are depends on how "
+            "strongly a loss pushes, not on which criterion it uses.",
+        ),
+        Claim(
+            "The accuracies of SimCLR and VICReg differ by at most 3 points.",
             close("simclr", "vicreg", within=0.03),
         ),
         Claim(
-            "SimCLR and Barlow Twins come out at most 3 points apart.",
+            "The accuracies of SimCLR and Barlow Twins differ by at most 3 points.",
             close("simclr", "barlow_twins", within=0.03),
         ),
     ),
     papers=(
         "Garrido et al. (2206.02574), theorem 3.3, without assumptions: L_nc + sum_j |row j|^4 = "
-        "L_c + sum_i |column i|^4. They decline to call methods interchangeable; BYOL and SimSiam "
-        "are outside of the theorem.",
+        "L_c + sum_i |column i|^4. The authors do not call the methods interchangeable; the "
+        "theorem does not cover BYOL and SimSiam.",
         "100 epochs on ImageNet: VICReg 68.13, its contrastive form 67.92; SimCLR 66.33, and 68.6 "
         "with VICReg's projector and other settings.",
     ),
     draw=_draw,
-    meter=criteria,
+    batch_measure=criteria,
     columns=("knn", "linear", "sample", "dimension", "difference", "residual"),
 )
