@@ -44,10 +44,10 @@ def main() -> None:
             label = method if method not in labeled else None
             labeled.add(method)
             axes.plot(*zip(*points, strict=True), color=COLORS[method], label=label, linewidth=1.6)
-    for kind, style in (("pixels", "--"), ("random", ":")):
+    for kind, style in (("pixels", "--"), ("untrained", ":")):
         level = 100 * mean(float(row[f"{kind}_knn"]) for row in table)
         axes.axhline(level, color="#24292f", linestyle=style, linewidth=1)
-        name = "raw pixels" if kind == "pixels" else "random start"
+        name = "raw pixels" if kind == "pixels" else "untrained"
         axes.text(1, level, f" {name}", va="top", ha="right", transform=axes.get_yaxis_transform())
     axes.set_xlabel("thousand views seen")
     axes.set_ylabel("kNN accuracy, %")

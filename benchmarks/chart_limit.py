@@ -15,7 +15,7 @@ COLORS = {"noneg": "#1f6feb", "lightly": "#bf5700", "torchvision": "#8250df"}
 
 
 def shares(table: Path, method: str) -> dict[str, list[float]]:
-    """Of each side, round by round: its speed over that of the limit's turn."""
+    """The speed of each side over that of the limit, round by round."""
     rounds: dict[str, dict[str, float]] = defaultdict(dict)
     with table.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):

@@ -47,10 +47,9 @@ def main() -> None:
         axes.bar_label(bars, [f"{height:,.0f}" for height in heights], fontsize=6)
     axes.set_yscale("log")
     axes.set_xticks(range(len(CASES)), list(CASES.values()))
-    axes.set_ylabel("images (two views each) a second")
+    axes.set_ylabel("images (two views each) per second")
     axes.set_title("Views alone, one thread", fontsize=10)
     axes.legend(fontsize=8)
-
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=110)
 

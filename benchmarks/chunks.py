@@ -1,8 +1,8 @@
-"""Peak memory and time of a training step against the chunk size, at a fixed batch.
+"""Peak memory and time of a training step by chunk size, at a fixed batch size.
 
-Each point is a process of its own, whose peak resident memory the system reports; what torch and
-the images take before the first step is subtracted. The views are drawn chunk by chunk, as in a
-run. The median of the steps' times is quoted, without the first.
+Each point is measured in a process of its own, whose peak resident memory the system reports,
+minus the memory of torch and the images before the first step. The views are drawn chunk by chunk,
+as in a run. The time is the median over the steps without the first.
 
     python benchmarks/chunks.py            about ten minutes on one thread
     python benchmarks/chunks.py --quick    under two minutes
@@ -22,6 +22,7 @@ import torch
 from noneg.experiments.peak_memory import peak_resident
 from noneg.training.build import build_method
 from noneg.training.config import make_config
+from noneg.training.plan import plan_of
 from noneg.training.step import Views, compute_gradient, compute_gradient_in_chunks
 from shapes_views import shapes_pixels, shapes_views
 
@@ -29,18 +30,24 @@ FIELDS = ("method", "norm", "batch", "chunk", "round", "seconds", "peak_mebibyte
 
 
 def one_point(method_name: str, norm: str, batch: int, chunk: int, steps: int) -> None:
-    """Print seconds a step and peak mebibytes above the start, of this process."""
+    """Print seconds per step, and peak mebibytes above what was used before, of this process."""
     config = make_config(
-        "shapes", method=method_name, backbone="small_resnet", size=32, channels=3, norm=norm
+        method=method_name,
+        backbone="small_resnet",
+        size=32,
+        channels=3,
+        batch_size=batch,
+        norm=norm,
     )
-    method = build_method(config).to(memory_format=torch.channels_last)
+    plan = plan_of(config)
+    method = build_method(plan).to(memory_format=torch.channels_last)
     images = shapes_pixels(batch)
     index = torch.arange(batch)
 
     def draw(part: slice) -> Views:
-        return shapes_views(images[part], index[part], config)
+        return shapes_views(images[part], index[part], plan)
 
-    # So that what the libraries take at their first use is not counted.
+    # The memory that libraries allocate at their first use is not counted.
     compute_gradient(method, draw(slice(0, 4)), index[:4])
     before = peak_resident()
     seconds = []
@@ -116,7 +123,7 @@ def main() -> None:
                 values = (method, "group", batch, chunk, number, round(seconds, 3), round(peak, 1))
                 rows.append(dict(zip(FIELDS, values, strict=True)))
                 print(f"{method} chunk {chunk}: {seconds:.2f} s, {peak:.0f} MiB", flush=True)
-    # A quick look leaves the full table alone.
+    # --quick does not overwrite the table of a full run.
     out = chosen.out or (None if chosen.quick else Path("benchmarks/results/chunks.csv"))
     if out is not None:
         with out.open("w", newline="", encoding="utf-8") as file:

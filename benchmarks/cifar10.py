@@ -1,6 +1,7 @@
-"""Train on CIFAR-10 without labels and score: one row a run, and its accuracy over the run.
+"""Train on CIFAR-10 without labels, and score: one row per run, and its kNN accuracy over time.
 
-DATA holds train/ and test/ with a subfolder a class. Runs that the table has already are skipped.
+DATA holds train/ and test/ with a subfolder per class. Runs that are in the table already are
+skipped.
 
     python benchmarks/cifar10.py DATA --methods vicreg byol --seeds 0 1 2 --epochs 6
 """
@@ -47,7 +48,7 @@ def last_metrics(run: Run) -> dict[str, str]:
 
 
 def record(run: Run, test: Path, epochs: int, seconds: float) -> None:
-    """Last epoch's figures, never the best."""
+    """Append the figures after the last epoch, never the best ones."""
     config, last = run.config, last_metrics(run)
     scores = {score.features: score for score in run.scores}
     pixels = load_images(find_source(test), channels=3, size=32).pixels

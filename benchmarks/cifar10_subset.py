@@ -1,4 +1,4 @@
-"""Write a random part of a folder of labeled images as one file, for the studies.
+"""Write a random choice of a folder's labeled images to one file, for the studies.
 
 python benchmarks/cifar10_subset.py cifar10/train cifar10-train-4000.npz --images 4000
 """

@@ -1,8 +1,9 @@
-"""Bytes that a training step sends: counted in gloo's calls, seen on the wire, and on paper.
+"""Bytes that a training step sends: counted in gloo's calls, measured on the wire, and computed.
 
-Two processes on this machine take steps under data-parallel training. Counted are the payloads of
-the calls, by what they are for; the wire is what the loopback device says was sent. The
-formulas, checked against the count, then give the bytes at sizes that no laptop has.
+Two processes on this machine take steps of data-parallel training. The payload of each call is
+counted by its purpose; the loopback device reports the bytes on the wire. Formulas, which are
+checked against these counts, give the bytes for numbers of processes that one machine does not
+have.
 
     python benchmarks/communication.py     about a minute on one thread
 """
@@ -26,6 +27,7 @@ from noneg.networks.norms import batch_norms
 from noneg.training.build import build_method
 from noneg.training.config import make_config
 from noneg.training.distributed import synchronize_statistics
+from noneg.training.plan import Plan, plan_of
 from noneg.training.step import compute_gradient
 from shapes_views import shapes_pixels, shapes_views
 
@@ -33,7 +35,7 @@ RANKS, BATCH, STEPS = 2, 64, 4
 
 
 class OneStep(nn.Module):
-    """What data-parallel training wraps: the loss of a step as the output of forward."""
+    """The module that data-parallel training wraps: `forward` returns the loss of a step."""
 
     def __init__(self, method: Method) -> None:
         super().__init__()
@@ -43,6 +45,12 @@ class OneStep(nn.Module):
         losses: list[Tensor] = []
         compute_gradient(self.method, views, index, losses.append)
         return losses[0]
+
+
+def small_plan(name: str) -> Plan:
+    return plan_of(
+        make_config(method=name, backbone="small_resnet", size=32, channels=3, batch_size=BATCH)
+    )
 
 
 def sent_on_loopback() -> int:
@@ -80,14 +88,14 @@ def one_rank(rank: int, port: int, results: Path) -> None:
     torch.distributed.all_reduce = counting_reduce
     rows = []
     for name in list_methods():
-        config = make_config("shapes", method=name, backbone="small_resnet", size=32, channels=3)
-        method = build_method(config)
+        plan = small_plan(name)
+        method = build_method(plan)
         synchronize_statistics(method)
         network = DistributedDataParallel(OneStep(method), broadcast_buffers=False)
         network.register_comm_hook(None, counting_average)
         images = shapes_pixels(BATCH).chunk(RANKS)[rank]
         index = torch.arange(BATCH).chunk(RANKS)[rank]
-        views = shapes_views(images, index, config)
+        views = shapes_views(images, index, plan)
         network(views, index).backward()
         payload.clear()
         torch.distributed.barrier()
@@ -103,11 +111,12 @@ def one_rank(rank: int, port: int, results: Path) -> None:
 
 
 def on_paper(method: Method, batch: int, ranks: int, widths: dict[str, int]) -> dict[str, float]:
-    """Bytes that one rank sends in a step, by ring algorithms.
+    """Bytes that one rank sends per step, with ring algorithms.
 
-    Embeddings: an all-gather of float32, ranks - 1 times the own share, and nothing backward.
-    BatchNorm: mean and variance of each feature of each view, reduced forward, and backward too
-    but for a target. Gradients: an all-reduce. A ring sends 2 (ranks - 1) / ranks times its size.
+    Embeddings: an all-gather of float32, ranks - 1 times the rank's own share, and nothing in the
+    backward pass. BatchNorm: mean and variance of each feature of each view, all-reduced in the
+    forward pass, and in the backward pass except for a target network. Gradients: an all-reduce.
+    A ring sends 2 (ranks - 1) / ranks times the size of what it all-reduces.
     """
     share = 2 * batch // ranks * sum(widths.values()) * 4 + batch // ranks * 8
     target = getattr(method, "target", None) or nn.Module()
@@ -144,8 +153,7 @@ def main() -> None:
     results.unlink()
     rows: list[list[object]] = []
     for name, payload, wire in measured:
-        config = make_config("shapes", method=name, backbone="small_resnet", size=32, channels=3)
-        method = build_method(config)
+        method = build_method(small_plan(name))
         paper = on_paper(method, BATCH, RANKS, embedding_widths(method, 32))
         for kind, sent in paper.items():
             row = [name, "small_resnet", BATCH, RANKS, kind, f"{sent:.0f}", payload[kind], ""]
@@ -154,9 +162,14 @@ def main() -> None:
         rows.append([name, "small_resnet", BATCH, RANKS, "all", f"{total:.0f}", "", f"{wire:.0f}"])
     for name in list_methods():
         config = make_config(
-            "shapes", method=name, recipe="paper", backbone="resnet50", size=224, channels=3
+            method=name,
+            recipe="paper",
+            backbone="resnet50",
+            size=224,
+            channels=3,
+            batch_size=BATCH,
         )
-        method = build_method(config)
+        method = build_method(plan_of(config))
         widths = embedding_widths(method, 64)
         for batch, ranks in ((4096, 64), (4096, 1024)):
             paper = on_paper(method, batch, ranks, widths)

@@ -1,11 +1,11 @@
 """How much of the network's own speed a whole training run keeps.
 
-The limit is the network's forward and backward pass with its loss, on views that are already
-there. Against it stand whole runs: noneg's as `noneg train` makes it (images fetched, views drawn,
-optimizer, metrics, checkpoints, Lightning), and the same network, loss and optimizer fed by a
-DataLoader with lightly's and with torchvision's views, in the training process and by two workers;
-the better of the two counts. The sides take turns of a few steps in one process; shares are of the
-limit's turn just before, medians are quoted.
+The limit is the network's forward and backward pass with its loss, on views drawn beforehand.
+Whole runs are compared with it. noneg's is what `noneg train` does: fetch images, draw views,
+optimizer, metrics, checkpoints. The others are the same network, loss and optimizer with a
+DataLoader and the views of lightly and of torchvision, in the training process and with two
+workers; the better of the two counts. The sides take turns of a few steps in one process. Each
+share is relative to the limit in the same round; the median over the rounds is printed.
 
     pip install 'noneg[bench]'
     python benchmarks/limit.py            about ten minutes
@@ -21,32 +21,37 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import final
 
 import numpy as np
 import torch
 from PIL import Image
-from pytorch_lightning import Callback, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from noneg.images import find_source
 from noneg.images.shapes import draw_shapes
+from noneg.methods.base import Embeddings, Method
+from noneg.records.directory import RunDirectory
 from noneg.training.build import (
+    arrange_memory,
     build_method,
-    complete,
-    load_for_training,
-    measure_normalization,
+    describe_encoder,
+    draw_first_views,
 )
-from noneg.training.config import TrainConfig, make_config
-from noneg.training.hardware import choose_hardware, keep_freed_memory
-from noneg.training.loop import fit
+from noneg.training.config import make_config
+from noneg.training.data import load_for_training, measure_normalization
+from noneg.training.hardware import keep_freed_memory
+from noneg.training.launch import launch
+from noneg.training.loop import Observer, train_method
 from noneg.training.optimizers import build_optimizer
-from noneg.training.run import describe_encoder
+from noneg.training.plan import Plan, complete
+from noneg.training.precision import choose_precision
 from noneg.training.step import compute_gradient
 from noneg.views import draw_views
-from peers import lightly_views, torchvision_views
+from peers import lightly_views, require, torchvision_views
 
 WARM_UP = 3
 IMAGES, BATCH = 2048, 256
@@ -54,20 +59,17 @@ Turn = Callable[[], float]
 
 
 class NetworkAlone:
-    """Forward, loss and backward on ready views, in the run's precision."""
+    """Forward pass, loss and backward pass on given views, in the run's precision."""
 
-    def __init__(self, config: TrainConfig, pixels: np.ndarray, steps: int) -> None:
-        assert config.batch_size is not None
-        assert config.size is not None
+    def __init__(self, plan: Plan, pixels: np.ndarray, steps: int) -> None:
         self.steps = steps
-        self.method = build_method(config).to(memory_format=torch.channels_last)
-        self.mixed = choose_hardware(config).precision == "bf16-mixed"
+        self.method = build_method(plan).to(memory_format=torch.channels_last)
+        self.mixed = plan.config.precision == "bf16-mixed"
         images = torch.from_numpy(pixels[:BATCH]).permute(0, 3, 1, 2).contiguous()
         self.index = torch.arange(BATCH)
         mean, std = measure_normalization(images.numpy())
-        policy = config.policy(config.size)
         self.views = draw_views(
-            images, self.index, policy, size=config.size, seed=0, epoch=0, mean=mean, std=std
+            images, self.index, plan.policy, size=plan.size, seed=0, epoch=0, mean=mean, std=std
         )
         self.step()
 
@@ -78,7 +80,7 @@ class NetworkAlone:
             compute_gradient(self.method, self.views, self.index)
 
     def turn(self) -> float:
-        """Images a second."""
+        """Images per second."""
         started = time.perf_counter()
         for _ in range(self.steps):
             self.step()
@@ -86,18 +88,18 @@ class NetworkAlone:
 
 
 class Peer(NetworkAlone):
-    """The same network with its optimizer, fed image by image from a DataLoader."""
+    """The same network with its optimizer, on views from a DataLoader."""
 
     def __init__(
         self,
-        config: TrainConfig,
+        plan: Plan,
         pixels: np.ndarray,
         steps: int,
         transform: Callable[[np.ndarray], list[Tensor]],
         workers: int,
     ) -> None:
-        super().__init__(config, pixels, steps)
-        self.optimizer = build_optimizer(self.method, config, BATCH)
+        super().__init__(plan, pixels, steps)
+        self.optimizer = build_optimizer(self.method, plan.config, BATCH)
         self.loader = DataLoader(
             TransformedImages(pixels, transform),
             BATCH,
@@ -107,7 +109,7 @@ class Peer(NetworkAlone):
         )
 
     def turn(self) -> float:
-        # Workers begin with the turn and end with it: they take nothing from the other sides.
+        # Workers only live during this turn, so that they do not slow the other sides.
         batches = self._endless()
         self._train_on(next(batches))
         started = time.perf_counter()
@@ -156,8 +158,9 @@ class TorchvisionTransform:
         return [view(image) for view in self.views]
 
 
-class TakingTurns(Callback):
-    """Stops the clock of noneg's run every so many steps, and lets the other sides have theirs."""
+@final
+class TakingTurns(Observer):
+    """Stops the clock of noneg's run after every few steps, and gives the other sides a turn."""
 
     def __init__(self, steps: int, others: dict[str, Turn]) -> None:
         self.steps = steps
@@ -165,8 +168,12 @@ class TakingTurns(Callback):
         self.rounds: list[dict[str, float]] = []
         self.started = 0.0
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        since = trainer.global_step - WARM_UP
+    def begin(self, step: int) -> None:
+        """Every run starts at step 0, with no rows."""
+
+    def observe(self, step: int, epoch: int, method: Method, embeddings: Embeddings) -> None:
+        """Take the time of noneg's turn, and run the other sides."""
+        since = step - WARM_UP
         if since < 0 or since % self.steps:
             return
         if since:
@@ -179,24 +186,35 @@ class TakingTurns(Callback):
         self.started = time.perf_counter()
 
 
-def take_turns(
-    config: TrainConfig, pixels: np.ndarray, steps: int, others: dict[str, Turn]
-) -> list[dict[str, float]]:
-    """Images a second of every side, round by round."""
+def plan_in_its_precision(plan: Plan, pixels: np.ndarray) -> Plan:
+    """The plan with the precision that a run would choose, for all sides."""
     with tempfile.TemporaryDirectory() as folder:
-        source = find_source(pixels)
-        images = load_for_training(source, config, Path(folder))
-        method = build_method(config)
+        images = load_for_training(find_source(pixels), plan, RunDirectory(Path(folder)))
+    method = build_method(plan)
+    info = describe_encoder(method.backbone, plan, images)
+    choice = choose_precision(
+        plan.config.precision,
+        plan.hardware,
+        method,
+        lambda most: draw_first_views(images, plan, info, most),
+        torch.device("cpu"),
+    )
+    print(choice.reason)
+    return replace(plan, config=replace(plan.config, precision=choice.name))
+
+
+def take_turns(
+    plan: Plan, pixels: np.ndarray, steps: int, others: dict[str, Turn]
+) -> list[dict[str, float]]:
+    """Images per second of every side, round by round."""
+    with tempfile.TemporaryDirectory() as folder:
+        run = RunDirectory(Path(folder))
+        images = load_for_training(find_source(pixels), plan, run)
+        method = build_method(plan)
+        arrange_memory(method, plan)
+        info = describe_encoder(method.backbone, plan, images)
         turns = TakingTurns(steps, others)
-        fit(
-            method,
-            images,
-            config,
-            Path(folder),
-            describe_encoder(method.backbone, config, images),
-            choose_hardware(config),
-            extra_callbacks=[turns],
-        )
+        train_method(launch(plan), method, images, plan, info, run, observers=[turns])
     return turns.rounds
 
 
@@ -207,9 +225,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=None)
     parser.add_argument("--steps", type=int, default=None)
     parser.add_argument(
-        "--out", default=None, help="table of a full run; --quick writes none unless it is told to"
+        "--out", default=None, help="table of a full run; --quick only writes one if this is given"
     )
     chosen = parser.parse_args()
+    require("lightly")
     warnings.filterwarnings("ignore", module="torch.utils.data")
     keep_freed_memory()
     methods = chosen.methods or (["vicreg"] if chosen.quick else ["vicreg", "byol"])
@@ -226,26 +245,26 @@ def main() -> None:
             batch_size=BATCH,
             epochs=-(-(WARM_UP + rounds * steps) // (IMAGES // BATCH)),
             evaluate=False,
+            accelerator="cpu",
         )
-        config = complete(config, find_source(pixels))
-        assert config.size is not None
-        sides: dict[str, Turn] = {"limit": NetworkAlone(config, pixels, steps).turn}
+        plan = plan_in_its_precision(complete(config, find_source(pixels)), pixels)
+        sides: dict[str, Turn] = {"limit": NetworkAlone(plan, pixels, steps).turn}
         if name == methods[0]:
             for peer, transform in (
-                ("lightly", LightlyTransform(config.size)),
-                ("torchvision", TorchvisionTransform(config.size)),
+                ("lightly", LightlyTransform(plan.size)),
+                ("torchvision", TorchvisionTransform(plan.size)),
             ):
                 for workers in (0,) if chosen.quick else (0, 2):
-                    side = Peer(config, pixels, steps, transform, workers)
+                    side = Peer(plan, pixels, steps, transform, workers)
                     sides[f"{peer}, {workers} workers"] = side.turn
-        measured = take_turns(config, pixels, steps, sides)
+        measured = take_turns(plan, pixels, steps, sides)
         for number, turns in enumerate(measured):
             rows += [[name, number, side, f"{speed:.1f}"] for side, speed in turns.items()]
         shares[name] = {
             side: statistics.median(turns[side] / turns["limit"] for turns in measured)
             for side in measured[0]
         }
-        print(f"{name}: median share of the limit, n = {len(measured)}")
+        print(f"{name}: median share of the limit, {len(measured)} rounds")
         for side, share in shares[name].items():
             print(f"  {side:24} {share:.3f}")
     out = chosen.out or (None if chosen.quick else "benchmarks/results/limit.csv")

@@ -1,19 +1,19 @@
-"""Time and memory of VICReg and Barlow Twins, forward and backward, beside two others.
+"""Time and memory of noneg's VICReg and Barlow Twins losses, forward and backward, against others.
 
-The others: lightly's losses (pip install lightly==1.6.0), and a plain transcription of the
-formulas with their width x width matrices. Float32 embeddings of two views are there already; a
-call is the loss and its gradient with respect to them, which each side takes as it likes best (one
-tensor, or one a view). The sides take turns in one process; medians are quoted, with one thread of
-seconds of the CPU, which on a machine that does nothing else are those of the clock.
+The others are lightly's losses (pip install lightly==1.6.0) and a plain transcription of the
+formulas with their width x width matrices. A call computes the loss of given float32 embeddings of
+two views, and its gradient with respect to them. Each side takes them in its own form: one tensor,
+or one per view. The sides take turns in one process, and medians are printed. With one thread, the
+time is CPU time, which on an idle machine is wall time.
 
-Peak memory is of one further call: the most bytes that PyTorch's allocator has given out at a time
-since the call began, according to its profiler. It counts the gradient, and not the embeddings.
+Peak memory is that of one more call: the most bytes that PyTorch's allocator has given out at a
+time since the call began, according to its profiler. It includes the gradient, not the embeddings.
 
     OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE python benchmarks/losses.py
-    python benchmarks/losses.py --quick            under two minutes: lightly alone, and slow calls
-                                                   of it once
+    python benchmarks/losses.py --quick            under two minutes: only against lightly, whose
+                                                   slow calls are timed once
     python benchmarks/losses.py --losses vicreg --batches 64 --widths 256 2048
-                                                   some cells; the others stay in the table
+                                                   these cells; the others stay in the table
 """
 
 import argparse
@@ -22,20 +22,21 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from functools import cache
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
-import lightly
 import torch
-from lightly.loss import BarlowTwinsLoss, VICRegLoss
 from torch import Tensor
 from torch.nn.functional import mse_loss
 from torch.profiler import profile
 
 from noneg.losses import barlow_twins, vicreg
+from peers import require
 
 COLUMNS = ["loss", "batch", "width", "side", "threads", "round", "seconds", "peak_bytes"]
-# Seconds a call: above the first, --quick takes a single one; above the second, the full run three.
+# Seconds per call above which --quick makes one call, and above which a full run makes three.
 SLOW, VERY_SLOW = 1.0, 20.0
 FEWEST = 5
 
@@ -43,7 +44,7 @@ Call = Callable[[Tensor, Tensor], Tensor]
 
 
 def plain_vicreg(a: Tensor, b: Tensor) -> Tensor:
-    """The authors' formula as it stands."""
+    """The authors' formula, term by term."""
     loss = 25 * mse_loss(a, b)
     for z in (a, b):
         centered = z - z.mean(dim=0)
@@ -55,7 +56,7 @@ def plain_vicreg(a: Tensor, b: Tensor) -> Tensor:
 
 
 def plain_barlow_twins(a: Tensor, b: Tensor) -> Tensor:
-    """The paper's formula as it stands, with BatchNorm's epsilon."""
+    """The paper's formula, term by term, with BatchNorm's epsilon."""
     standard = [(z - z.mean(dim=0)) / torch.sqrt(z.var(dim=0, correction=0) + 1e-5) for z in (a, b)]
     correlation = standard[0].T @ standard[1] / len(a)
     on_diagonal = (1 - correlation.diagonal()).square().sum()
@@ -63,7 +64,13 @@ def plain_barlow_twins(a: Tensor, b: Tensor) -> Tensor:
     return on_diagonal + 5e-3 * off_diagonal
 
 
-LIGHTLY: dict[str, Call] = {"vicreg": VICRegLoss(), "barlow_twins": BarlowTwinsLoss()}
+@cache
+def lightly_losses() -> dict[str, Call]:
+    from lightly.loss import BarlowTwinsLoss, VICRegLoss
+
+    return {"vicreg": VICRegLoss(), "barlow_twins": BarlowTwinsLoss()}
+
+
 PLAIN: dict[str, Call] = {"vicreg": plain_vicreg, "barlow_twins": plain_barlow_twins}
 NONEG = {"vicreg": vicreg, "barlow_twins": barlow_twins}
 
@@ -73,19 +80,19 @@ def step(side: str, loss: str, z: Tensor) -> tuple[float, float]:
     leaves = [z.clone().requires_grad_()] if side == "noneg" else [v.clone() for v in z]
     for leaf in leaves:
         leaf.requires_grad_()
-    # With one thread, what else the machine does is not counted.
+    # With one thread, CPU time leaves out other programs on the machine.
     clock = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
     started = clock()
     if side == "noneg":
         value = sum(NONEG[loss](leaves[0]).values(), torch.zeros(()))
     else:
-        value = {"lightly": LIGHTLY, "plain": PLAIN}[side][loss](*leaves)
+        value = (lightly_losses() if side == "lightly" else PLAIN)[loss](*leaves)
     value.backward()
     return clock() - started, float(value.detach())
 
 
 def peak_bytes(side: str, loss: str, z: Tensor) -> int:
-    """The most that one pass holds at a time beyond the embeddings."""
+    """The most memory that one pass holds at a time, without the embeddings."""
     with profile(profile_memory=True) as record:
         step(side, loss, z)
     allocations = [
@@ -95,12 +102,12 @@ def peak_bytes(side: str, loss: str, z: Tensor) -> int:
     for event in sorted(allocations, key=lambda event: event.start_ns()):
         held += event.nbytes()
         peak = max(peak, held)
-    # The copies that serve as leaves are the profiled call's first allocations.
+    # The first allocations of the call are the copies of the embeddings.
     return peak - z.nbytes
 
 
 def rounds_of(seconds: float, rounds: int, quick: bool) -> int:
-    """How often a call is measured after its first, which took so many seconds."""
+    """How often a call is measured after the first one, which took this many seconds."""
     if not quick:
         return rounds if seconds < VERY_SLOW else min(rounds, 3)
     return 0 if seconds > SLOW else min(rounds, max(FEWEST, int(SLOW / seconds)))
@@ -122,7 +129,7 @@ def measure_cell(
             if number < rounds_of(first[side][0], rounds, quick):
                 seconds[side].append(step(side, loss, z)[0])
     for side, taken in seconds.items():
-        # The first call stands for all: beside seconds, its warm-up does not count.
+        # The only call is the first: its warm-up is small compared with its seconds.
         seconds[side] = taken or [first[side][0]]
     return [
         {
@@ -142,7 +149,7 @@ def measure_cell(
 
 
 def write_rows(path: Path, rows: list[dict[str, str | int]]) -> None:
-    """Put the rows in the table, in place of older ones of the same cells."""
+    """Write the rows into the table; they replace older rows of the same cells."""
     cells = {(str(row["loss"]), str(row["batch"]), str(row["width"])) for row in rows}
     kept: list[dict[str, str | int]] = []
     if path.exists():
@@ -164,15 +171,16 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=None)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/losses.csv"))
     chosen = parser.parse_args()
+    require("lightly")
     sides = ["noneg", "lightly"] if chosen.quick else ["noneg", "lightly", "plain"]
     print(
-        f"torch {torch.__version__}, lightly {lightly.__version__}, "
+        f"torch {torch.__version__}, lightly {version('lightly')}, "
         f"{torch.get_num_threads()} threads",
         flush=True,
     )
     speedup: dict[str, float] = {}
     for loss, batch, width in product(chosen.losses, chosen.batches, chosen.widths):
-        # A call of a millisecond needs many rounds for a steady median, and has them.
+        # A call of a millisecond needs many rounds for a steady median.
         rounds = chosen.rounds or (FEWEST if batch * width > 2**18 else 41)
         rows = measure_cell(loss, batch, width, sides, rounds, chosen.quick)
         if not chosen.quick:
@@ -189,7 +197,7 @@ def main() -> None:
             for side in sides
         ]
         key = f"{loss}/{batch}/{width}"
-        # Four digits: whether something is slower shows in the third.
+        # Four digits, because a small slowdown shows in the third.
         speedup[key] = float(f"{median['lightly'] / median['noneg']:.4g}")
         print(f"{key}: {', '.join(parts)}, {speedup[key]:.2f} times lightly's speed", flush=True)
     print(json.dumps({"speedup": speedup}))

@@ -1,7 +1,7 @@
-"""What share of a training's time the label-free meters take.
+"""The share of a run's time that the label-free meters take.
 
-A run of the default network on the built-in images, with a clock around all that the meters do.
-Seconds of the processor, since machines are shared.
+Runs of the default network on the built-in images, with a clock around all work of the meters. It
+counts CPU time, because machines are shared.
 
     python benchmarks/meters.py    about five minutes on one core
 """
@@ -59,7 +59,7 @@ def main() -> None:
                 out=str(Path(folder) / "run"),
             )
         total = time.process_time() - STARTED[0]
-        # full includes quick.
+        # `full` calls `quick`, whose time would count twice.
         meters = sum(sum(SPENT[name]) for name in ("see", "quick", "full", "spectra"))
         meters -= sum(SPENT["quick"][0:1]) * len(SPENT["full"])
         steps = len(SPENT["see"])

@@ -1,7 +1,8 @@
-"""Other libraries' pipelines for BYOL's views, as their documentation has them."""
+"""The pipelines of other libraries for BYOL's views, as their documentation describes them."""
 
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 
 import torch
 from PIL import Image
@@ -12,13 +13,20 @@ from noneg.views import POLICIES, Policy
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+def require(*names: str) -> None:
+    """Exit with one sentence if a library of the comparison is not installed."""
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise SystemExit(f"{' and '.join(missing)} not found: pip install 'noneg[bench]'")
+
+
 def byol_views(size: int) -> Policy:
-    """What all sides draw: BYOL's views, resized bilinearly, as lightly does."""
+    """What all sides draw: BYOL's views, with bilinear interpolation, as in lightly."""
     return tuple(replace(view, interpolation="bilinear") for view in POLICIES["byol"](size))
 
 
 def torchvision_views(size: int) -> list[Callable[[Tensor], Tensor]]:
-    """What torchvision does to one uint8 tensor [3, H, W], its fastest form on a CPU."""
+    """Torchvision on one uint8 tensor [3, H, W], its fastest input on a CPU."""
     from torchvision.transforms import v2
 
     transforms = []
@@ -40,7 +48,7 @@ def torchvision_views(size: int) -> list[Callable[[Tensor], Tensor]]:
 
 
 def lightly_views(size: int) -> Callable[[Image.Image], list[Tensor]]:
-    """BYOLTransform of lightly on one PIL image."""
+    """Lightly's BYOLTransform on one PIL image."""
     from lightly.transforms import BYOLTransform
     from lightly.transforms.byol_transform import BYOLView1Transform, BYOLView2Transform
 
@@ -55,7 +63,7 @@ def lightly_views(size: int) -> Callable[[Image.Image], list[Tensor]]:
 
 
 def kornia_views(size: int) -> list[Callable[[Tensor], Tensor]]:
-    """What kornia does to a float batch [B, 3, H, W] in [0, 1], image by image differently."""
+    """Kornia on a float batch [B, 3, H, W] in [0, 1], with parameters for each image."""
     from kornia import augmentation
 
     transforms = []

@@ -1,7 +1,8 @@
 """Views with noneg's sampled parameters, rendered by torchvision one operation after the other.
 
-What a usual pipeline computes: values clamped between operations, hue shifted in HSV, contrast
-about the mean before the blur. Slow; for measuring what noneg's fused form changes.
+This is what a common pipeline computes: values are clamped between operations, the hue is shifted
+in HSV, and contrast is relative to the mean before the blur. It is slow; it shows what noneg's
+fused operations change.
 """
 
 from collections.abc import Sequence
@@ -67,9 +68,9 @@ def draw_sequential_views(
     epoch: int,
     mean: Sequence[float],
     std: Sequence[float],
-    out: Any = None,  # noqa: ARG001  (views are new here)
+    out: Any = None,  # noqa: ARG001  (the views are always new tensors)
 ) -> tuple[Tensor, ...]:
-    """What `noneg.views.draw_views` does, in its place."""
+    """Takes the place of `noneg.views.draw_views`."""
     _, channels, height, width = images.shape
     center = torch.tensor(mean)[:, None, None]
     spread = torch.tensor(std)[:, None, None]

@@ -1,8 +1,8 @@
-"""How hard is `shapes`? Raw pixels must fail on it, and a small supervised network must not.
+"""How hard is `shapes`? Raw pixels must fail on it, and a small supervised network must succeed.
 
-Two figures on the same 4,000 training and 1,000 test images: the accuracy of a cosine kNN on the
-centered pixels, and of a small supervised ResNet at its last epoch. What a self-supervised encoder
-can earn on `shapes` lies between them.
+Two accuracies on the same 4,000 training and 1,000 test images: of a cosine kNN on the centered
+pixels, and of a small supervised ResNet after its last epoch. A self-supervised encoder is expected
+to lie between them.
 
     OMP_WAIT_POLICY=PASSIVE python benchmarks/shapes_difficulty.py --seeds 3 --epochs 40
 """
@@ -42,7 +42,7 @@ def raw_pixel_accuracy(training: Shapes, test: Shapes) -> float:
 
 
 def small_network() -> nn.Module:
-    """A ResNet with one block a stage, whose stem halves the resolution once instead of twice."""
+    """A ResNet with one block per stage, whose stem halves the resolution once instead of twice."""
     network = ResNet(
         BasicBlock, [1, 1, 1, 1], channels=(32, 64, 128, 256), num_classes=len(CLASSES)
     )
@@ -52,11 +52,11 @@ def small_network() -> nn.Module:
 
 
 def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Rotate, mirror, zoom, shift and recolor each image by itself.
+    """Rotate, mirror, zoom, shift and recolor each image independently.
 
     Args:
         images: float [B, 3, S, S] in [-1, 1].
-        generator: where the randomness comes from.
+        generator: of the random numbers.
     """
     count = len(images)
 
@@ -72,7 +72,7 @@ def augmented(images: Tensor, generator: torch.Generator) -> Tensor:
         matrix.view(count, 2, 3), list(images.shape), align_corners=False
     )
     turned = functional.grid_sample(images, where, padding_mode="border", align_corners=False)
-    # Light and dark change places half of the time: the outline does not depend on either.
+    # Half of the images swap light and dark: the outline stays the same.
     gain = torch.where(uniform(-1, 1, 1, 1, 1) < 0, -1.0, 1.0) * uniform(0.7, 1.3, 1, 1, 1)
     mixed = turned * gain + uniform(-0.2, 0.2, 3, 1, 1)
     order = torch.rand(count, 3, generator=generator).argsort(dim=1)
@@ -115,7 +115,7 @@ def supervised_accuracy(training: Shapes, test: Shapes, seed: int, epochs: int) 
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print both figures and write them to `RESULTS`."""
+    """Print both accuracies and write them to `RESULTS`."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=3, help="training runs, with seeds 0, 1, ...")
     parser.add_argument("--epochs", type=int, default=40)

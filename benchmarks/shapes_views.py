@@ -1,10 +1,10 @@
-"""The built-in images and their views at 32 px, for benchmarks that are not about views."""
+"""The built-in images at 32 px and their views, for benchmarks that do not measure views."""
 
 import torch
 from torch import Tensor
 
 from noneg.images.shapes import draw_shapes
-from noneg.training.config import TrainConfig
+from noneg.training.plan import Plan
 from noneg.training.step import Views
 from noneg.views import draw_views
 
@@ -14,13 +14,13 @@ def shapes_pixels(count: int) -> Tensor:
     return torch.from_numpy(draw_shapes(count, seed=0).pixels)
 
 
-def shapes_views(images: Tensor, index: Tensor, config: TrainConfig, epoch: int = 0) -> Views:
-    """The config's views of some of these images."""
+def shapes_views(images: Tensor, index: Tensor, plan: Plan, epoch: int = 0) -> Views:
+    """The plan's views of some of these images."""
     return draw_views(
         images,
         index,
-        config.policy(32),
-        size=32,
+        plan.policy,
+        size=plan.size,
         seed=0,
         epoch=epoch,
         mean=(0.5,) * 3,

@@ -1,11 +1,11 @@
-"""Two views of an image, of BYOL's kind: images a second, in one process and one thread.
+"""BYOL's two views of an image: images per second, in one process and one thread.
 
-noneg draws a batch at once from uint8 pixels; torchvision and lightly work image by image, on a
-uint8 tensor and a PIL image; kornia on a float batch with parameters for each image. The sides
-alternate; medians are quoted, of seconds of the CPU: on a machine that does nothing else they are
-those of the clock. "jpeg" decodes files of about 500 x 375 pixels as well: noneg to
-256 px and from there to views; in a run it does so once, not once an epoch. Freed memory is kept,
-as in training, from which all sides gain.
+noneg draws a batch at once from uint8 pixels. torchvision and lightly work image by image, on a
+uint8 tensor and on a PIL image. kornia takes a float batch with parameters for each image. The
+sides take turns, and medians of CPU time are printed; on an idle machine CPU time is wall time.
+The case "jpeg" also decodes files of about 500 x 375 pixels: noneg to 256 px, and draws views from
+these; a run decodes once, not once per epoch. The process keeps freed memory, as in training, which
+makes all sides faster.
 
     pip install 'noneg[bench]'
     python benchmarks/views.py            about five minutes
@@ -35,17 +35,17 @@ from torchvision.io import decode_jpeg, read_file
 from noneg.images import find_source
 from noneg.training.hardware import keep_freed_memory
 from noneg.views import draw_views
-from peers import MEAN, STD, byol_views, kornia_views, lightly_views, torchvision_views
+from peers import MEAN, STD, byol_views, kornia_views, lightly_views, require, torchvision_views
 
-# Case -> side of the view, side of the source, images noneg and kornia take at once, images that
-# those who work one by one are timed on.
+# Case -> side of the view, side of the source, batch of noneg and kornia, and number of images for
+# torchvision and lightly, which take them one by one.
 CASES = {
     "32": (32, 32, 256, 64),
     "96": (96, 128, 64, 32),
     "224": (224, 256, 32, 12),
     "jpeg": (224, 256, 32, 12),
 }
-# A round lasts at least so long, and one call.
+# The least time of a round; it is at least one call.
 SECONDS = 0.1
 SIDES = ("noneg", "torchvision", "lightly", "kornia")
 
@@ -70,7 +70,7 @@ def jpeg_files(folder: Path, count: int) -> list[Path]:
 
 
 def make_round(side: str, case: str, folder: Path) -> tuple[Callable[[int], object], int]:
-    """What one round of a side does, given its number, and how many images it takes."""
+    """A function that runs one round of a side, given its number, and its number of images."""
     size, source_size, batch, few = CASES[case]
     count = batch if side in ("noneg", "kornia") else few
     files = jpeg_files(folder, count) if case == "jpeg" else []
@@ -138,7 +138,7 @@ def make_round(side: str, case: str, folder: Path) -> tuple[Callable[[int], obje
 
 
 def measure_speed(case: str, rounds: int) -> dict[str, list[float]]:
-    """Images a second of each side, round by round."""
+    """Images per second of each side, round by round."""
     speeds: dict[str, list[float]] = {side: [] for side in SIDES}
     with tempfile.TemporaryDirectory() as temporary:
         sides = {}
@@ -160,13 +160,13 @@ def measure_speed(case: str, rounds: int) -> dict[str, list[float]]:
 
 
 def measure_memory(case: str) -> float:
-    """Peak memory of a batch of noneg's views over that of the views, in a process of its own."""
+    """Peak memory of drawing a batch with noneg over the memory of its views, of this process."""
     size, source_size, _, _ = CASES[case]
     images = max(64, 2**28 // (2 * 12 * size * size))
     pixels = torch.zeros(images, 3, source_size, source_size, dtype=torch.uint8)
     arguments = {"size": size, "seed": 0, "epoch": 0, "mean": MEAN, "std": STD}
     draw_views(pixels[:4], torch.arange(4), byol_views(size), **arguments)
-    # Otherwise the peak is that of the imports.
+    # Reset the peak, which may come from the imports.
     Path("/proc/self/clear_refs").write_text("5")
     before = peak_bytes()
     views = draw_views(pixels, torch.arange(images), byol_views(size), **arguments)
@@ -174,7 +174,7 @@ def measure_memory(case: str) -> float:
 
 
 def peak_bytes() -> int:
-    """The most memory this process has held."""
+    """The peak resident memory of this process since its last reset."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
@@ -185,7 +185,7 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--rounds", type=int, default=None)
     parser.add_argument(
-        "--out", default=None, help="table of a full run; --quick writes none unless it is told to"
+        "--out", default=None, help="table of a full run; --quick only writes one if this is given"
     )
     parser.add_argument("--memory", choices=list(CASES), help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -195,6 +195,7 @@ def main() -> None:
     if chosen.memory:
         print(measure_memory(chosen.memory))
         return
+    require("lightly", "kornia")
     rounds = chosen.rounds or (7 if chosen.quick else 15)
     rows = []
     speedup, memory = {}, {}
@@ -204,7 +205,7 @@ def main() -> None:
             rows += [[case, side, number, f"{each:.1f}"] for number, each in enumerate(measured)]
         middle = {side: statistics.median(measured) for side, measured in speeds.items()}
         best = max(SIDES[1:], key=lambda side: middle[side])
-        # Round by round, so that a slow minute slows both sides of a ratio.
+        # Within a round, because a slow minute then slows both sides of the ratio.
         ratios = [ours / theirs for ours, theirs in zip(speeds["noneg"], speeds[best], strict=True)]
         speedup[case] = round(statistics.median(ratios), 1)
         listed = ", ".join(f"{side} {speed:.0f}" for side, speed in middle.items())

@@ -1,10 +1,10 @@
-"""Does the watchdog see what labels see? Short runs, sound and broken, with all their meters.
+"""Do the watchdog's verdicts agree with labels? Short runs, sound and broken, with all meters.
 
-Every run's rows of metrics go into one table, and its scores into another; `--judge` reads both and
-says what the verdicts were, when they came, and how well each meter orders the runs. Runs that
-the tables have already are skipped.
+The metrics of all runs go into one table, and their scores into another. `--judge` reads both and
+prints each verdict, the step of the first alarm, and how well each meter ranks the runs. Runs that
+are in the tables already are skipped.
 
-    python benchmarks/watchdog.py CIFAR10/train CIFAR10/test    about a minute and a half a run
+    python benchmarks/watchdog.py CIFAR10/train CIFAR10/test    about 90 seconds per run
     python benchmarks/watchdog.py --judge
 """
 
@@ -26,20 +26,18 @@ from noneg.evaluation.label_free import IMAGES as IMAGES_MEASURED
 from noneg.evaluation.label_free import embed_with, measure_embeddings
 from noneg.images import find_source
 from noneg.images.shapes import draw_shapes
-from noneg.training.build import (
-    build_method,
-    complete,
-    load_for_training,
-    measure_normalization,
-)
+from noneg.records.directory import RunDirectory
+from noneg.training.build import build_method
 from noneg.training.config import make_config
+from noneg.training.data import load_for_training, measure_normalization
+from noneg.training.plan import complete
 
 RESULTS = Path("benchmarks/results")
 RUNS, ROWS = RESULTS / "watchdog_runs.csv", RESULTS / "watchdog_rows.csv"
 STARTS = RESULTS / "watchdog_starts.csv"
 DATA, PROBES = ("shapes", "cifar10"), ("knn", "linear")
 IMAGES, TEST_IMAGES, BATCH, EPOCHS = 4_000, 2_000, 64, 6
-# Halved, so that a run takes a minute; the outlines of shapes need all their pixels.
+# CIFAR-10 is halved to keep runs short; the outlines of shapes need all pixels.
 SIZES = {"cifar10": 16, "shapes": 32}
 
 SOUND: dict[str, dict[str, Any]] = {
@@ -74,17 +72,17 @@ BROKEN: dict[str, dict[str, Any]] = {
     "barlow_twins, rate x 30": {"method": "barlow_twins", "learning_rate": 0.09},
     "vicreg, sgd x 100": {"method": "vicreg", "optimizer": "sgd", "learning_rate": 1.0},
 }
-"""What differs from a sound run. Whether it breaks anything is for the labels to say."""
+"""The settings that differ from a sound run. The labels decide whether a run is broken."""
 OTHERS: dict[str, dict[str, Any]] = {
     f"{name}, group norm": {"method": name, "norm": "group"} for name in ("vicreg", "byol")
 }
-"""Networks that begin with embeddings that nearly share a direction."""
+"""Networks whose embeddings have nearly the same direction before training."""
 
 ON_SHAPES = ("vicreg", "byol", "siamese", "byol, no stop-gradient")
 
 
-def plan() -> list[tuple[str, str, int]]:
-    """(data, variant, seed), the most telling first."""
+def list_runs() -> list[tuple[str, str, int]]:
+    """(data, variant, seed), the most informative first."""
     sound = [("cifar10", name, seed) for seed in (0, 1) for name in SOUND]
     broken = [("cifar10", name, 0) for name in BROKEN]
     others = [("cifar10", name, 0) for name in OTHERS]
@@ -114,9 +112,9 @@ def norm_of(variant: str) -> str:
 
 
 def measure_starts(images: dict[str, tuple[np.ndarray, ...]]) -> None:
-    """The meters of the encoders that runs begin with: the same for all methods."""
+    """Append the meters of the untrained encoders, which are the same for all methods."""
     known = {(row["data"], row["layers"], row["seed"]) for row in read(STARTS)}
-    for data, variant, seed in plan():
+    for data, variant, seed in list_runs():
         key = (data, norm_of(variant), str(seed))
         if key in known:
             continue
@@ -126,17 +124,17 @@ def measure_starts(images: dict[str, tuple[np.ndarray, ...]]) -> None:
         config = make_config(
             images[data][0], norm=key[1], size=SIZES[data], seed=seed, views=views, batch_size=BATCH
         )
-        config = complete(config, source)
+        plan = complete(config, source)
         with tempfile.TemporaryDirectory() as folder:
-            loaded = load_for_training(source, config, Path(folder))
+            loaded = load_for_training(source, plan, RunDirectory(Path(folder)))
         mean, std = measure_normalization(loaded.pixels)
-        method = build_method(config)
+        method = build_method(plan)
         meters = measure_embeddings(
             method,
             embed_with(method),
             loaded,
-            config.policy(SIZES[data]),
-            size=SIZES[data],
+            plan.policy,
+            size=plan.size,
             mean=mean,
             std=std,
             seed=seed,
@@ -214,23 +212,23 @@ def run_one(data: str, variant: str, seed: int, images: tuple[np.ndarray, ...]) 
 
 
 def columns_of(row: dict[str, str]) -> list[str]:
-    """The columns that all methods share: loss terms are left out."""
+    """The columns that all methods have: without the terms of the loss."""
     names = list(row)
     kept = names[: names.index("loss") + 1] + names[names.index("learning_rate") :]
     return ["data", "variant", "seed", *kept]
 
 
 def outcome(run: dict[str, str]) -> str:
-    """What the labels say of a run, beside its random start."""
+    """What the labels say about a run, compared with the untrained encoder."""
     if run["ended"] != "done":
         return "stopped itself"
-    gains = [float(run[f"trained_{probe}"]) - float(run[f"random_{probe}"]) for probe in PROBES]
-    # About two standard errors of the mean gain, with 2,000 test images.
+    gains = [float(run[f"trained_{probe}"]) - float(run[f"untrained_{probe}"]) for probe in PROBES]
+    # About two standard errors of the mean gain with 2,000 test images.
     return "worked" if sum(gains) / 2 > 0.02 else "failed"
 
 
 def onset(rows: list[dict[str, float]], meter: str) -> int | None:
-    """The first step at which a meter is half of its fall down, on a log scale, for good."""
+    """The first step after which a meter stays below the middle of its fall, on a log scale."""
     values = np.array([max(row[meter], 1e-6) for row in rows if meter in row])
     steps = [int(row["step"]) for row in rows if meter in row]
     logs = np.log(values)
@@ -252,7 +250,7 @@ def histories() -> dict[tuple[str, str, str], list[dict[str, float]]]:
 
 
 def judge_all() -> list[dict[str, Any]]:
-    """The verdicts that each run got, and when, beside what labels say."""
+    """The verdict on each run, the step of its first alarm, and what the labels say."""
     table = []
     rows_of = histories()
     starts = {
@@ -292,9 +290,9 @@ def judge_all() -> list[dict[str, Any]]:
                 "seed": run["seed"],
                 "labels": outcome(run),
                 "knn": run["trained_knn"],
-                "random_knn": run["random_knn"],
+                "untrained_knn": run["untrained_knn"],
                 "linear": run["trained_linear"],
-                "random_linear": run["random_linear"],
+                "untrained_linear": run["untrained_linear"],
                 "verdict": verdicts[-1].state,
                 "first_alarm": alarms[0][0] if alarms else "",
                 "first_state": alarms[0][1] if alarms else "",
@@ -308,7 +306,7 @@ def judge_all() -> list[dict[str, Any]]:
 
 
 def correlations(runs: list[dict[str, str]], draws: int = 2_000) -> list[dict[str, Any]]:
-    """Spearman's rank correlation of each meter with each probe, and 95 % bootstrap intervals."""
+    """Spearman's rank correlation of each meter with each probe, with 95 % bootstrap intervals."""
     done = [run for run in runs if run["ended"] == "done"]
     generator = np.random.default_rng(0)
     table = []
@@ -324,7 +322,7 @@ def correlations(runs: list[dict[str, str]], draws: int = 2_000) -> list[dict[st
                 kept = [run for run in members if run.get(column)]
                 if len(kept) < 8:
                     continue
-                # Data sets differ in how hard they are: ranks are taken within each.
+                # Ranks are taken within each data set, as one is harder than the other.
                 sets = [[run for run in kept if run["data"] == name] for name in DATA]
                 for probe in PROBES:
                     pairs = np.concatenate(
@@ -384,12 +382,10 @@ def report() -> None:
         for row in caught
         if row["onset"] != "" and row["first_alarm"] not in ("", row["steps"])
     ]
-    print(
-        f"{len(table)} runs: {len(failed)} failed, {len(caught)} of them noticed; missed: ", end=""
-    )
+    print(f"{len(table)} runs: {len(failed)} failed, {len(caught)} of them noticed; ", end="")
     missed = [row for row in failed if not row["ends_badly"]]
     print("missed:", "; ".join(f"{row['variant']} ({row['verdict']})" for row in missed))
-    print(f"{len(worked)} worked, {len(wrong)} of them would have been acted upon: ", end="")
+    print(f"{len(worked)} worked, {len(wrong)} of them with an alarm that needs action: ", end="")
     print("; ".join(f"{row['data']} {row['variant']} ({row['first_state']})" for row in wrong))
     if delays:
         print(f"steps from onset to alarm: median {np.median(delays):.0f}, {sorted(delays)}")
@@ -411,18 +407,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("train", nargs="?", type=Path)
     parser.add_argument("test", nargs="?", type=Path)
-    parser.add_argument("--judge", action="store_true", help="read the tables, run nothing")
-    parser.add_argument("--most", type=int, default=10**6, help="runs to add now")
+    parser.add_argument("--judge", action="store_true", help="only read the tables")
+    parser.add_argument("--most", type=int, default=10**6, help="the most runs to add now")
     chosen = parser.parse_args()
     if chosen.judge:
         report()
         return
     if chosen.train is None or chosen.test is None:
-        parser.error("name CIFAR-10's train and test folders")
+        parser.error("give the train and test folders of CIFAR-10")
     data = load(chosen.train, chosen.test)
     measure_starts(data)
     done = {(row["data"], row["variant"], int(row["seed"])) for row in read(RUNS)}
-    for each in [each for each in plan() if each not in done][: chosen.most]:
+    for each in [each for each in list_runs() if each not in done][: chosen.most]:
         run_one(*each, data[each[0]])
 
 

@@ -1,4 +1,4 @@
-"""The watchdog on runs that had no part in choosing its thresholds: those that studies keep.
+"""The watchdog on runs that were not used to choose its thresholds: those in the cache of studies.
 
 noneg study byol-ablations cifar10-train-4000.npz --eval-data cifar10-test-2000.npz
 python benchmarks/watchdog_heldout.py studies/cache
@@ -21,7 +21,7 @@ TABLE = Path("benchmarks/results/watchdog_heldout.csv")
 
 
 def look_at(run: Path) -> dict[str, Any] | None:
-    """A finished run's last verdict, and whether labels say that it worked."""
+    """The last verdict on a finished run, and whether it worked according to the labels."""
     kept = json.loads((run / "result.json").read_text())
     # Runs of older versions say "random" where newer ones say "untrained".
     numbers = {name.replace("random_", "untrained_"): n for name, n in kept["numbers"].items()}
@@ -57,7 +57,7 @@ def main() -> None:
     chosen = parser.parse_args()
     runs = sorted(path.parent for path in chosen.cache.glob("*/result.json"))
     looked_at = (row for row in map(look_at, runs) if row is not None)
-    # Studies with meters of their own train some configurations again, to the same numbers.
+    # Studies with their own meters train some configurations again, with the same result.
     table = list({tuple(row.values()): row for row in looked_at}.values())
     with TABLE.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(table[0]))
@@ -68,7 +68,7 @@ def main() -> None:
         print(f"{labels:7} {verdict:22} {'acts' if acts else '':5} {count}")
     groups: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in table:
-        # Views of another kind are easier or harder to find again, whatever the encoder.
+        # Retrieval also depends on the views: ranks are taken among runs with the same views.
         key = (row["data"], row["backbone"], row["views"])
         if row["view_retrieval_h"] is not None:
             groups.setdefault(key, []).append(row)

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast, final
 
+import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -49,12 +50,12 @@ class Observer(ABC):
     """Looks on while a run trains, on the first process, and changes nothing."""
 
     @abstractmethod
-    def begin(self, step: int) -> None:
+    def begin(self, step: int, total_steps: int) -> None:
         """Training starts or resumes after `step` steps: drop rows of later ones."""
 
     @abstractmethod
     def observe(self, step: int, epoch: int, method: Method, embeddings: Embeddings) -> None:
-        """A step is done. Steps count from 1, epochs from 0; there is no gradient."""
+        """A step is done; called without gradient. Steps count from 1, epochs from 0."""
 
 
 def train_method(
@@ -103,7 +104,7 @@ def train_method(
     if is_first:
         metrics.begin(step)
         for observer in observers:
-            observer.begin(step)
+            observer.begin(step, steps.total)
     if knn:
         knn.begin(step)
     loggers = open_loggers(config.logger, run.path, run.read_config() or {}) if is_first else []
@@ -143,8 +144,9 @@ def train_method(
 
             if is_first:
                 metrics.metering.see(embeddings)
-                for observer in observers:
-                    observer.observe(step, epoch, method, embeddings)
+                with torch.no_grad():
+                    for observer in observers:
+                        observer.observe(step, epoch, method, embeddings)
             if is_first and metrics.is_due(step):
                 rate = state.raw_optimizer.param_groups[0]["lr"]
                 row = metrics.write_row(step, loss, rate)
