@@ -107,8 +107,8 @@ def test_a_run_is_evaluated_without_labels(
     settings += ["--options.projector=[16,8]", "--options.predictor_hidden=8"]
     assert main(["train", str(folder), f"--out={run}", *settings]) == 0
     written = json.loads((run / "meters.json").read_text())
-    assert written["trained"].keys() == written["random"].keys() == {"h", "z"}
-    assert written["trained"]["h"] != written["random"]["h"]
+    assert written["trained"].keys() == written["untrained"].keys() == {"h", "z"}
+    assert written["trained"]["h"] != written["untrained"]["h"]
     capsys.readouterr()
     out = tmp_path / "out.json"
     assert main(["evaluate", str(run), str(folder), "--out", str(out)]) == 0

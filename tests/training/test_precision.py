@@ -1,0 +1,215 @@
+"""The precision of a run: wrong kernels are found, and the faster of two right ones is taken."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import noneg
+from conftest import TinyBackbone
+from noneg.methods.base import Method
+from noneg.methods.vicreg import Options, VICReg
+from noneg.training import precision
+from noneg.training.hardware import Hardware, cpu_computes_bfloat16
+from noneg.training.precision import choose_precision, find_faulty_layer
+
+CPU = Hardware("cpu", 1, 1, "auto")
+
+
+class ForgetsTaps(torch.autograd.Function):
+    """A linear layer whose gradient of the weights is wrong in `wrong`, and only in bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, fault: Callable[[Tensor], Tensor]) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.is_low = torch.is_autocast_enabled("cpu")
+        ctx.fault = fault
+        kind = torch.bfloat16 if ctx.is_low else x.dtype
+        return x.to(kind) @ weight.to(kind).T
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, None]:
+        x, weight = ctx.saved_tensors
+        gradient = gradients[0].float()
+        of_weight = gradient.T @ x.float()
+        return gradient @ weight, ctx.fault(of_weight) if ctx.is_low else of_weight, None
+
+
+class FaultyLinear(nn.Linear):
+    """See `ForgetsTaps`."""
+
+    fault: Callable[[Tensor], Tensor]
+
+    def forward(self, input: Tensor) -> Tensor:
+        result: Tensor = ForgetsTaps.apply(input, self.weight, self.fault)
+        return result
+
+
+def zero_a_column(gradient: Tensor) -> Tensor:
+    wrong = gradient.clone()
+    wrong[:, 3] = 0
+    return wrong
+
+
+def make_method(fault: Callable[[Tensor], Tensor] | None = None) -> Method:
+    torch.manual_seed(0)
+    method = VICReg(TinyBackbone(), 16, Options(projector=(32, 16)))
+    if fault is not None:
+        layer = FaultyLinear(32, 16, bias=False)
+        layer.fault = staticmethod(fault)  # type: ignore[assignment]
+        layer.fault = fault
+        method.projector[3] = layer
+    return method
+
+
+def draw(images: int) -> tuple[Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    return tuple(torch.randn(images, 3, 16, 16, generator=generator) for _ in range(2))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("network", ["small_resnet", "vit_tiny_patch16_224", "convnext_atto"])
+def test_sound_networks_pass(network: str, dtype: torch.dtype) -> None:
+    from noneg.networks.backbones import build_backbone
+
+    torch.manual_seed(0)
+    backbone = build_backbone(network, channels=3, size=32)
+    width = int(backbone.num_features)
+    method = VICReg(backbone, width, Options(projector=(64, 32)))
+    views = tuple(torch.randn(8, 3, 32, 32) for _ in range(2))
+    method.to(memory_format=torch.channels_last)
+    assert find_faulty_layer(method, views, dtype) is None
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        zero_a_column,
+        lambda gradient: gradient * 1.5,
+        lambda gradient: torch.full_like(gradient, torch.nan),
+        lambda gradient: gradient.flip(0),
+    ],
+    ids=["zeros", "scale", "nan", "order"],
+)
+def test_a_faulty_layer_is_found_by_name(fault: Callable[[Tensor], Tensor]) -> None:
+    assert find_faulty_layer(make_method(), draw(32), torch.bfloat16) is None
+    assert find_faulty_layer(make_method(fault), draw(32), torch.bfloat16) == "projector.3"
+
+
+def test_the_fault_is_said_and_float32_takes_its_place() -> None:
+    for asked in ("bf16-mixed", "bf16-true"):
+        choice = choose_precision(asked, CPU, make_method(zero_a_column), draw, torch.device("cpu"))
+        assert choice.name == "32-true"
+        assert choice.check == "failed: projector.3"
+        assert "wrong gradient in the layer projector.3" in choice.reason
+    sound = choose_precision("bf16-mixed", CPU, make_method(), draw, torch.device("cpu"))
+    assert (sound.name, sound.check) == ("bf16-mixed", "passed")
+
+
+@pytest.mark.parametrize("speeds", [(100.0, 250.0), (250.0, 100.0)])
+def test_the_faster_of_two_is_taken_and_both_figures_are_said(
+    speeds: tuple[float, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "cpu_computes_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "_measure_speeds", lambda *_: speeds)
+    choice = choose_precision("auto", CPU, make_method(), draw, torch.device("cpu"))
+    assert choice.name == ("bf16-mixed" if speeds[1] > speeds[0] else "32-true")
+    assert choice.images_per_second == {"32-true": speeds[0], "bf16-mixed": speeds[1]}
+    assert "250 images/s" in choice.reason
+    assert "100)" in choice.reason
+
+
+def test_measuring_leaves_the_network_and_the_random_state_alone() -> None:
+    method = make_method()
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    torch.manual_seed(1)
+    expected = torch.rand(3)
+    torch.manual_seed(1)
+    speeds = precision._measure_speeds(make_method(), draw(8), torch.bfloat16)
+    assert all(speed > 0 for speed in speeds)
+    torch.manual_seed(1)
+    choose_precision("bf16-mixed", CPU, method, draw, torch.device("cpu"))
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+    assert all(parameter.grad is None for parameter in method.parameters())
+
+
+def test_without_instructions_there_is_nothing_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "cpu_computes_bfloat16", lambda: False)
+    choice = choose_precision("auto", CPU, make_method(), draw, torch.device("cpu"))
+    assert (choice.name, choice.images_per_second) == ("32-true", {})
+    asked = choose_precision("32-true", CPU, make_method(), draw, torch.device("cpu"))
+    assert asked.check == "not needed for 32-true"
+
+
+def noise() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8)
+
+
+def test_a_resumed_run_keeps_its_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "cpu_computes_bfloat16", lambda: True)
+    monkeypatch.setattr(precision, "_measure_speeds", lambda *_: (100.0, 200.0))
+    settings: dict[str, Any] = {"epochs": 1, "batch_size": 8, "evaluate": False, "report": False}
+    run = noneg.train(noise(), out=str(tmp_path), **settings)
+    assert run.config.precision == "bf16-mixed"
+    monkeypatch.setattr(precision, "_measure_speeds", lambda *_: (200.0, 100.0))
+    resumed = noneg.train(noise(), resume_from=tmp_path)
+    assert resumed.config.precision == "bf16-mixed"
+    recorded = json.loads((tmp_path / "run.json").read_text())["precision"]
+    assert recorded["check"] == "passed"
+    assert recorded["images_per_second"] == {"32-true": 100.0, "bf16-mixed": 200.0}
+
+
+def test_a_run_on_a_faulty_layer_is_the_float32_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings: dict[str, Any] = {"epochs": 1, "batch_size": 8, "evaluate": False, "report": False}
+    monkeypatch.setattr(precision, "find_faulty_layer", lambda *_: "backbone.conv1")
+    fallen = noneg.train(noise(), out=str(tmp_path / "a"), precision="bf16-mixed", **settings)
+    assert "wrong gradient in the layer backbone.conv1" in capsys.readouterr().out
+    full = noneg.train(noise(), out=str(tmp_path / "b"), precision="32-true", **settings)
+    weights = [run.encoder.module.state_dict() for run in (fallen, full)]
+    assert all(torch.equal(value, weights[1][name]) for name, value in weights[0].items())
+    recorded = json.loads((tmp_path / "a" / "run.json").read_text())["precision"]
+    assert recorded["check"] == "failed: backbone.conv1"
+
+
+@pytest.mark.skipif(not cpu_computes_bfloat16(), reason="this CPU has no bfloat16 instructions")
+def test_the_strided_convolution_over_a_single_pixel_is_found_if_it_is_wrong() -> None:
+    """OneDNN left uninitialized memory in its weight gradient (torch 2.14.1, AVX512-BF16)."""
+
+    class SinglePixel(nn.Module):
+        num_features = 64
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.convolution = nn.Conv2d(64, 64, 3, stride=2, padding=1, bias=False)
+
+        def forward(self, images: Tensor) -> Tensor:
+            output: Tensor = self.convolution(images)
+            return output.flatten(1)
+
+    torch.manual_seed(0)
+    method = VICReg(SinglePixel(), 64, Options(projector=(32, 16)))
+    method.to(memory_format=torch.channels_last)
+    views = tuple(torch.randn(8, 64, 1, 1).to(memory_format=torch.channels_last) for _ in range(2))
+    layer = method.backbone.convolution
+    assert isinstance(layer, nn.Conv2d)
+    x, wrong = views[0], False
+    for _ in range(20):
+        gradients = []
+        for dtype in (None, torch.bfloat16):
+            layer.zero_grad()
+            with torch.autocast("cpu", dtype=dtype or torch.bfloat16, enabled=dtype is not None):
+                layer(x).float().square().sum().backward()
+            assert layer.weight.grad is not None
+            gradients.append(layer.weight.grad.clone())
+        distance = (gradients[1] - gradients[0]).norm() / gradients[0].norm()
+        wrong = wrong or not bool(distance < 0.1)
+    found = [find_faulty_layer(method, views, torch.bfloat16) for _ in range(20)]
+    assert ("backbone.convolution" in found) == wrong
