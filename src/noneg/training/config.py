@@ -17,8 +17,9 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from noneg.errors import NonegError
 from noneg.methods import Definition, find_method
 from noneg.networks import Norm
-from noneg.training.loggers import LoggerName
 from noneg.views import POLICIES, Policy, View
+
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 
 # As many epochs as two cores train on the built-in images in about two minutes. Colors say nothing
 # about the class of these images, hence the views.
