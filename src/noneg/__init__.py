@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Encoder", "NonegError", "Run", "__version__", "load", "train"]
 
-# Importing torch takes seconds, which `noneg --help` does not have.
+# Imported when they are first used: torch takes seconds, and `noneg --help` does not need it.
 _HOMES = {
     "Encoder": "noneg.encoder",
     "NonegError": "noneg.errors",

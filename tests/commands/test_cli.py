@@ -53,7 +53,7 @@ def failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_a_run_leaves_what_it_says(run: Path, folder: Path) -> None:
     scores = json.loads((run / "scores.json").read_text())
-    assert scores.keys() == {"trained", "random", "pixels"}
+    assert scores.keys() == {"trained", "untrained", "pixels"}
     for score in scores.values():
         assert 0 <= score["knn"] <= 1
         assert 0 <= score["linear"] <= 1

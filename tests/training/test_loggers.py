@@ -10,7 +10,8 @@ from typing import Any, final
 import pytest
 
 from noneg.errors import NonegError
-from noneg.training.loggers import Logger, LoggerName, open_loggers
+from noneg.training.config import LoggerName
+from noneg.training.loggers import Logger, open_loggers
 
 SETTINGS = {"method": "byol", "epochs": 2, "out": None, "options": {"tau": 0.5, "projector": (8,)}}
 ROWS: list[tuple[int, dict[str, float]]] = [

@@ -17,9 +17,10 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 from noneg.errors import NonegError
 from noneg.methods import Definition, find_method
 from noneg.networks import Norm
-from noneg.training.loggers import LoggerName
 from noneg.views import POLICIES, Policy, View
 from noneg.views.policy import resolve_policy, view_from_settings
+
+LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 
 # As many epochs as two cores train on the built-in images in about two minutes. Colors say nothing
 # about the class of these images, hence the views.
@@ -73,7 +74,8 @@ class TrainConfig:
         evaluation_images: use at most this many training and test images for scoring.
         knn_every: epochs between two scores by nearest neighbors during training; 0 for none.
         log_every: steps between two rows of metrics.csv.
-        logger: where to send the metrics as well: tensorboard, wandb, mlflow, or several of them.
+        logger: where to send the metrics as well: tensorboard, wandb or mlflow, or several of them;
+            default: nowhere else.
         checkpoint_every: steps between two checkpoints.
         on_collapse: what to do if the embeddings collapse or explode: "warn" and continue; "stop"
             and keep what there is; or "rollback" to the last healthy weights and continue from

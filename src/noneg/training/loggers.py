@@ -9,14 +9,13 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, final
 
 from noneg.errors import NonegError
 from noneg.files import save_json
 from noneg.progress import say_above
 from noneg.records.directory import read_json
-
-LoggerName = Literal["tensorboard", "wandb", "mlflow"]
+from noneg.training.config import LoggerName
 
 PROJECT = "noneg"
 """The W&B project and the MLflow experiment, unless their environment variables name another."""
