@@ -23,6 +23,8 @@ def run_study(name: str, *, out: Path, assignments: list[str], **chosen: Any) ->
     Raises:
         NonegError: there is no such study, or its data or a setting cannot be used.
     """
+    if chosen["seeds"] < 1:
+        raise NonegError(f"--seeds must be at least 1: {chosen['seeds']}")
     study = find_study(name)
     settings: dict[str, Any] = {}
     for each in assignments:
@@ -30,6 +32,19 @@ def run_study(name: str, *, out: Path, assignments: list[str], **chosen: Any) ->
         if not equals:
             raise NonegError(f"--set needs NAME=VALUE, such as epochs=10, not {each}")
         settings[setting.replace("-", "_")] = yaml.safe_load(value)
-    print(as_terminal_text(conduct_study(study, out=out, settings=settings, **chosen)))
+    judged = conduct_study(study, out=out, settings=settings, progress=True, **chosen)
+    print(as_terminal_text(judged))
     print(f"\npage     {out / f'{name}.md'}\nfigure   {out / f'{name}.png'}")
     print(f"table    {out / f'{name}.csv'}\nruns     {out / 'cache'}")
+
+
+def run(*, name: str, out: Path, assignments: list[str], **chosen: Any) -> None:
+    """Print the studies, or run one.
+
+    Raises:
+        NonegError: see `run_study`.
+    """
+    if name == "list":
+        print_studies()
+    else:
+        run_study(name, out=out, assignments=assignments, **chosen)

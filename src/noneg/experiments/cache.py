@@ -22,7 +22,7 @@ from noneg.experiments.scoring import labeled_parts, score_baselines, score_enco
 from noneg.experiments.study import Study, Variant
 from noneg.files import whole_or_not_at_all
 from noneg.records.directory import RunDirectory, read_json
-from noneg.records.table import StepTable
+from noneg.records.table import StepTable, numbers_of
 from noneg.training.config import TrainConfig, to_dict
 from noneg.training.run import Run, resume, start
 
@@ -49,6 +49,8 @@ class RunCache:
     def run_directory(self, study: Study, config: TrainConfig) -> RunDirectory:
         """The place of a run; it depends on the images, not on their path."""
         settings = to_dict(config) | _images_of(config)
+        # Loggers change no result.
+        del settings["logger"]
         return RunDirectory(
             self.runs / _hash_of([settings, study.batch_measure_name, FORMAT, ENCODER_FORMAT])
         )
@@ -136,11 +138,11 @@ def _drop_if_moved(run: RunDirectory, config: TrainConfig) -> None:
 
 
 def _start_or_resume(study: Study, config: TrainConfig, run: RunDirectory) -> Run:
-    recorders = []
+    recorders: list[BatchRecorder] = []
     if study.batch_measure is not None:
         recorders = [BatchRecorder(run.study_meter, study.batch_measure, config.log_every)]
     if run.exists():
-        trained = resume(run.path, config.data, observers=recorders)
+        trained = resume(run.path, observers=recorders)
     else:
         # No report per run: nobody reads it, and it is not hashed.
         config = replace(config, out=str(run.path), report=False)
@@ -191,7 +193,7 @@ def _peak_memory(run: RunDirectory, data: str) -> float:
 
 def _last_row(table: StepTable) -> dict[str, float]:
     rows = table.read()
-    return {name: float(value) for name, value in rows[-1].items() if value} if rows else {}
+    return numbers_of(rows[-1]) if rows else {}
 
 
 def _write(path: Path, numbers: Mapping[str, Any]) -> None:

@@ -7,14 +7,12 @@ import torch
 from noneg.experiments.study import BatchMeasure
 from noneg.methods.base import Embeddings, Method
 from noneg.records.table import StepTable
+from noneg.training.loop import Observer
 
 
 @final
-class BatchRecorder:
-    """An observer of the training loop (`noneg.training.loop.Observer`).
-
-    It writes one row for the first step, for every `every` steps, and for the last step.
-    """
+class BatchRecorder(Observer):
+    """Writes one row for the first step, for every `every` steps, and for the last step."""
 
     def __init__(self, table: StepTable, measure: BatchMeasure, every: int) -> None:
         """Append what `measure` returns to `table`."""

@@ -14,8 +14,8 @@ from noneg.evaluation.scores import (
     untrained,
 )
 from noneg.images import Images, find_source, load_images
-from noneg.training.build import load_for_evaluation
 from noneg.training.config import TrainConfig
+from noneg.training.data import load_for_evaluation
 
 Parts = tuple[Images, Images]
 """Labeled images to learn from, and labeled images to test on."""
@@ -40,7 +40,7 @@ def score_baselines(encoder: Encoder, parts: Parts, seed: int) -> dict[str, floa
     side = min(encoder.info.size, LARGEST_PIXEL_SIDE)
     bank, test = (np.asarray(part.pixels) for part in parts)
     scores = {
-        "untrained": score_encoder(untrained(encoder.info, seed=seed), parts),
+        "untrained": score_encoder(untrained(encoder, seed=seed), parts),
         "pixels": _accuracies(*centered_pixels(bank, test, side), parts),
     }
     return {f"{name}_{probe}": score[probe] for name, score in scores.items() for probe in score}

@@ -49,7 +49,7 @@ def measure_factors(encoder: Encoder, quick: bool) -> Mapping[str, float]:
     """
     drawn = draw_shapes(500 if quick else 2_500, seed=101, size=encoder.info.stored_size)
     pixels = torch.from_numpy(drawn.pixels)
-    initial = untrained(encoder.info, seed=0)
+    initial = untrained(encoder, seed=0)
     readouts = read_factors(drawn.factors, encoder.embed(pixels), initial.embed(pixels))
     found = {each.factor: each for each in readouts}
     numbers: dict[str, float] = {}
