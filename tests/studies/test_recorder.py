@@ -19,13 +19,14 @@ def power(method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
     return {"power": e.z.square().mean(), "width": method.width}
 
 
+@torch.no_grad()
 def train(recorder: BatchRecorder, first: int = 0, last: int = STEPS) -> None:
     """The calls of a training loop, from a checkpoint after `first` steps."""
     method = Siamese(nn.Identity(), 2, Options())
     method.width = 2.0
-    recorder.begin(first)
+    recorder.begin(first, STEPS)
     for step in range(first + 1, last + 1):
-        z = torch.full((2, 3, 2), float(step), requires_grad=True)
+        z = torch.full((2, 3, 2), float(step))
         recorder.observe(step, (step - 1) // 4, method, Embeddings(h=z, z=z))
 
 
@@ -38,8 +39,6 @@ def test_rows_are_regular_and_include_both_ends(
     table = RunDirectory(tmp_path).study_meter
     recorder = BatchRecorder(table, power, every)
     train(recorder)
-    recorder.finish()
-    recorder.finish()
     rows = [{"step": str(s), "power": f"{s * s}", "width": "2"} for s in steps]
     assert table.read() == rows
 
@@ -50,10 +49,8 @@ def test_a_resumed_run_has_the_rows_of_one_that_never_stopped(tmp_path: Path) ->
         table.path.parent.mkdir()
     recorder = BatchRecorder(whole, power, 2)
     train(recorder)
-    recorder.finish()
     # Killed in step 7, after the checkpoint of step 3.
     train(BatchRecorder(resumed, power, 2), last=6)
     recorder = BatchRecorder(RunDirectory(resumed.path.parent).study_meter, power, 2)
     train(recorder, first=3)
-    recorder.finish()
     assert resumed.read() == whole.read()

@@ -142,14 +142,9 @@ def _start_or_resume(study: Study, config: TrainConfig, run: RunDirectory) -> Ru
     if study.batch_measure is not None:
         recorders = [BatchRecorder(run.study_meter, study.batch_measure, config.log_every)]
     if run.exists():
-        trained = resume(run.path, observers=recorders)
-    else:
-        # No report per run: nobody reads it, and it is not hashed.
-        config = replace(config, out=str(run.path), report=False)
-        trained = start(config, observers=recorders)
-    for recorder in recorders:
-        recorder.finish()
-    return trained
+        return resume(run.path, observers=recorders)
+    # No report per run: it is not read, and not hashed.
+    return start(replace(config, out=str(run.path), report=False), observers=recorders)
 
 
 def _measured(study: Study) -> str:

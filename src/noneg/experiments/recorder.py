@@ -2,8 +2,6 @@
 
 from typing import final
 
-import torch
-
 from noneg.experiments.study import BatchMeasure
 from noneg.methods.base import Embeddings, Method
 from noneg.records.table import StepTable
@@ -12,32 +10,24 @@ from noneg.training.loop import Observer
 
 @final
 class BatchRecorder(Observer):
-    """Writes one row for the first step, for every `every` steps, and for the last step."""
+    """One row for the first step, for every `every` steps, and for the last step."""
 
     def __init__(self, table: StepTable, measure: BatchMeasure, every: int) -> None:
         """Append what `measure` returns to `table`."""
         self.table = table
         self.measure = measure
         self.every = every
-        self._unwritten: tuple[int, Method, Embeddings] | None = None
+        self.total_steps = 0
 
-    def begin(self, step: int) -> None:
-        """Training starts or resumes after `step` steps: drop the rows of later ones."""
+    def begin(self, step: int, total_steps: int) -> None:
+        """Drop the rows that a killed run wrote after its last checkpoint."""
         self.table.forget_after(step)
-        self._unwritten = None
+        self.total_steps = total_steps
 
     def observe(self, step: int, epoch: int, method: Method, embeddings: Embeddings) -> None:
-        """Write a row if one is due; `step` counts from 1."""
-        self._unwritten = step, method, embeddings
-        if step == 1 or step % self.every == 0:
-            self.finish()
-
-    @torch.no_grad()
-    def finish(self) -> None:
-        """Write the latest step if it has no row yet; call it when training is done."""
-        if self._unwritten is None:
-            return
-        step, method, embeddings = self._unwritten
-        numbers = self.measure(method, embeddings)
-        self.table.append({"step": step} | {name: float(value) for name, value in numbers.items()})
-        self._unwritten = None
+        """Write a row if one is due."""
+        if step == 1 or step % self.every == 0 or step == self.total_steps:
+            numbers = self.measure(method, embeddings)
+            self.table.append(
+                {"step": step, **{name: float(value) for name, value in numbers.items()}}
+            )

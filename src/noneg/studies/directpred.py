@@ -88,7 +88,7 @@ STUDY = Study(
         Variant(_TRAINED, {"method": "byol", "options": {"predictor": "linear"}}),
         Variant("trained MLP predictor", {"method": "byol"}),
         Variant("DirectPred", {"method": "directpred"}),
-        Variant("DirectCopy", {"method": "directcopy"}),
+        Variant("DirectCopy", {"method": "directpred", "options": {"predictor": "copy"}}),
         Variant(
             "DirectPred, no moving average",
             {"method": "directpred", "options": {"target": "copy"}},
