@@ -1,4 +1,4 @@
-"""What was run is kept: a real study of two tiny runs, whose trainings its own meter counts."""
+"""Finished runs are kept: a real study of two tiny runs, whose batch measure counts trainings."""
 
 import json
 import os
@@ -38,7 +38,7 @@ SETTINGS: dict[str, Any] = {
 
 @final
 class Watch:
-    """Each training's method and number of logged steps; and what to do at one of them."""
+    """Counts the logged steps of each training, and can act at one of them."""
 
     def __init__(self) -> None:
         self.trained: list[tuple[Method, list[float]]] = []
@@ -106,7 +106,7 @@ def run(study: Study, images: Path, out: Path, **more: Any) -> JudgedStudy:
 
 
 def numbers(judged: JudgedStudy) -> list[dict[str, float]]:
-    """Of each run, but for those that are times."""
+    """The numbers of each run, without times."""
     timed = {"seconds", "images_per_second"}
     return [{k: v for k, v in row.numbers.items() if k not in timed} for row in judged.results.runs]
 
@@ -135,11 +135,11 @@ def test_a_run_is_trained_and_measured_once(
     assert watch.measured == 2
     assert again.results == first.results
 
-    # A setting that differs is another run, and the first one is still there.
+    # Another setting is another run, and the first run is still there.
     other = run(study, images, tmp_path, settings={"weight_decay": 0.1})
     assert len(watch.steps) == 4
     assert numbers(other) != numbers(first)
-    # A variant that is added is the only one to run, and budget 0 runs not even that.
+    # Only an added variant runs, and with budget 0 nothing runs.
     extra = Variant("no variance", {"method": "vicreg", "options": {"variance": 0.0}})
     larger = replace(study, variants=(*study.variants, extra))
     judged = run(larger, images, tmp_path, budget=0.0)
@@ -190,7 +190,7 @@ def test_runs_belong_to_the_images_wherever_they_lie(
     shown, moved = tmp_path / "images.npz", tmp_path / "moved.npz"
     shutil.copy(images, shown)
 
-    # Stopped before it was done: what is there cannot go on once the images are elsewhere.
+    # An unfinished run cannot resume once its images have moved.
     def interrupt() -> None:
         os.kill(os.getpid(), signal.SIGINT)
 
@@ -240,18 +240,18 @@ def test_the_page_names_the_command_that_repeats_it(
 def test_a_run_that_was_killed_goes_on(
     study: Study, watch: Watch, images: Path, tmp_path: Path
 ) -> None:
-    """A copy of the disk in the midst of a step is what a killed process leaves."""
+    """A copy of the directory during a step is what a killed process leaves behind."""
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     watch.act, watch.act_at = lambda: shutil.copytree(whole, killed, dirs_exist_ok=True), 5
     study = replace(study, variants=study.variants[:1])
     first = run(study, images, whole)
     watch.act = None
     rows = next(killed.glob("cache/*/metrics.csv")).read_text().splitlines()
-    assert rows[-1].startswith("5,")
+    # Later than the checkpoint of step 3.
+    assert rows[-1].startswith("4,")
     assert not list(killed.glob("cache/*/result.json"))
 
     again = run(study, images, killed)
-    # From the checkpoint of step 3.
     assert watch.steps == [STEPS, STEPS - 3]
     assert numbers(again) == numbers(first)
     for one, other in zip(first.results.runs, again.results.runs, strict=True):
@@ -288,7 +288,7 @@ def test_a_run_that_diverges_is_a_result(
     report = run(study, images, tmp_path)
     row = report.results.of("wild")[0]
     assert row.diverged is not None
-    assert "--learning_rate" in row.diverged
+    assert "--learning-rate" in row.diverged
     assert "knn" not in row.numbers
     assert report.results.of("vicreg")[0].diverged is None
     trainings = len(watch.steps)

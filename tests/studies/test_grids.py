@@ -1,4 +1,4 @@
-"""Every study can be built and drawn, and says what it will do; none is trained here."""
+"""Every study can be built, judged and drawn; nothing is trained here."""
 
 from pathlib import Path
 
@@ -56,7 +56,7 @@ def test_names_are_unique_and_claims_are_about_them(study: Study, tmp_path: Path
     assert len(set(names)) == len(names)
     assert study.papers
     assert not any("|" in claim.sentence for claim in study.claims)
-    # A variant that a claim misspells would be undecided for ever.
+    # A claim that misspells a variant would always be undecided.
     whole = whole_study(study, tmp_path)
     outcomes = [claim.criterion(whole) for claim in study.claims]
     assert [each.reason for each in outcomes if "not enough runs" in each.reason] == []

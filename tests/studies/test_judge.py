@@ -1,4 +1,4 @@
-"""What decides a claim, on results that were made up."""
+"""How claims are decided, on made-up results."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -28,9 +28,9 @@ DIVERGED = "the loss is nan at step 3"
         ([0.60, 0.61, 0.62], [0.50, 0.52, 0.51], 0.0, True),
         ([0.50, 0.52, 0.51], [0.60, 0.61, 0.62], 0.0, False),
         ([0.50, 0.60, 0.55], [0.55, 0.52, 0.56], 0.0, None),
-        # Paired by seed, so that what the seeds share is no spread.
+        # Paired by seed, so variation that both share does not count as spread.
         ([0.20, 0.50, 0.80], [0.18, 0.48, 0.78], 0.0, True),
-        # By how much: 2 points are not 5, and a loss of 2 points is less than one of 5.
+        # `by`: 2 points are not more than 5, and 2 points lower is above 5 points lower.
         ([0.62, 0.63], [0.60, 0.61], 0.05, False),
         ([0.60, 0.61], [0.62, 0.63], -0.05, True),
         ([0.60], [0.50], 0.0, None),

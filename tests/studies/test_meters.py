@@ -1,4 +1,4 @@
-"""The numbers that studies take of a batch, where they are known beforehand."""
+"""The batch measures of studies, on inputs with known results."""
 
 import math
 
@@ -52,7 +52,7 @@ def test_the_identity_is_aligned_with_anything_and_proportional_to_nothing(z: Te
 
 
 def test_directions_count_by_the_power_they_carry(z: Tensor) -> None:
-    """Turned round in all but the ten strongest: what these carry, less what the others do."""
+    """All but the ten strongest are reversed: the power of these, minus that of the others."""
     s, v = torch.linalg.eigh(correlation(z))
     signs = torch.where(torch.arange(WIDTH) < WIDTH - 10, -1.0, 1.0).double()
     found = measure(v @ torch.diag(signs) @ v.T, z)
@@ -61,7 +61,7 @@ def test_directions_count_by_the_power_they_carry(z: Tensor) -> None:
 
 
 def test_a_predictor_that_knows_nothing_is_aligned_with_nothing(z: Tensor) -> None:
-    """Though by their commutator any two large matrices are nearly alike."""
+    """The commutator is small for any two large matrices."""
     layer = nn.Linear(WIDTH, WIDTH).double()
     nn.init.normal_(layer.weight, generator=torch.Generator().manual_seed(1))
     found = measure(layer, z)

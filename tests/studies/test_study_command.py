@@ -61,13 +61,13 @@ def test_what_cannot_be_run_is_said_in_a_sentence(
 def test_a_quick_study_from_the_command_to_its_files(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """That with factors: images, training, scores, a measure of the encoder, claims, page."""
+    """The study with factors: images, training, scores, encoder measure, claims, page."""
     command = ["study", "augmentations", "--quick", "--out", str(tmp_path)]
     assert main(command) == 0
     said = capsys.readouterr()
     assert "undecided: Color augmentation makes `h` forget colors." in said.out
     assert "it decides nothing" in said.out
-    # What the runs say goes to files of their own.
+    # Runs print to their own log files.
     assert "verdict" not in said.out
     page = (tmp_path / "augmentations.md").read_text()
     assert "**A quick run**" in page

@@ -1,4 +1,4 @@
-"""A study's page and CSV, of results that were made up."""
+"""A study's page and CSV, from made-up results."""
 
 import csv
 from dataclasses import replace
@@ -72,7 +72,7 @@ def test_baselines_are_rows_of_their_own() -> None:
     rows = [result("one", seed, knn=0.6, untrained_knn=0.2, pixels_knn=0.3) for seed in (0, 1)]
     lines = results_table(judged(results(rows))).splitlines()[3:]
     assert lines == ["| untrained |  | 20.0 |  |  |  |", "| raw pixels |  | 30.0 |  |  |  |"]
-    # A study's own numbers of the start have their place there too.
+    # A study's own numbers of the untrained network are in the same row.
     rows = [result("one", seed, knn=0.6, residual=0.5, untrained_residual=0.25) for seed in (0, 1)]
     lines = results_table(judged(results(rows))).splitlines()[3:]
     assert lines == ["| untrained |  |  |  |  | 0.25 |"]

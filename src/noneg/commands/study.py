@@ -32,7 +32,8 @@ def run_study(name: str, *, out: Path, assignments: list[str], **chosen: Any) ->
         if not equals:
             raise NonegError(f"--set needs NAME=VALUE, such as epochs=10, not {each}")
         settings[setting.replace("-", "_")] = yaml.safe_load(value)
-    print(as_terminal_text(conduct_study(study, out=out, settings=settings, **chosen)))
+    judged = conduct_study(study, out=out, settings=settings, progress=True, **chosen)
+    print(as_terminal_text(judged))
     print(f"\npage     {out / f'{name}.md'}\nfigure   {out / f'{name}.png'}")
     print(f"table    {out / f'{name}.csv'}\nruns     {out / 'cache'}")
 

@@ -22,7 +22,7 @@ from noneg.experiments.scoring import labeled_parts, score_baselines, score_enco
 from noneg.experiments.study import Study, Variant
 from noneg.files import whole_or_not_at_all
 from noneg.records.directory import RunDirectory, read_json
-from noneg.records.table import StepTable
+from noneg.records.table import StepTable, numbers_of
 from noneg.training.config import TrainConfig, to_dict
 from noneg.training.run import Run, resume, start
 
@@ -188,7 +188,7 @@ def _peak_memory(run: RunDirectory, data: str) -> float:
 
 def _last_row(table: StepTable) -> dict[str, float]:
     rows = table.read()
-    return {name: float(value) for name, value in rows[-1].items() if value} if rows else {}
+    return numbers_of(rows[-1]) if rows else {}
 
 
 def _write(path: Path, numbers: Mapping[str, Any]) -> None:

@@ -2,14 +2,11 @@
 
 import json
 import shlex
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
-
-from tqdm import tqdm
 
 from noneg.experiments.cache import RunCache
 from noneg.experiments.page import write_study_page
@@ -18,9 +15,10 @@ from noneg.experiments.scale import HEADS, QUICK, STANDARD, built_in_images
 from noneg.experiments.study import JudgedStudy, Study, Variant
 from noneg.images import find_source
 from noneg.methods import find_method
+from noneg.progress import progress_bar
 from noneg.training.config import TrainConfig, make_config
 
-Plan = Sequence[tuple[Variant, TrainConfig]]
+Grid = Sequence[tuple[Variant, TrainConfig]]
 
 
 def conduct_study(
@@ -33,6 +31,7 @@ def conduct_study(
     budget: float | None = None,
     quick: bool = False,
     settings: Mapping[str, Any] | None = None,
+    progress: bool = False,
 ) -> JudgedStudy:
     """Run what is missing, judge the claims, and write a CSV, a figure and a page.
 
@@ -45,6 +44,7 @@ def conduct_study(
         budget: minutes after which no new run starts; 0 only judges what is finished.
         quick: a run of about two minutes, with one seed, that decides nothing.
         settings: of `noneg.train`, for all runs.
+        progress: show a bar on stderr.
 
     Raises:
         NonegError: the data or a setting cannot be used.
@@ -59,19 +59,19 @@ def conduct_study(
         shared = {"views": "outline", **shared}
     if eval_data is not None:
         shared["eval_data"] = eval_data
-    plan = [
+    grid = [
         (variant, make_run_config(variant, data, shared, seed, quick))
         for seed in range(1 if quick else seeds)
         for variant in study.variants
         if variant.quick or not quick
     ]
     cache = RunCache(out, quick=quick)
-    completed = _run_missing(study, data, plan, cache, budget)
-    finished = [cache.finished(study, *each) for each in plan]
+    completed = _run_missing(study, data, grid, cache, budget, progress)
+    finished = [cache.finished(study, *each) for each in grid]
     results = Results(tuple(run for run in finished if run is not None))
     outcomes = tuple(claim.criterion(results) for claim in study.claims)
     judged = JudgedStudy(
-        study, described, command_line, shared, quick, len(plan), results, outcomes, out
+        study, described, command_line, shared, quick, len(grid), results, outcomes, out
     )
     write_study_page(judged)
     if not completed:
@@ -108,20 +108,20 @@ def make_run_config(
 
 
 def _run_missing(
-    study: Study, data: str, plan: Plan, cache: RunCache, budget: float | None
+    study: Study, data: str, grid: Grid, cache: RunCache, budget: float | None, progress: bool
 ) -> bool:
     """Run what is not finished, within the budget; returns False after Ctrl-C."""
     started = time.monotonic()
-    missing = [each for each in plan if cache.finished(study, *each) is None]
+    missing = [each for each in grid if cache.finished(study, *each) is None]
     if missing:
         # Fail on unusable data before the progress bar appears.
         find_source(data)
     # Runs print to their own log files, so the bar has the terminal to itself.
-    with tqdm(total=len(missing), desc=study.name, unit="run", file=sys.stderr) as bar:
+    with progress_bar(total=len(missing), desc=study.name, unit="runs", shown=progress) as bar:
         for variant, config in missing:
             if budget is not None and time.monotonic() - started >= 60 * budget:
                 break
-            bar.set_postfix_str(f"{variant.name}, seed {config.seed}")
+            bar.set_postfix_str(f"{variant.name}, seed {config.seed}", refresh=True)
             try:
                 cache.run(study, variant, config)
             except KeyboardInterrupt:

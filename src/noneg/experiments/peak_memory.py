@@ -14,19 +14,18 @@ from pathlib import Path
 from noneg.images import find_source, load_images
 from noneg.records.directory import RunDirectory
 from noneg.training.config import load_config
+from noneg.training.plan import plan_of
 from noneg.training.run import start
 
 
 def peak_memory(run: RunDirectory, data: str) -> float:
     """Train two steps on `data` with the settings of `run`; returns MB."""
-    config = load_config(run.config_file)
-    assert config.size is not None
-    assert config.batch_size is not None
-    images = load_images(find_source(data), channels=config.channels or 3, size=config.size)
-    pixels = images.pixels[: 2 * config.batch_size].transpose(0, 2, 3, 1)
+    plan = plan_of(load_config(run.config_file))
+    images = load_images(find_source(data), channels=plan.channels, size=plan.size)
+    pixels = images.pixels[: 2 * plan.batch_size].transpose(0, 2, 3, 1)
     with tempfile.TemporaryDirectory() as directory:
         short = replace(
-            config, epochs=1, evaluate=False, report=False, eval_data=None, out=directory
+            plan.config, epochs=1, evaluate=False, report=False, eval_data=None, out=directory
         )
         with redirect_stdout(sys.stderr):
             start(short, pixels)
