@@ -6,7 +6,7 @@ flags, then each method's options beside their values in both recipes.
 
 import argparse
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from noneg import cli
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 PAGE = "reference/command-line"
-_LEFT_OUT = ("--help", "--print_config", "--options")
+_LEFT_OUT = ("--help", "--print-config", "--options")
 
 
 def setup(app: "Sphinx") -> dict[str, Any]:
@@ -33,40 +33,13 @@ def _append(app: "Sphinx", page: str, source: list[str]) -> None:
 
 def reference() -> Iterator[str]:
     """The reference as lines of Markdown."""
-    for name, make in parsers().items():
+    for name, make in cli.PARSERS.items():
         yield from _command(name, make())
     yield from ["## Options of the methods", ""]
     yield "`--options.NAME VALUE`, with the chosen method's options:"
     yield ""
     for name in list_methods():
         yield from _options(name)
-
-
-def parsers() -> dict[str, Callable[[], argparse.ArgumentParser]]:
-    """A parser for each command, in the order of `noneg --help`."""
-    declared = getattr(cli, "PARSERS", None)
-    return declared or {name: lambda name=name: _captured(name) for name in cli.COMMANDS}
-
-
-def _captured(command: str) -> argparse.ArgumentParser:
-    """The parser that a command builds inside its own function."""
-    if command == "train":
-        return make_parser()
-
-    class Captured(Exception):  # noqa: N818
-        """Carries the parser out of the command."""
-
-    def capture(parser: argparse.ArgumentParser, *_: Any) -> None:
-        raise Captured(parser)
-
-    cli._Parser.parse_args = capture
-    try:
-        cli.COMMANDS[command]([])
-    except Captured as captured:
-        return captured.args[0]
-    finally:
-        del cli._Parser.parse_args
-    raise AssertionError(f"noneg {command} parses no arguments")
 
 
 def _command(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from command_line import parsers
 from PIL import Image
 from sybil import Example, Sybil
 from sybil.parsers.markdown import CodeBlockParser
@@ -28,6 +27,7 @@ from sybil.parsers.markdown import CodeBlockParser
 import noneg
 import noneg.training.run
 from noneg import cli
+from noneg.cli import PARSERS
 from noneg.commands.train import parse_resume, parse_train
 from noneg.methods import list_methods
 from noneg.studies import find_study
@@ -54,9 +54,9 @@ def check(words: list[str]) -> None:
     if command == "train":
         assert parse_resume(arguments) or parse_train(arguments)
         return
-    if command not in parsers():
+    if command not in PARSERS:
         raise noneg.NonegError(f"no command {command}")
-    chosen = parsers()[command]().parse_args(arguments)
+    chosen = PARSERS[command]().parse_args(arguments)
     if command == "study" and chosen.name != "list":
         find_study(chosen.name)
     for assignment in getattr(chosen, "assignments", []):
@@ -132,7 +132,7 @@ def test_a_wrong_command_is_noticed(wrong: str) -> None:
 
 @cache
 def all_flags() -> set[str]:
-    made = [make() for make in parsers().values()]
+    made = [make() for make in PARSERS.values()]
     made += [make_parser(method) for method in list_methods()]
     flags = {
         flag for parser in made for action in parser._actions for flag in action.option_strings

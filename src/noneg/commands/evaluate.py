@@ -1,6 +1,6 @@
 """`noneg evaluate`: the meters of a run's encoder, and its scores if there are labels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -75,7 +75,7 @@ def evaluate_run(
     encoder = load(path)
     run = RunDirectory(path)
     config = load_config(run.config_file) if run.exists() else None
-    plan = None if config is None else plan_of(config)
+    plan = None if config is None else _plan(config, encoder.info)
     seed = 0 if config is None else config.seed
     test = _load(data, "test", encoder.info)
     measured = images_to_measure(len(test.pixels), encoder.info.size)
@@ -96,6 +96,19 @@ def evaluate_run(
     if out is not None:
         save_json(out, scores_as_dict(scores) | {"meters": meters_as_dict(*meters, measured)})
     return Evaluation(tuple(scores), *meters)
+
+
+def _plan(config: TrainConfig, info: EncoderInfo) -> Plan:
+    """What the images had left open is in the encoder, except for the batch size, which is unused."""
+    return plan_of(
+        replace(
+            config,
+            size=info.size,
+            channels=info.channels,
+            backbone=info.backbone,
+            batch_size=config.batch_size or 2,
+        )
+    )
 
 
 def _trained_network(run: RunDirectory, encoder: Encoder, plan: Plan | None) -> Method | Encoder:

@@ -60,7 +60,7 @@ def _make_fabric(plan: Plan) -> Fabric:
                 strategy=strategy,
                 precision="32-true" if asked == "auto" else asked,  # type: ignore[arg-type]
             )
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
+    except (ValueError, TypeError, RuntimeError, MisconfigurationException) as error:
         raise _refused(plan, error) from error
 
 

@@ -3,7 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, cast, final
 
@@ -124,7 +124,9 @@ def train_method(
     bar = progress_bar(
         total=steps.total, initial=step, desc="train", unit="step", shown=progress and is_first
     )
-    with stop.listening(), bar, quiet_lightning():
+    with stop.listening(), bar, quiet_lightning(), ExitStack() as ending:
+        for logger in loggers:
+            ending.callback(logger.close)
         for number, pixels, index in batches(
             images.pixels, plan.batch_size, config.seed, range(step, steps.total),
             rank=fabric.global_rank, ranks=fabric.world_size,
@@ -172,8 +174,6 @@ def train_method(
                 knn.measure(step, epoch + 1, shown, method, fabric.device)
             if stop_now:
                 break
-    for logger in loggers:
-        logger.close()
     if stop_now and not watchdog.stopped and step < steps.total:
         raise KeyboardInterrupt(f"Go on with: noneg train --resume {run.path}")
     return watchdog
