@@ -99,7 +99,7 @@ def evaluate_run(
 
 
 def _plan(config: TrainConfig, info: EncoderInfo) -> Plan:
-    """What the images had left open is in the encoder, except for the batch size, which is unused."""
+    """What the images had left open is in the encoder; the batch size is not used."""
     return plan_of(
         replace(
             config,
