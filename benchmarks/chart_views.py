@@ -48,7 +48,7 @@ def main() -> None:
     axes.set_yscale("log")
     axes.set_xticks(range(len(CASES)), list(CASES.values()))
     axes.set_ylabel("images (two views each) per second")
-    axes.set_title("Views alone, one thread", fontsize=10)
+    axes.set_title("Drawing views, one thread", fontsize=10)
     axes.legend(fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(out, dpi=110)

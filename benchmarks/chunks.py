@@ -86,8 +86,8 @@ def draw_chart(rows: list[dict[str, str | int | float]], out: Path) -> None:
         seconds = [statistics.median(float(r["seconds"]) for r in p) for p in points]
         memory.plot(chunks, peaks, "o-", color=color, label=method)
         times.plot(chunks, [each / seconds[-1] for each in seconds], "o-", color=color)
-    memory.set_ylabel("peak memory of a step, MiB")
-    times.set_ylabel("time of a step, whole batch = 1")
+    memory.set_ylabel("peak memory per step, MiB")
+    times.set_ylabel("time per step, whole batch = 1")
     for axes in (memory, times):
         axes.set_xscale("log", base=2)
         axes.set_xticks(chunks, [str(each) for each in chunks])

@@ -6,8 +6,8 @@ chunks, on two processes, and with a `kill -9` after the first checkpoint and a 
 encoders of each run are compared. All runs must be identical; only the runs on two processes may
 differ, by rounding.
 
-    python benchmarks/same_weights.py BEFORE AFTER            about half an hour on one core
-    python benchmarks/same_weights.py BEFORE AFTER --quick    under five minutes: 256 images, and
+    python benchmarks/same_weights.py BEFORE AFTER            about half an hour on an idle core
+    python benchmarks/same_weights.py BEFORE AFTER --quick    about three minutes: 256 images, and
                                                               three of the methods
 """
 
@@ -83,7 +83,7 @@ def list_runs(methods: list[str], checkpoint_every: int) -> list[Run]:
 
 @dataclass(frozen=True)
 class Checkout:
-    """A directory with the package's source, run in processes of its own."""
+    """A directory with a version of the package, which is run in processes of its own."""
 
     path: Path
 
@@ -91,12 +91,13 @@ class Checkout:
         """Its short hash, with "-dirty" if files differ from it."""
         command = ["git", "-C", str(self.path), "describe"]
         options = ["--always", "--exclude=*", "--abbrev=12", "--dirty"]
-        return subprocess.run(
-            [*command, *options], capture_output=True, text=True, check=True
-        ).stdout.strip()
+        told = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+        if told.returncode:
+            raise SystemExit(f"{self.path} is not a checkout: {told.stderr.strip()}")
+        return told.stdout.strip()
 
     def start(self, arguments: list[str], folder: Path) -> subprocess.Popen[str]:
-        """Python with this checkout's package; `folder` because Python also imports from there."""
+        """Python with this checkout's package, in `folder`, where there is no other package."""
         environment = {
             **os.environ,
             "PYTHONPATH": str(self.path / "src"),
@@ -219,11 +220,12 @@ def main() -> int:
             writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
+    largest = float(np.max(differences))
     summary = {
         "runs": len(rows),
         "identical": sum(row["identical"] == "yes" for row in rows),
         "failed": failed,
-        "largest_difference": float(np.max(differences)),
+        "largest_difference": largest if np.isfinite(largest) else None,
     }
     print(json.dumps({"same_weights": summary}))
     return 1 if failed else 0

@@ -228,7 +228,7 @@ def outcome(run: dict[str, str]) -> str:
 
 
 def onset(rows: list[dict[str, float]], meter: str) -> int | None:
-    """The first step after which a meter stays below the middle of its fall, on a log scale."""
+    """The first step from which a meter stays below the middle of its fall, on a log scale."""
     values = np.array([max(row[meter], 1e-6) for row in rows if meter in row])
     steps = [int(row["step"]) for row in rows if meter in row]
     logs = np.log(values)
