@@ -19,15 +19,15 @@ def power(method: Method, e: Embeddings) -> Mapping[str, float | Tensor]:
     return {"power": e.z.square().mean(), "width": method.width}
 
 
-@torch.no_grad()
 def train(recorder: BatchRecorder, first: int = 0, last: int = STEPS) -> None:
     """The calls of a training loop, from a checkpoint after `first` steps."""
     method = Siamese(nn.Identity(), 2, Options())
     method.width = 2.0
     recorder.begin(first, STEPS)
     for step in range(first + 1, last + 1):
-        z = torch.full((2, 3, 2), float(step))
-        recorder.observe(step, (step - 1) // 4, method, Embeddings(h=z, z=z))
+        z = torch.full((2, 3, 2), float(step), requires_grad=True)
+        with torch.no_grad():
+            recorder.observe(step, (step - 1) // 4, method, Embeddings(h=z, z=z))
 
 
 @pytest.mark.parametrize(
