@@ -74,6 +74,7 @@ def watch() -> Watch:
 def study(watch: Watch) -> Study:
     return Study(
         name="tiny",
+        chapter=1,
         title="Tiny",
         question="Does it run?",
         variants=(

@@ -14,9 +14,9 @@ from noneg.experiments.results import Results
 from noneg.experiments.scale import HEADS, QUICK, STANDARD
 from noneg.experiments.study import JudgedStudy, Study
 from noneg.methods import find_method
-from noneg.studies import NAMES, find_study, list_studies
+from noneg.studies import find_study, list_studies
 
-every_study = pytest.mark.parametrize("study", list_studies(), ids=NAMES)
+every_study = pytest.mark.parametrize("study", list_studies(), ids=lambda study: study.name)
 
 
 def judged(study: Study, results: Results, directory: Path) -> JudgedStudy:

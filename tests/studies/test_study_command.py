@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from noneg.cli import main
-from noneg.studies import NAMES
+from noneg.studies import list_studies
 
 
 def failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
@@ -37,7 +37,7 @@ def test_help_imports_no_torch() -> None:
 def test_the_list_has_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["study", "list"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(NAMES)
+    assert [line.split()[0] for line in lines] == [study.name for study in list_studies()]
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ class Study:
 
     Attributes:
         name: on the command line, with hyphens.
+        chapter: its place in the story.
         title: one line, for `noneg study list`.
         question: what is asked, in a few sentences that do not give the answer away.
         variants: the grid.
@@ -95,6 +96,7 @@ class Study:
     """
 
     name: str
+    chapter: int
     title: str
     question: str
     variants: tuple[Variant, ...]

@@ -52,6 +52,7 @@ def _draw(results: Results, figure: Figure) -> None:
 
 STUDY = Study(
     name="bare-siamese",
+    chapter=1,
     title="The bare Siamese network",
     question="Two views of an image go through one network, and the loss is the mean squared error "
     "between the two outputs. A constant output has error 0. Does training end there, on three "

@@ -51,6 +51,7 @@ def _two(objective: str, second: str) -> Variant:
 
 STUDY = Study(
     name="barlow-and-vicreg",
+    chapter=7,
     title="Barlow Twins and VICReg, term by term",
     question="These two losses keep the variance of each coordinate of the embedding high and "
     "reduce the correlation between coordinates. What happens without each term, with other "

@@ -13,6 +13,7 @@ def _variant(name: str, quick: bool = True, **options: Any) -> Variant:
 
 STUDY = Study(
     name="byol-ablations",
+    chapter=3,
     title="BYOL with parts removed",
     question="BYOL's online network predicts the output of a target network, which is a moving "
     "average of the online network and receives no gradient. Which of predictor, stop-gradient, "

@@ -79,6 +79,7 @@ def _draw(results: Results, figure: Figure) -> None:
 
 STUDY = Study(
     name="directpred",
+    chapter=6,
     title="Computed predictors",
     question="According to the theory, a trained linear predictor aligns its eigenvectors with "
     "those of the correlation matrix of its input. Does it? If so, the predictor can be computed "

@@ -17,6 +17,7 @@ _HELD = ("eta held for 10 steps", "eta held for 100 steps", "eta held for an epo
 
 STUDY = Study(
     name="em",
+    chapter=5,
     title="SimSiam as expectation-maximization",
     question="SimSiam can be seen as minimizing E |F(T(x)) - eta_x|^2 alternately: over the "
     "network F, by gradient steps, and over one target eta_x per image x, by averaging over the "

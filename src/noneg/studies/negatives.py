@@ -91,6 +91,7 @@ def _draw(results: Results, figure: Figure) -> None:
 
 STUDY = Study(
     name="negatives",
+    chapter=2,
     title="Negatives, large batches and memory banks",
     question="Contrastive losses learn from the other images of the batch. How do accuracy and "
     "peak memory depend on the batch size, for losses with and without negatives? The comparison "

@@ -22,6 +22,7 @@ def _draw(results: Results, figure: Figure) -> None:
 
 STUDY = Study(
     name="simsiam-ablations",
+    chapter=4,
     title="SimSiam with parts removed",
     question="SimSiam has a predictor and a stop-gradient, but no moving average. Which of them "
     "prevents collapse, and what does the BatchNorm in its heads contribute?",

@@ -70,6 +70,7 @@ def _draw(results: Results, figure: Figure) -> None:
 
 STUDY = Study(
     name="two-families",
+    chapter=8,
     title="Two families of losses and an identity",
     question="Sample-contrastive losses push images apart; dimension-contrastive losses push "
     "coordinates apart. An identity links the two criteria for any embeddings. Does it hold up to "
