@@ -44,7 +44,7 @@ def test_the_list_has_a_line_for_each(capsys: pytest.CaptureFixture[str]) -> Non
     ("arguments", "what"),
     [
         (["bare-siames"], "did you mean bare-siamese?"),
-        (["nonsense"], "no study 'nonsense'; there are: bare-siamese, negatives"),
+        (["nonsense"], "no study 'nonsense'; there are: augmentations, bare-siamese"),
         (["em", "--seeds", "0"], "--seeds must be at least 1: 0"),
         (["em", "--set", "epochs"], "--set needs NAME=VALUE, such as epochs=10, not epochs"),
         (["em", "nowhere", "--quick", "--set", "epoch=1"], "epoch"),

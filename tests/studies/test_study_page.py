@@ -24,6 +24,7 @@ from noneg.experiments.study import Claim, JudgedStudy, Study, Variant
 STUDY = Study(
     name="made-up",
     title="Made up",
+    chapter=1,
     question="Is one better?",
     variants=(Variant("one", {}), Variant("other", {})),
     claims=(
