@@ -91,6 +91,28 @@ def test_interrupted_and_resumed_is_bit_identical(
     assert_same_weights(unbroken, resumed.directory)
 
 
+def test_a_checkpoint_of_the_former_trainer_is_resumed(
+    images: Path, unbroken: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "former"
+    process = begin(images, out)
+    wait_for_checkpoint(process, out)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    path = out / "checkpoints" / "last.ckpt"
+    state = torch.load(path, weights_only=True)
+    # What version 0.1.0 wrote before its loop was its own, besides much that was not read again.
+    state["callbacks"] = {
+        "Reporting": {"metering": state.pop("metering")},
+        "Watchdog": state.pop("watchdog"),
+    }
+    del state["precision"]
+    torch.save(state, path)
+    noneg.train(resume_from=out)
+    assert_same_weights(unbroken, out)
+    assert steps_of(out) == steps_of(unbroken)
+
+
 def test_another_seed_is_another_run(images: Path, unbroken: Path, tmp_path: Path) -> None:
     """The control: the comparison above can tell runs apart."""
     options = {"projector": [32, 16]}
