@@ -21,12 +21,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from torch.utils.data import Dataset
 
 from noneg._version import __version__
 from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.images import ImageSource, Skipped, find_source, stream_images
+from noneg.images.find import Data
 from noneg.images.source import printable
 from noneg.networks import Norm
 from noneg.networks.backbones import build_backbone
@@ -37,8 +37,6 @@ FORMAT = 2
 
 WEIGHTS = "encoder.safetensors"
 INFO = "encoder.json"
-
-Data = str | os.PathLike[str] | np.ndarray | Tensor | Dataset[Any]
 
 
 def _today() -> str:

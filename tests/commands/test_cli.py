@@ -12,7 +12,8 @@ from PIL import Image
 import noneg
 from noneg.cli import main
 from noneg.commands.train import parse_train
-from noneg.training.config import TrainConfig, load_config, make_config, save_config
+from noneg.records.directory import RunDirectory
+from noneg.training.config import TrainConfig, load_config, make_config, to_dict
 from noneg.views import View
 
 
@@ -131,7 +132,7 @@ def test_switches_dashes_and_recipes() -> None:
 
 def test_configs_survive_the_file(tmp_path: Path) -> None:
     config = parse_train(["data", "--method=simsiam", '--views=[{"hue": 0.0}, {"blur": 0.5}]'])
-    save_config(config, tmp_path / "config.yaml")
+    RunDirectory(tmp_path).write_config(to_dict(config))
     assert load_config(tmp_path / "config.yaml") == config
 
 
@@ -159,7 +160,7 @@ def test_loggers_are_named_in_every_way(tmp_path: Path) -> None:
     assert parse_train(["--config", str(path), "--logger", "mlflow"]).logger == ("mlflow",)
     assert make_config(logger=["tensorboard", "wandb"]).logger == both
     assert make_config(logger="mlflow").logger == ("mlflow",)
-    save_config(make_config(logger=both), tmp_path / "config.yaml")
+    RunDirectory(tmp_path).write_config(to_dict(make_config(logger=both)))
     assert load_config(tmp_path / "config.yaml").logger == both
 
 

@@ -14,8 +14,8 @@ def noise() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(N, 32)).astype(np.float32)
 
 
-def read(factor: str, values: np.ndarray, trained: np.ndarray, random: np.ndarray) -> Readout:
-    return read_factors({factor: values}, trained, random)[0]
+def read(factor: str, values: np.ndarray, trained: np.ndarray, untrained: np.ndarray) -> Readout:
+    return read_factors({factor: values}, trained, untrained)[0]
 
 
 def test_a_planted_number_is_read_and_noise_gives_chance(noise: np.ndarray) -> None:
@@ -26,7 +26,7 @@ def test_a_planted_number_is_read_and_noise_gives_chance(noise: np.ndarray) -> N
     assert (found.kind, found.chance) == ("number", 0)
     # Signal 30^2 * 0.2^2 / 12 = 3 against noise 1: R2 is 3/4.
     assert found.trained == pytest.approx(0.75, abs=0.06)
-    assert abs(found.random) < 0.06
+    assert abs(found.untrained) < 0.06
 
 
 def test_an_angle_is_read_through_its_sine_and_cosine(noise: np.ndarray) -> None:
@@ -37,7 +37,7 @@ def test_an_angle_is_read_through_its_sine_and_cosine(noise: np.ndarray) -> None
     found = read("background_hue", values, planted, noise)
     assert found.kind == "circle"
     assert found.trained > 0.99
-    assert abs(found.random) < 0.06
+    assert abs(found.untrained) < 0.06
     # The same numbers, of a name that is no angle, are far from linear in sine and cosine.
     assert read("some_number", values, planted, noise).trained < 0.8
 
@@ -59,7 +59,7 @@ def test_classes_are_scored_by_accuracy_against_the_commonest(noise: np.ndarray)
     assert found.kind == "class"
     assert found.trained > 0.97
     assert found.chance == pytest.approx(0.4, abs=0.06)
-    assert found.random == pytest.approx(found.chance, abs=0.08)
+    assert found.untrained == pytest.approx(found.chance, abs=0.08)
     assert found.kept(found.chance) == 0
     assert found.kept(1.0) == 1
 

@@ -73,11 +73,11 @@ def test_an_encoder_that_sees_and_one_that_is_blind() -> None:
         test,
         progress=False,
     )
-    assert [score.features for score in scores] == ["trained", "random", "pixels"]
+    assert [score.features for score in scores] == ["trained", "untrained", "pixels"]
     assert [score.dimensions for score in scores] == [3, 3, 192]
-    trained, random, pixels = scores
+    trained, blind, pixels = scores
     assert (trained.knn, trained.linear) == (1.0, 1.0)
-    assert (random.knn, random.linear) == (0.5, 0.5)
+    assert (blind.knn, blind.linear) == (0.5, 0.5)
     # One of 64 pixels: a plane finds it, a distance hardly.
     assert 0.5 < pixels.knn < 0.95
     assert pixels.linear > 0.95
@@ -167,13 +167,14 @@ def test_images_without_labels_are_named() -> None:
         split_for_evaluation(unlabeled)
 
 
-def test_the_untrained_encoder_depends_on_the_seed_alone() -> None:
+def test_the_untrained_encoder_depends_only_on_the_seed() -> None:
+    trained = Encoder(Blind(), information(256))
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = untrained(information(256), seed=5)
+    first = untrained(trained, seed=5)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    second, other = untrained(information(256), seed=5), untrained(information(256), seed=6)
+    second, other = untrained(trained, seed=5), untrained(trained, seed=6)
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
     assert np.array_equal(first.embed(images), second.embed(images))
     assert not np.allclose(first.embed(images), other.embed(images))
@@ -208,7 +209,7 @@ def save_npz(path: Path, images: Images) -> str:
 
 def test_a_saved_run_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
-    untrained(information(256), seed=3).save(run / "encoder")
+    untrained(Encoder(Blind(), information(256)), seed=3).save(run / "encoder")
     (run / "config.yaml").write_text("seed: 3\ndata: gone\n")
     data = save_npz(tmp_path / "test.npz", corner_images(100, 11))
     bank = save_npz(tmp_path / "bank.npz", corner_images(150, 12))

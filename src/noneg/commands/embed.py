@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from noneg.encoder import Data, Encoder, load
+from noneg.encoder import Encoder, load
 from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.images import Skipped, find_source
+from noneg.images.find import Data
 from noneg.images.folder import FolderSource
 from noneg.images.source import printable
 

@@ -7,7 +7,6 @@ from typing import Any, final
 from noneg.encoder import Encoder, EncoderInfo, load
 from noneg.errors import NonegError
 from noneg.evaluation.label_free import (
-    Meters,
     format_meters,
     images_to_measure,
     meters_as_dict,
@@ -23,6 +22,7 @@ from noneg.evaluation.scores import (
 from noneg.files import save_json
 from noneg.images import Images, find_source, load_images
 from noneg.methods.base import Method
+from noneg.records.contents import Meters
 from noneg.records.directory import RunDirectory
 from noneg.training.build import build_method
 from noneg.training.checkpoints import load_weights, read_checkpoint

@@ -26,7 +26,7 @@ class Readout:
         factor: its name, without the number of a copy.
         kind: "class" (accuracy), "number" or "circle" (R2 of the value, or of its sine and cosine).
         trained: from the encoder's embeddings.
-        random: from those of the same encoder before training.
+        untrained: from those of the untrained encoder.
         chance: what is reached without looking: the commonest class's share, or 0.
         copies: how many numbered factors of this name the scores are the means of.
     """
@@ -34,7 +34,7 @@ class Readout:
     factor: str
     kind: str
     trained: float
-    random: float
+    untrained: float
     chance: float
     copies: int = 1
 
@@ -52,7 +52,7 @@ class Readout:
 def read_factors(
     factors: Mapping[str, np.ndarray],
     trained: Float32[np.ndarray, "n width"],
-    random: Float32[np.ndarray, "n width"],
+    untrained: Float32[np.ndarray, "n width"],
     *,
     labels: np.ndarray | None = None,
     seed: int = 0,
@@ -66,7 +66,7 @@ def read_factors(
     Args:
         factors: what the images were drawn from, each [n].
         trained: embeddings [n, D].
-        random: embeddings of the encoder before training [n, D].
+        untrained: embeddings of the untrained encoder [n, D].
         labels: classes [n]; read as one factor more.
         seed: of the fifth.
     """
@@ -78,7 +78,7 @@ def read_factors(
         name: _chance(everything[name], test) if kind == "class" else 0.0
         for name, kind in kinds.items()
     }
-    scores = [_scores(everything, kinds, features, test) for features in (trained, random)]
+    scores = [_scores(everything, kinds, features, test) for features in (trained, untrained)]
     copies: dict[str, list[str]] = {}
     for name in kinds:
         copies.setdefault(re.sub(r"_\d+$", "", name), []).append(name)
@@ -87,7 +87,7 @@ def read_factors(
             factor=plain,
             kind=kinds[names[0]],
             trained=float(np.mean([scores[0][name] for name in names])),
-            random=float(np.mean([scores[1][name] for name in names])),
+            untrained=float(np.mean([scores[1][name] for name in names])),
             chance=float(np.mean([chances[name] for name in names])),
             copies=len(names),
         )

@@ -11,10 +11,8 @@ from noneg.diagnostics import METERS, measure
 from noneg.evaluation.scores import sample_images
 from noneg.images import Images
 from noneg.methods.base import Method
+from noneg.records.contents import Meters
 from noneg.views import Policy, draw_views
-
-Meters = dict[str, dict[str, float]]
-"""{"h": {"std": 0.7, ...}, "z": {...}}"""
 
 IMAGES, FEWEST_IMAGES, VIEWS = 1_000, 200, 4
 # Above this side fewer images are measured, as each costs more.
@@ -23,10 +21,10 @@ _CHUNK = 250
 # Not an epoch that a training reaches: views that the network was not trained on.
 _EPOCH = 2**40
 
-Embed = Callable[[tuple[Tensor, ...]], Mapping[str, Float[Tensor, "views batch _"]]]
+EmbedByName = Callable[[tuple[Tensor, ...]], Mapping[str, Float[Tensor, "views batch _"]]]
 
 
-def embed_with(method: Method) -> Embed:
+def embed_with(method: Method) -> EmbedByName:
     """A method's `h` and `z`, as `measure_embeddings` wants them."""
 
     def embed(views: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
@@ -36,7 +34,7 @@ def embed_with(method: Method) -> Embed:
     return embed
 
 
-def embed_with_backbone(backbone: nn.Module) -> Embed:
+def embed_with_backbone(backbone: nn.Module) -> EmbedByName:
     """An encoder's `h`, where there is no projector any more."""
     return lambda views: {"h": torch.stack([backbone(view) for view in views])}
 
@@ -44,7 +42,7 @@ def embed_with_backbone(backbone: nn.Module) -> Embed:
 @torch.no_grad()
 def measure_embeddings(
     module: nn.Module,
-    embed: Embed,
+    embed: EmbedByName,
     images: Images,
     policy: Policy,
     *,

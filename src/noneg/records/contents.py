@@ -22,7 +22,7 @@ Read = TypeVar("Read")
 
 @final
 @dataclass(frozen=True)
-class Spectrum:
+class SpectrumRow:
     """The eigenvalues of an embedding's covariance at one step, largest first."""
 
     step: int
@@ -65,7 +65,7 @@ class RunFiles:
 
     directory: Path
     metrics: Mapping[str, Series]
-    spectra: tuple[Spectrum, ...]
+    spectra: tuple[SpectrumRow, ...]
     settings: Mapping[str, Any]
     verdict: Mapping[str, Any]
     provenance: Mapping[str, Any]
@@ -159,20 +159,20 @@ def _over_steps(columns: Mapping[str, Series]) -> Mapping[str, Series]:
     return columns if "step" in columns and len(columns["step"]) else {}
 
 
-def _spectra(table: StepTable) -> tuple[Spectrum, ...]:
+def _spectra(table: StepTable) -> tuple[SpectrumRow, ...]:
     """Rows of any length: h and z may differ in width, and the last row may be torn.
 
     Raises:
         NonegError: the file cannot be read, or none of its rows can.
     """
-    found: list[Spectrum] = []
+    found: list[SpectrumRow] = []
     broken = False
     for row in table.read():
         cells = [cell for name, cell in row.items() if name.startswith("lambda_") and cell]
         try:
             values = np.array([float(cell) for cell in cells], dtype=np.float64)
             if (values := values[np.isfinite(values)]).size:
-                found.append(Spectrum(int(row["step"]), row["embedding"], values))
+                found.append(SpectrumRow(int(row["step"]), row["embedding"], values))
         except (KeyError, ValueError):
             broken = True
     if broken and not found:

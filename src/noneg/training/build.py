@@ -124,11 +124,9 @@ def describe_encoder(backbone: nn.Module, plan: Plan, images: Images) -> Encoder
     )
 
 
-def measure_norms(
-    method: Method, images: Images, plan: Plan, info: EncoderInfo, most: int = 256
-) -> None:
-    """Set BatchNorm's statistics to those of the first epoch's first images, at most `most`."""
-    views = draw_first_views(images, plan, info, most)
+def measure_norms(method: Method, images: Images, plan: Plan, info: EncoderInfo) -> None:
+    """Set BatchNorm's statistics to those of the first 256 images of the first epoch."""
+    views = draw_first_views(images, plan, info, most=256)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.config.seed)
         measure_statistics(method, lambda: method.embed(views))

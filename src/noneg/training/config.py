@@ -1,6 +1,6 @@
-"""Everything that decides a run, typed; the command line's flags and YAML files come from it.
+"""The typed settings of a run; flags, YAML files and help are made from them.
 
-Nothing here imports torch, so that `noneg train --help` is quick.
+Nothing here imports torch, so that `noneg train --help` is fast.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from noneg.training.loggers import LoggerName
 from noneg.views import POLICIES, Policy, View
 from noneg.views.policy import resolve_policy, view_from_settings
 
-# As many epochs as two cores train on the built-in images in about two minutes. Colors say nothing
-# about the class of these images, hence the views.
+# Two cores need about two minutes for this many epochs on the built-in images. Their colors say
+# nothing about their class, so the views are "outline".
 _SHAPES = {"epochs": 24, "views": "outline"}
 
-# A repeated run gets its own directory.
+# A run that is repeated from its config.yaml gets a new directory.
 _NOT_SAVED = ("out",)
 
 
@@ -288,7 +288,7 @@ def config_from_namespace(namespace: Namespace) -> TrainConfig:
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Plain values, as YAML has them."""
+    """Plain values for YAML: all settings except the run's directory."""
     fields = dataclasses.asdict(config)
     return {name: value for name, value in fields.items() if name not in _NOT_SAVED}
 
@@ -322,23 +322,8 @@ def config_from_dict(fields: dict[str, Any]) -> TrainConfig:
     return config_from_namespace(namespace)
 
 
-def _plain_view(view: Any) -> Any:
-    if isinstance(view, View):
-        return dataclasses.asdict(view)
-    if isinstance(view, dict) and "grey" in view:
-        # As runs saved it before the spelling changed.
-        return {("grayscale" if name == "grey" else name): value for name, value in view.items()}
-    return view
-
-
-def save_config(config: TrainConfig, path: Path) -> None:
-    """Write every setting; `noneg train --config PATH` repeats the run."""
-    plain = yaml.safe_dump(_plain(to_dict(config)), sort_keys=False)
-    path.write_text(plain, encoding="utf-8")
-
-
 def load_config(path: Path) -> TrainConfig:
-    """Read what `save_config` wrote.
+    """The config in a run's config.yaml.
 
     Raises:
         NonegError: the file is missing, is not YAML, or has settings that do not exist.
@@ -352,14 +337,6 @@ def load_config(path: Path) -> TrainConfig:
     if not isinstance(fields, dict):
         raise NonegError(f"{path} must hold settings, one 'name: value' per line")
     return config_from_dict(fields)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value
 
 
 def _names(settings: type) -> list[str]:

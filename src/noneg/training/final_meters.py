@@ -4,8 +4,7 @@ from torch import nn
 
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.evaluation.label_free import (
-    Embed,
-    Meters,
+    EmbedByName,
     embed_with,
     embed_with_backbone,
     measure_embeddings,
@@ -14,6 +13,7 @@ from noneg.evaluation.scores import untrained
 from noneg.images import Images
 from noneg.methods.base import Method
 from noneg.networks.norms import copy_statistics
+from noneg.records.contents import Meters
 from noneg.training.build import build_method
 from noneg.training.plan import Plan
 from noneg.views import POLICIES, Policy
@@ -42,7 +42,7 @@ def measure_trained_and_untrained(
     """
     seed = 0 if plan is None else plan.config.seed
     policy: Policy = POLICIES["gentle"](info.size) if plan is None else plan.policy
-    modules: list[tuple[nn.Module, Embed]]
+    modules: list[tuple[nn.Module, EmbedByName]]
     if isinstance(network, Encoder):
         backbones = [network.module, untrained(network, seed=seed).module]
         modules = [(each, embed_with_backbone(each)) for each in backbones]

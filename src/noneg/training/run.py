@@ -9,7 +9,6 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from noneg.diagnostics import Verdict
 from noneg.encoder import Encoder, EncoderInfo
@@ -17,6 +16,7 @@ from noneg.errors import NonegError
 from noneg.evaluation.label_free import images_to_measure, meters_as_dict
 from noneg.evaluation.scores import Score, compare, format_table, scores_as_dict, untrained
 from noneg.images import Images, PixelsOnDemand, Skipped, find_source, write_skipped
+from noneg.images.find import Data
 from noneg.methods.base import Method
 from noneg.networks.norms import batch_norms
 from noneg.records.directory import RunDirectory
@@ -41,7 +41,6 @@ from noneg.training.precision import PrecisionChoice, choose_precision
 from noneg.training.provenance import describe_provenance
 from noneg.training.watchdog import Watchdog
 
-Data = str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any]
 Labels = np.ndarray | torch.Tensor | Sequence[int] | None
 
 REPORTED_IMAGES = 2_000

@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any, Literal, final
 
 from noneg.diagnostics import Verdict, judge, judge_end
-from noneg.evaluation.label_free import VIEWS, Meters
+from noneg.evaluation.label_free import VIEWS
 from noneg.files import whole_or_not_at_all
+from noneg.records.contents import Meters
 from noneg.records.directory import RunDirectory
 from noneg.training.causes import likely_causes
 from noneg.training.config import TrainConfig
