@@ -201,14 +201,14 @@ def test_another_seed_is_another_run(
 
 
 def test_a_batch_that_ranks_cannot_share_is_refused(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(NonegError, match="--batch-size 16 cannot be shared by 3 processes"):
+    with pytest.raises(NonegError, match="--batch-size 16 cannot be split over 3 processes"):
         train(images, tmp_path / "run", devices=3, strategy="ddp")
 
 
 def test_what_lightning_refuses_is_one_sentence(images: Path, tmp_path: Path) -> None:
     with pytest.raises(
         NonegError,
-        match=r"--strategy nonsense --precision 32-true cannot be had here: You selected",
+        match=r"--strategy nonsense --precision 32-true cannot be used here: You selected",
     ):
         train(images, tmp_path / "run", strategy="nonsense")
     with pytest.raises(NonegError, match="--knn-every needs all weights on one process"):

@@ -22,6 +22,8 @@ from noneg.evaluation.scores import (
 from noneg.files import save_json
 from noneg.images import Images
 from noneg.networks.backbones import SMALL
+from noneg.records.directory import RunDirectory
+from noneg.training.config import make_config, to_dict
 
 
 class Corner(nn.Module):
@@ -210,7 +212,8 @@ def save_npz(path: Path, images: Images) -> str:
 def test_a_saved_run_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     untrained(Encoder(Blind(), information(256)), seed=3).save(run / "encoder")
-    (run / "config.yaml").write_text("seed: 3\ndata: gone\n")
+    config = make_config("gone", seed=3, backbone=SMALL, channels=3, size=8, batch_size=8)
+    RunDirectory(run).write_config(to_dict(config))
     data = save_npz(tmp_path / "test.npz", corner_images(100, 11))
     bank = save_npz(tmp_path / "bank.npz", corner_images(150, 12))
     scores = evaluate_run(run, data, bank=bank, out=tmp_path / "scores.json").scores

@@ -31,7 +31,7 @@ _NOT_SAVED = ("out",)
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a run. The method's recipe has defaults for some of them.
+    """Settings of a run. The method's recipe sets the defaults of some of them.
 
     Args:
         data: a folder, a .npy or .npz file, "shapes" (built in) or a torchvision name ("cifar10").
@@ -165,7 +165,7 @@ def flag(name: str) -> str:
 
 
 def settings_for(definition: Definition, recipe: str, data: str | None) -> dict[str, Any]:
-    """The defaults of TrainConfig under a method's recipe."""
+    """The settings that a recipe decides; the built-in images change some of them."""
     settings = dict(vars(definition.recipe(recipe)))
     settings["batch_size"] = None
     if data == "shapes" and recipe == "small":
@@ -174,10 +174,10 @@ def settings_for(definition: Definition, recipe: str, data: str | None) -> dict[
 
 
 def make_config(data: object = "shapes", **settings: Any) -> TrainConfig:
-    """A config from keyword settings over the method's recipe.
+    """A config from keyword settings; the method's recipe fills in the others.
 
     Args:
-        data: as in TrainConfig; of an object in memory only the type is recorded.
+        data: as in TrainConfig; for an object in memory only the type is recorded.
         settings: fields of TrainConfig; `options` may be a dict with some of the method's options.
 
     Raises:
@@ -199,7 +199,7 @@ def make_config(data: object = "shapes", **settings: Any) -> TrainConfig:
                 f"it has: {', '.join(sorted(names))}"
             )
         options = {**dataclasses.asdict(defaults["options"]), **options}
-    # Through the parser, so that Python and the command line check values in the same way.
+    # The parser checks values from Python as it checks those from the command line.
     fields = {**defaults, **settings, "options": options, "data": described}
     return config_from_dict(fields)
 
@@ -214,9 +214,9 @@ def make_parser(
     """The parser of `noneg train` for one method: flags, YAML and help from the dataclasses.
 
     Args:
-        method: whose options and recipes it has.
-        recipe: whose settings are the defaults.
-        data: decides some defaults of the built-in images.
+        method: the method whose options and recipes the parser has.
+        recipe: the recipe whose settings are the defaults.
+        data: the built-in images have other defaults for some settings.
         find: `describe_method` is faster, and enough for help.
     """
     definition = find(method)
@@ -257,7 +257,7 @@ def make_parser(
 
 @final
 class _HelpFormatter(DefaultHelpFormatter):
-    """Leaves out the type if the choices are shown, and the default if the text has it."""
+    """Leaves out the type if the choices are shown, and the default if the help text has it."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         if not hasattr(action, "_typehint") or action.default == argparse.SUPPRESS:
@@ -274,7 +274,7 @@ class _HelpFormatter(DefaultHelpFormatter):
 
 
 def config_from_namespace(namespace: Namespace) -> TrainConfig:
-    """The typed config from what `make_parser` parsed."""
+    """The typed config from the values that `make_parser` parsed."""
     settings = {
         name: value for name, value in vars(namespace).items() if name in _names(TrainConfig)
     }
@@ -344,7 +344,7 @@ def _names(settings: type) -> list[str]:
 
 
 def explain(error: Exception) -> str:
-    """The parser's error as one sentence, with names as the command line has them."""
+    """The parser's error as one sentence, with the names of flags."""
     sentence = " ".join(str(error).split())
     if unknown := re.fullmatch(r"unrecognized arguments: --([\w.-]+).*", sentence):
         return f"there is no setting {flag(unknown[1])}"
