@@ -53,8 +53,8 @@ def linear_probe_accuracy(
         sum_i cross_entropy(W x_i + b, y_i) + |W|^2 / (2 C)
 
     with at most 50 iterations of L-BFGS, even if it has not converged: between 30 and 100
-    iterations, accuracy on raw CIFAR-10 pixels changed by 0.1 points. The search goes from strong to
-    weak regularization and ends when two values of C in a row were worse than the best.
+    iterations, accuracy on raw CIFAR-10 pixels changed by 0.1 points. The search goes from strong
+    to weak regularization, and ends when two values of C in a row were worse than the best.
 
     Args:
         train: features [N, D].

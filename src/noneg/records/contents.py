@@ -1,4 +1,4 @@
-"""All that a run's directory holds, read at once; every file is optional, and may be damaged."""
+"""Read all files of a run's directory at once; each file may be missing or damaged."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ Read = TypeVar("Read")
 @final
 @dataclass(frozen=True)
 class SpectrumRow:
-    """The eigenvalues of an embedding's covariance at one step, largest first."""
+    """A row of spectra.csv: eigenvalues of an embedding's covariance at one step, largest first."""
 
     step: int
     embedding: str
@@ -36,9 +36,9 @@ class FinalMeters:
     """The label-free meters at the end of a run, from meters.json.
 
     Attributes:
-        images: how many images were measured; None if it is not recorded.
-        trained: meters of h and z; those that could not be measured are left out.
-        untrained: the same, of the network before training.
+        images: number of images that were measured; None if it is not recorded.
+        trained: meters of h and z, without those that could not be measured.
+        untrained: the same for the untrained network.
     """
 
     images: int | None
@@ -49,10 +49,10 @@ class FinalMeters:
 @final
 @dataclass(frozen=True, eq=False)
 class RunFiles:
-    """What was found; a field is empty if its file is missing or damaged.
+    """The contents of a run's files; a field is empty if its file is missing or damaged.
 
     Attributes:
-        directory: of the run.
+        directory: the directory of the run.
         metrics: columns of metrics.csv, NaN where a cell is empty.
         spectra: rows of spectra.csv.
         settings: config.yaml.
@@ -75,7 +75,7 @@ class RunFiles:
 
     @property
     def name(self) -> str:
-        """The directory's own name."""
+        """The name of the directory, without its path."""
         return printable(self.directory.resolve().name)
 
     @property
@@ -88,7 +88,7 @@ class RunFiles:
 
     @property
     def meters(self) -> dict[str, dict[str, str]]:
-        """{"std": {"h": "std_h", "z": "std_z"}}: by meter, its columns that hold any number."""
+        """{"std": {"h": "std_h", "z": "std_z"}}: the columns of each meter that hold a number."""
         names = list(self.metrics)
         first = names.index("learning_rate") if "learning_rate" in names else 0
         found: dict[str, dict[str, str]] = {}
@@ -107,7 +107,7 @@ class RunFiles:
 
     @property
     def seconds(self) -> float | None:
-        """How long the training took."""
+        """Duration of the training in seconds; None if it is not recorded."""
         recorded = self.provenance.get("seconds")
         return float(recorded) if isinstance(recorded, int | float) else self.last("seconds")
 
@@ -160,7 +160,7 @@ def _over_steps(columns: Mapping[str, Series]) -> Mapping[str, Series]:
 
 
 def _spectra(table: StepTable) -> tuple[SpectrumRow, ...]:
-    """Rows of any length: h and z may differ in width, and the last row may be torn.
+    """Rows of different lengths: h and z may differ in width, and the last row may be cut off.
 
     Raises:
         NonegError: the file cannot be read, or none of its rows can.
@@ -194,7 +194,7 @@ def _final(fields: Mapping[str, Any]) -> FinalMeters:
 
 
 def _scores(fields: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The rows that hold an accuracy of nearest neighbors."""
+    """The rows with a nearest-neighbor accuracy."""
     rows = {features: _numbers(_mapping(row)) for features, row in fields.items()}
     return {features: row for features, row in rows.items() if "knn" in row}
 

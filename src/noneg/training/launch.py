@@ -36,7 +36,7 @@ def launch(plan: Plan) -> Fabric:
     for flag, is_set in needs_all_weights.items():
         if is_set and config.strategy == "fsdp":
             raise NonegError(
-                f"{flag} needs all weights on one process: leave it out, or choose another --strategy"
+                f"{flag} needs all weights on one process: leave it out, or give another --strategy"
             )
     with quiet_lightning():
         try:
