@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sphinx.application import Sphinx
 
 PAGE = "reference/command-line"
-_LEFT_OUT = ("--help", "--options")
+_LEFT_OUT = ("--help", "--print_config", "--options")
 
 
 def setup(app: "Sphinx") -> dict[str, Any]:

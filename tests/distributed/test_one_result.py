@@ -142,7 +142,7 @@ def test_chunks(images: Path, one_process: dict[str, Path], tmp_path: Path) -> N
 
 
 def test_chunks_on_two_ranks(images: Path, one_process: dict[str, Path], tmp_path: Path) -> None:
-    """And each step's gradient is sent once, not once a chunk."""
+    """Each step's gradient is sent once, not once per chunk."""
     out, counts = tmp_path / "run", tmp_path / "count.txt"
     program = [str(COUNTER), str(counts)]
     finish(begin(program, images, out, devices=2, norm="group", chunk_size=3))

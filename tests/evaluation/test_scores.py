@@ -77,10 +77,10 @@ def test_scores_of_a_seeing_and_of_a_blind_encoder() -> None:
     )
     assert [score.features for score in scores] == ["trained", "untrained", "pixels"]
     assert [score.dimensions for score in scores] == [3, 3, 192]
-    trained, blind, pixels = scores
+    trained, start, pixels = scores
     assert (trained.knn, trained.linear) == (1.0, 1.0)
-    assert (blind.knn, blind.linear) == (0.5, 0.5)
-    # One of 64 pixels: the linear probe finds it, distances hardly do.
+    assert (start.knn, start.linear) == (0.5, 0.5)
+    # One of 64 pixels: a plane finds it, a distance hardly.
     assert 0.5 < pixels.knn < 0.95
     assert pixels.linear > 0.95
 
@@ -170,13 +170,13 @@ def test_images_without_labels_are_named() -> None:
 
 
 def test_the_untrained_encoder_depends_only_on_the_seed() -> None:
-    trained = Encoder(Blind(), information(256))
     torch.manual_seed(1)
     state = torch.get_rng_state()
-    first = untrained(trained, seed=5)
+    encoder = Encoder(Blind(), information(256))
+    first = untrained(encoder, seed=5)
     assert torch.equal(torch.get_rng_state(), state)
     torch.manual_seed(2)
-    second, other = untrained(trained, seed=5), untrained(trained, seed=6)
+    second, other = untrained(encoder, seed=5), untrained(encoder, seed=6)
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
     assert np.array_equal(first.embed(images), second.embed(images))
     assert not np.allclose(first.embed(images), other.embed(images))

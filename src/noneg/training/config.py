@@ -21,8 +21,8 @@ from noneg.training.loggers import LoggerName
 from noneg.views import POLICIES, Policy, View
 from noneg.views.policy import resolve_policy, view_from_settings
 
-# Two cores need about two minutes for this many epochs on the built-in images. Their colors say
-# nothing about their class, so the views are "outline".
+# As many epochs as two cores train on the built-in images in about two minutes. Colors say nothing
+# about the class of these images, hence the views.
 _SHAPES = {"epochs": 24, "views": "outline"}
 
 # A run that is repeated from its config.yaml gets a new directory.
