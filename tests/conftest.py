@@ -1,4 +1,4 @@
-"""What several tests share: one thread, so that tests run side by side, and a tiny backbone."""
+"""Shared by several tests: one thread, for parallel runs of tests, and a tiny backbone."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ pytest_plugins = ["written_runs"]
 
 
 class TinyBackbone(nn.Module):
-    """A convolution, a group norm and a pooling: no batch statistics, trains in moments."""
+    """Two convolutions, GroupNorm and pooling: no batch statistics, and fast to train."""
 
     def __init__(self, channels: int = 3, width: int = 16) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ def tiny_backbone() -> TinyBackbone:
 
 
 def start_python(arguments: list[str]) -> subprocess.Popen[str]:
-    """A process of its own with one thread, stdout and stderr in one."""
+    """Start a Python process with one thread; stderr goes to stdout."""
     return subprocess.Popen(
         [sys.executable, *arguments],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -50,7 +50,7 @@ def start_python(arguments: list[str]) -> subprocess.Popen[str]:
 
 
 def wait_for_checkpoint(process: subprocess.Popen[str], run: Path) -> Path:
-    """The run's first checkpoint, as soon as it is there."""
+    """Wait for the run's first checkpoint, and return its path."""
     checkpoint = run / "checkpoints" / "last.ckpt"
     deadline = time.monotonic() + 300
     while not checkpoint.exists():

@@ -1,4 +1,4 @@
-"""The artifact: what is saved is what is loaded, and embedding depends on the image alone."""
+"""A saved encoder is loaded without any change, and an embedding depends only on its image."""
 
 import dataclasses
 import json
@@ -40,7 +40,7 @@ def information(**changes: object) -> EncoderInfo:
 
 @pytest.fixture
 def encoder() -> Encoder:
-    """With batch statistics as after training, so that they are part of what is saved."""
+    """With running statistics as after training, so that saving them is tested as well."""
     torch.manual_seed(0)
     backbone = build_backbone(SMALL, channels=3, size=16)
     with torch.no_grad():
@@ -86,7 +86,7 @@ def test_round_trip_gives_the_same_bits(
     assert set(weights) == set(encoder.module.state_dict())
 
 
-def test_the_information_tells_all_that_is_needed(encoder: Encoder, tmp_path: Path) -> None:
+def test_the_info_is_saved_completely(encoder: Encoder, tmp_path: Path) -> None:
     scored = dataclasses.replace(encoder.info, scores={"trained": {"knn": 0.5, "linear": 0.6}})
     Encoder(encoder.module, scored).save(tmp_path)
     fields = json.loads((tmp_path / "encoder.json").read_text(encoding="utf-8"))
@@ -97,7 +97,7 @@ def test_the_information_tells_all_that_is_needed(encoder: Encoder, tmp_path: Pa
     assert load(tmp_path).info.scores == {"trained": {"knn": 0.5, "linear": 0.6}}
 
 
-def test_loading_needs_neither_lightning_nor_the_training(encoder: Encoder, tmp_path: Path) -> None:
+def test_loading_imports_neither_lightning_nor_training(encoder: Encoder, tmp_path: Path) -> None:
     encoder.save(tmp_path)
     program = (
         "import sys, numpy, noneg\n"
@@ -126,7 +126,7 @@ def test_pixels_are_prepared_as_the_formula_says(images: np.ndarray) -> None:
     assert recorded[0].dtype == torch.float32
     np.testing.assert_allclose(recorded[0].permute(0, 2, 3, 1), expected, atol=1e-5)
     np.testing.assert_allclose(embeddings, expected.mean(axis=(1, 2)), atol=1e-5)
-    # A quarter of the stored size: antialiased, so that no pixel goes unheard.
+    # At a quarter of the stored size, antialiasing lets every pixel count.
     quarter = Encoder(Recorder(), information(features=3, size=4))
     spike = np.zeros((16, 16, 16, 3), dtype=np.uint8)
     spike[np.arange(16), 8, np.arange(16)] = 255
@@ -136,7 +136,7 @@ def test_pixels_are_prepared_as_the_formula_says(images: np.ndarray) -> None:
     assert float(contrast.min()) > 0.05
 
 
-def test_an_embedding_depends_on_its_image_alone(encoder: Encoder, images: np.ndarray) -> None:
+def test_an_embedding_depends_only_on_its_image(encoder: Encoder, images: np.ndarray) -> None:
     whole = encoder.embed(images, batch_size=23)
     assert whole.shape == (23, 256)
     assert whole.dtype == np.float32
@@ -188,7 +188,7 @@ def test_a_folder_is_embedded_in_the_order_of_its_paths(
     np.testing.assert_allclose(np.concatenate(blocks), expected, atol=1e-5)
 
 
-def test_unreadable_files_are_never_passed_over_in_silence(
+def test_unreadable_files_are_reported(
     encoder: Encoder, images: np.ndarray, folder: Path, tmp_path: Path
 ) -> None:
     (folder / "a" / "2.png").write_bytes(b"not an image")
@@ -230,7 +230,7 @@ def test_parquet_holds_the_embeddings(
     np.testing.assert_allclose(values, encoder.embed(images), atol=1e-5)
     groups = {1: 8, 5: 4, 1000: 1}
     assert pyarrow.parquet.ParquetFile(out).num_row_groups == groups[rows_per_group]
-    # A folder has paths, and replaces the file that is there.
+    # A table of a folder has paths, and replaces an existing file.
     assert write_parquet(out, encoder, folder).rows == 6
     table = pyarrow.parquet.read_table(out)
     assert table.schema.field("path").type == pyarrow.string()
@@ -273,7 +273,7 @@ def change_information(directory: Path, **changes: object) -> None:
         ({"channels": 1, "mean": [0.5], "std": [0.5]}, "do not fit"),
     ],
 )
-def test_false_information_is_refused(
+def test_wrong_info_is_refused(
     encoder: Encoder, tmp_path: Path, changes: dict[str, object], sentence: str
 ) -> None:
     encoder.save(tmp_path)
@@ -301,11 +301,13 @@ def test_damaged_and_missing_files_are_named(encoder: Encoder, tmp_path: Path) -
     weights.write_bytes(whole)
     for damaged_text in ("", '{"format": 1, ', "[1]", "\x00"):
         text.write_text(damaged_text)
-        with pytest.raises(NonegError, match=r"encoder\.json is (damaged|not of an encoder)"):
+        with pytest.raises(
+            NonegError, match=r"encoder\.json (is damaged|does not describe an encoder)"
+        ):
             load(tmp_path)
 
 
-def test_a_lacking_or_surplus_tensor_is_refused(encoder: Encoder, tmp_path: Path) -> None:
+def test_a_missing_or_additional_tensor_is_refused(encoder: Encoder, tmp_path: Path) -> None:
     encoder.save(tmp_path)
     weights = load_file(tmp_path / "encoder.safetensors")
     lacking = {name: value for name, value in weights.items() if name != "bn1.bias"}

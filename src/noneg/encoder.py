@@ -1,7 +1,7 @@
-"""The artifact people keep: an encoder, and everything needed to use it.
+"""The result of training: an encoder, and everything needed to use it.
 
 On disk it is a directory of two files: `encoder.safetensors` (the backbone's weights, float32) and
-`encoder.json` (`EncoderInfo`). Reading them runs no code from them, and needs neither the training
+`encoder.json` (`EncoderInfo`). Loading runs no code from them, and needs neither the training
 configuration nor Lightning.
 """
 
@@ -21,24 +21,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from torch.utils.data import Dataset
 
 from noneg._version import __version__
 from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.images import ImageSource, Skipped, find_source, stream_images
+from noneg.images.find import Data
 from noneg.images.source import printable
 from noneg.networks import Norm
 from noneg.networks.backbones import build_backbone
 from noneg.progress import progress_bar
 
 FORMAT = 2
-"""Of `encoder.json`; it rises when an older noneg could no longer read it right. 2: `norm`."""
+"""Format of `encoder.json`; increased if older versions would misread it. 2 added `norm`."""
 
 WEIGHTS = "encoder.safetensors"
 INFO = "encoder.json"
-
-Data = str | os.PathLike[str] | np.ndarray | Tensor | Dataset[Any]
 
 
 def _today() -> str:
@@ -48,23 +46,23 @@ def _today() -> str:
 @final
 @dataclass(frozen=True)
 class EncoderInfo:
-    """What has to be known to use an encoder's weights, and where they come from.
+    """What is needed to use an encoder's weights, and where they come from.
 
     Attributes:
         backbone: a name that `noneg.networks.backbones.build_backbone` takes.
         channels: of the images.
-        size: side of the square that enters the backbone, in pixels.
+        size: side of the backbone's square input, in pixels.
         stored_size: side at which images are decoded, in pixels; resized to `size` if different.
         mean: of each channel over the training images; white is 1.
-        std: of each channel likewise.
+        std: of each channel, likewise.
         features: D, the length of an embedding.
-        method: that trained it.
-        data: what it was trained on, in words and numbers that JSON can hold.
-        noneg: version that wrote it.
+        method: name of the method that trained it.
+        data: a description of the training images, as values for JSON.
+        noneg: version of noneg that wrote it.
         created: date, as YYYY-MM-DD in UTC.
-        scores: for the trained encoder and each baseline, each probe's accuracy in [0, 1]; None
-            where there were no labels.
-        norm: "group" where GroupNorm takes the place of the backbone's BatchNorm.
+        scores: accuracies in [0, 1] of each probe, for the trained encoder and each baseline; None
+            without labels.
+        norm: "group" if GroupNorm replaces the backbone's BatchNorm.
     """
 
     backbone: str
@@ -82,7 +80,7 @@ class EncoderInfo:
     norm: Norm = "batch"
 
     def __post_init__(self) -> None:
-        """Refuse what no image can be normalized with."""
+        """Refuse values with which no image can be normalized."""
         if not len(self.mean) == len(self.std) == self.channels:
             raise NonegError(
                 f"An encoder of {self.channels} channels needs one mean and one std each, but got "
@@ -98,12 +96,12 @@ class EncoderInfo:
 
 @final
 class Encoder:
-    """A backbone in evaluation mode, and how images have to be prepared for it.
+    """A backbone in evaluation mode, and how images are prepared for it.
 
     Args:
         module: float [B, C, S, S] -> [B, D]. It is put into evaluation mode and not copied: give
-            a copy if its training goes on.
-        info: what the images have to be like.
+            a copy if its training continues.
+        info: the format of the images.
     """
 
     def __init__(self, module: nn.Module, info: EncoderInfo) -> None:
@@ -119,19 +117,19 @@ class Encoder:
         progress: bool = False,
         skip_unreadable: bool = False,
     ) -> Float32[np.ndarray, "images features"]:
-        """One vector for each image, in the order of the images.
+        """One vector per image, in the order of the images.
 
-        A folder's images are ordered by path. An embedding depends on its image alone, but for
-        float rounding, which may differ between batch sizes and devices.
+        The images of a folder are ordered by path. An embedding depends only on its image, except
+        for float rounding, which may differ between batch sizes and devices.
 
         Args:
             data: a folder, an array uint8 [N, H, W] or [N, H, W, C], a tensor [N, C, H, W], a
-                Dataset, a file or a name: whatever `noneg.images.find_source` takes.
-            batch_size: images at once; takes memory, changes nothing.
-            device: "auto" takes a GPU where there is one.
-            progress: show a bar on stderr.
-            skip_unreadable: leave images out that cannot be read, so that there are fewer rows;
-                `embed_stream` tells which.
+                Dataset, a file or a name: all that `noneg.images.find_source` accepts.
+            batch_size: images per batch; decides the memory, not the result.
+            device: "auto" is a GPU if there is one.
+            progress: show a progress bar on stderr.
+            skip_unreadable: leave out unreadable images, so there are fewer rows; `embed_stream`
+                yields the names of the others.
 
         Returns:
             float32 [N, D].
@@ -150,7 +148,7 @@ class Encoder:
             raise NonegError(
                 f"{len(skipped)} of the {len(source)} images of the {source.description} cannot be "
                 f"read, the first {printable(skipped[0].name)} ({printable(skipped[0].reason)}): "
-                f"mend or remove them, or give skip_unreadable=True to leave them out."
+                "repair or remove them, or give skip_unreadable=True to leave them out."
             )
         return embeddings if filled == len(source) else embeddings[:filled].copy()
 
@@ -167,17 +165,18 @@ class Encoder:
 
         Args:
             data: as for `embed`.
-            batch_size: images at once.
-            device: "auto" takes a GPU where there is one.
-            progress: show a bar on stderr.
+            batch_size: images per batch.
+            device: "auto" is a GPU if there is one.
+            progress: show a progress bar on stderr.
             strict: whether an unreadable image is an error; otherwise it is left out.
 
         Returns:
-            An iterator over (the B images' names, float32 [B, D]): paths within the folder, or
+            An iterator over (names of the B images, float32 [B, D]): paths within the folder, or
             indices.
 
         Raises:
-            NonegError: the data cannot be found, or no image can be read; strict, or one cannot.
+            NonegError: the data cannot be found, no image can be read, or with `strict` any image
+                cannot be read.
         """
         source = find_source(data)
         for indices, block in self.embed_source(source, batch_size, device, progress, strict, []):
@@ -190,12 +189,12 @@ class Encoder:
         batch_size: int = 256,
         device: str | torch.device = "auto",
     ) -> Float32[np.ndarray, "images features"]:
-        """Like `embed`, for images that are decoded already.
+        """Like `embed`, for decoded images.
 
         Args:
             pixels: uint8 [N, C, S, S], of any S.
-            batch_size: images at once.
-            device: "auto" takes a GPU where there is one.
+            batch_size: images per batch.
+            device: "auto" is a GPU if there is one.
 
         Returns:
             float32 [N, D].
@@ -215,10 +214,10 @@ class Encoder:
     def pixels_to_features(
         self, pixels: UInt8[Tensor, "batch channels side side"]
     ) -> Float32[Tensor, "batch features"]:
-        """Embed images that are decoded already, on the device they are on.
+        """Embed decoded images, on their device.
 
-        Resized to `info.size` (bilinear, antialiased), divided by 255, normalized, in float32
-        without autocast, so that embeddings can be compared between machines.
+        They are resized to `info.size` (bilinear, antialiased), divided by 255 and normalized, in
+        float32 without autocast, so embeddings can be compared between machines.
 
         Args:
             pixels: uint8 [B, C, S, S], of any S.
@@ -237,7 +236,7 @@ class Encoder:
             )
         device = pixels.device
         self.module.to(device)
-        # Not inference_mode: its tensors could not enter a graph, such as a head's trained on them.
+        # Not inference_mode: a head could not be trained on its tensors.
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
             images = pixels.to(torch.float32) / 255
             if pixels.shape[-1] != info.size:
@@ -251,7 +250,7 @@ class Encoder:
             return features.float()
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Write `encoder.safetensors` and `encoder.json`; each appears whole or not at all.
+        """Write `encoder.safetensors` and `encoder.json`; each appears only when it is complete.
 
         Raises:
             NonegError: they cannot be written.
@@ -294,21 +293,21 @@ class Encoder:
         strict: bool,
         skipped: list[Skipped],
     ) -> Iterator[tuple[list[int], Float32[np.ndarray, "batch features"]]]:
-        """What `embed_stream` does, for a source that is found already.
+        """Like `embed_stream`, for an `ImageSource`.
 
         Args:
             source: from `noneg.images.find_source`.
-            batch_size: images at once.
-            device: "auto" takes a GPU where there is one.
-            progress: show a bar on stderr.
+            batch_size: images per batch.
+            device: "auto" is a GPU if there is one.
+            progress: show a progress bar on stderr.
             strict: whether an unreadable image is an error.
-            skipped: the images that are left out are added to it on the way.
+            skipped: images that are left out are appended to this list.
 
         Returns:
             An iterator over (the B indices in the source, float32 [B, D]).
 
         Raises:
-            NonegError: no image can be read; strict, or one cannot.
+            NonegError: no image can be read, or with `strict` any image cannot be read.
         """
         target = find_device(device)
         batches = stream_images(
@@ -325,18 +324,18 @@ class Encoder:
                     indices,
                     self.pixels_to_features(torch.from_numpy(pixels).to(target)).cpu().numpy(),
                 )
-                # Images that are left out count as done.
+                # Images that are left out count as well.
                 bar.update(indices[-1] + 1 - bar.done)
 
 
 def load(path: str | os.PathLike[str]) -> Encoder:
-    """Read an encoder, on the CPU.
+    """Load an encoder, on the CPU.
 
     Args:
-        path: the encoder's directory, or a run's, which holds it as `encoder/`.
+        path: directory of an encoder, or of a run, which contains `encoder/`.
 
     Raises:
-        NonegError: there is no encoder, a file is damaged, or it is newer than this noneg.
+        NonegError: there is no encoder, a file is damaged, or a newer noneg wrote it.
     """
     directory = Path(path).expanduser()
     if not (directory / INFO).exists() and (directory / "encoder").is_dir():
@@ -344,8 +343,8 @@ def load(path: str | os.PathLike[str]) -> Encoder:
     for name in (INFO, WEIGHTS):
         if not (directory / name).is_file():
             raise NonegError(
-                f"There is no encoder in {printable(os.fspath(path))}: {name} is missing; give a "
-                f"run's directory or its encoder's."
+                f"There is no encoder in {printable(os.fspath(path))}: {name} is missing; give the "
+                "directory of a run or of an encoder."
             )
     info = _read_info(directory / INFO)
     try:
@@ -355,7 +354,7 @@ def load(path: str | os.PathLike[str]) -> Encoder:
             f"{printable(str(directory / WEIGHTS))} is damaged ({error}): copy it again or train "
             f"again."
         ) from error
-    # The fresh weights are overwritten, so drawing them should not show.
+    # The initial weights are overwritten, so sampling them must not change the random state.
     with torch.random.fork_rng(devices=[]):
         module = build_backbone(
             info.backbone, channels=info.channels, size=info.size, norm=info.norm
@@ -366,7 +365,7 @@ def load(path: str | os.PathLike[str]) -> Encoder:
         reason = " ".join(str(error).split())[:200]
         raise NonegError(
             f"The weights in {printable(str(directory))} do not fit its backbone {info.backbone} "
-            f"({reason}): the two files are of different encoders, or timm has changed it."
+            f"({reason}): the two files belong to different encoders, or timm has changed it."
         ) from error
     if module.num_features != info.features:
         raise NonegError(
@@ -384,7 +383,9 @@ def _read_info(path: Path) -> EncoderInfo:
         raise NonegError(f"{shown} is damaged ({error}): copy it again or train again.") from error
     version = fields.pop("format", None) if isinstance(fields, dict) else None
     if not isinstance(version, int) or version < 1:
-        raise NonegError(f"{shown} is not of an encoder: it has no format number; copy it again.")
+        raise NonegError(
+            f"{shown} does not describe an encoder: it has no format number; copy it again."
+        )
     if version > FORMAT:
         raise NonegError(
             f"{shown} has format {version}, which a newer noneg wrote "
@@ -402,7 +403,7 @@ def _read_info(path: Path) -> EncoderInfo:
         is_list_of_numbers = isinstance(value, list) and all(
             isinstance(entry, int | float) for entry in value
         )
-        # JSON's true is a Python int.
+        # JSON's true is a bool, and so an int in Python.
         right = isinstance(value, kind) and not isinstance(value, bool)
         if not right or (kind is list and not is_list_of_numbers):
             raise NonegError(f"{shown} has {name} = {value!r}: restore it as noneg wrote it.")
@@ -431,10 +432,10 @@ _JSON_KINDS: dict[str, Any] = {
 
 
 def find_device(wanted: str | torch.device) -> torch.device:
-    """The device of that name; for "auto" a GPU where there is one, else the CPU.
+    """The named device; for "auto" a GPU if there is one, else the CPU.
 
     Raises:
-        NonegError: it is not there.
+        NonegError: there is no such device.
     """
     if wanted == "auto":
         if torch.cuda.is_available():

@@ -1,4 +1,4 @@
-"""The command line, from flags to files, and what it says when something is wrong."""
+"""The command line, from flags to files, and its error messages."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,8 @@ from PIL import Image
 import noneg
 from noneg.cli import main
 from noneg.commands.train import parse_train
-from noneg.training.config import TrainConfig, load_config, make_config, save_config
+from noneg.records.directory import RunDirectory
+from noneg.training.config import TrainConfig, load_config, make_config, to_dict
 from noneg.views import View
 
 
@@ -23,7 +24,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of 24 images, one lighter than the other, and two files that are no images."""
+    """Two classes of 24 images, dark and light, and two files that are not images."""
     root = tmp_path_factory.mktemp("data") / "photos"
     generator = np.random.default_rng(0)
     for name, low in [("dark", 0), ("light", 120)]:
@@ -51,7 +52,7 @@ def failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
     return captured.err
 
 
-def test_a_run_leaves_what_it_says(run: Path, folder: Path) -> None:
+def test_a_run_writes_its_results(run: Path, folder: Path) -> None:
     scores = json.loads((run / "scores.json").read_text())
     assert scores.keys() == {"trained", "untrained", "pixels"}
     for score in scores.values():
@@ -109,7 +110,7 @@ def test_printed_config_is_the_config(capsys: pytest.CaptureFixture[str]) -> Non
     assert printed["options"]["tau"] == 0.5
 
 
-def test_flags_go_over_the_file_and_the_file_over_the_recipe(tmp_path: Path) -> None:
+def test_flags_override_the_file_and_the_file_overrides_the_recipe(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("method: byol\nepochs: 7\nweight_decay: 0.5\noptions:\n  tau: 0.9\n")
     config = parse_train(["data", "--config", str(path), "--epochs", "8"])
@@ -119,7 +120,7 @@ def test_flags_go_over_the_file_and_the_file_over_the_recipe(tmp_path: Path) -> 
     assert config.options.predictor_hidden == 1024
 
 
-def test_switches_dashes_and_recipes() -> None:
+def test_switches_hyphens_and_recipes() -> None:
     config = parse_train(["--strict", "--no-evaluate", "--weight-decay", "0.2"])
     assert (config.strict, config.evaluate, config.weight_decay) == (True, False, 0.2)
     assert parse_train(["--strict", "false"]).strict is False
@@ -129,9 +130,9 @@ def test_switches_dashes_and_recipes() -> None:
     assert [view.flip for view in views.policy(32)] == [0.5, 0.0, 0.5]
 
 
-def test_configs_survive_the_file(tmp_path: Path) -> None:
+def test_configs_are_read_as_they_were_written(tmp_path: Path) -> None:
     config = parse_train(["data", "--method=simsiam", '--views=[{"hue": 0.0}, {"blur": 0.5}]'])
-    save_config(config, tmp_path / "config.yaml")
+    RunDirectory(tmp_path).write_config(to_dict(config))
     assert load_config(tmp_path / "config.yaml") == config
 
 
@@ -147,7 +148,7 @@ def test_flags_override_the_file_in_any_order(tmp_path: Path) -> None:
     assert parse_train(["--epochs", "8", "--config", str(path)]).epochs == 8
 
 
-def test_loggers_are_named_in_every_way(tmp_path: Path) -> None:
+def test_loggers_can_be_named_in_several_ways(tmp_path: Path) -> None:
     assert parse_train([]).logger == ()
     both = ("tensorboard", "wandb")
     assert parse_train(["--logger", "tensorboard,wandb"]).logger == both
@@ -159,7 +160,7 @@ def test_loggers_are_named_in_every_way(tmp_path: Path) -> None:
     assert parse_train(["--config", str(path), "--logger", "mlflow"]).logger == ("mlflow",)
     assert make_config(logger=["tensorboard", "wandb"]).logger == both
     assert make_config(logger="mlflow").logger == ("mlflow",)
-    save_config(make_config(logger=both), tmp_path / "config.yaml")
+    RunDirectory(tmp_path).write_config(to_dict(make_config(logger=both)))
     assert load_config(tmp_path / "config.yaml").logger == both
 
 
@@ -250,7 +251,7 @@ def test_an_existing_run_is_never_overwritten(
     assert (run / "config.yaml").read_bytes() == before
 
 
-def test_a_run_that_cannot_begin_leaves_nothing(
+def test_a_run_that_cannot_start_leaves_no_directory(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     np.save("few.npy", np.zeros((5, 32, 32, 3), dtype=np.uint8))

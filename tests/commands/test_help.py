@@ -1,4 +1,4 @@
-"""Help appears at once, in one spelling, and every argument reaches its command."""
+"""Help is fast and spelled with hyphens, and every argument reaches its command."""
 
 import argparse
 import inspect
@@ -41,7 +41,7 @@ def test_the_help_of_a_command_imports_nothing_heavy(command: str) -> None:
 
 
 @pytest.mark.parametrize("argument", ["--help", "--version"])
-def test_the_overview_and_the_version_import_nothing_at_all(argument: str) -> None:
+def test_the_overview_and_the_version_import_no_library(argument: str) -> None:
     printed = output_without(f"{HEAVY},jsonargparse,yaml", argument)
     assert printed in (HELP, f"noneg {noneg.__version__}\n")
 
@@ -74,7 +74,7 @@ def test_the_arguments_are_those_of_the_command(command: str) -> None:
     assert named == names or (open_ended and named < names)
 
 
-def test_the_help_of_train_has_the_defaults_of_the_choice(
+def test_the_help_of_train_has_the_defaults_of_the_chosen_method(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert main(["train", "folder", "--method", "byol", "--recipe=paper", "--help"]) == 0

@@ -1,4 +1,4 @@
-"""Runs in the order of their worth, without labels; those that failed come last."""
+"""Runs are ordered without labels; failed runs come last."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from noneg.cli import main
-from noneg.commands.rank import Predictor, format_ranking, rank_runs
+from noneg.commands.rank import RankingMeter, format_ranking, rank_runs
 from noneg.errors import NonegError
 
 
@@ -22,7 +22,7 @@ def write_run(
     return run
 
 
-def test_more_is_better_and_failures_and_the_unmeasured_come_last(tmp_path: Path) -> None:
+def test_more_is_better_and_unmeasured_and_failed_runs_come_last(tmp_path: Path) -> None:
     runs = [
         write_run(tmp_path, "good", 0.3),
         write_run(tmp_path, "collapsed", 0.9, state="complete collapse"),
@@ -31,26 +31,26 @@ def test_more_is_better_and_failures_and_the_unmeasured_come_last(tmp_path: Path
     ]
     order = [each.run.name for each in rank_runs(runs)]
     assert order == ["better", "good", "unmeasured", "collapsed"]
-    less = Predictor("view_retrieval", "h", -1, -0.5, -0.7, -0.2, 10, -0.4, 20)
+    less = RankingMeter("view_retrieval", "h", -1, -0.5, -0.7, -0.2, 10, -0.4, 20)
     assert [each.run.name for each in rank_runs(runs, less)][:2] == ["good", "better"]
 
 
-def test_it_says_how_far_to_trust_it(tmp_path: Path) -> None:
-    alike = [write_run(tmp_path, name, 0.3) for name in ("a", "b")]
-    text = format_ranking(rank_runs(alike))
+def test_it_says_how_reliable_the_order_is(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, name, 0.3) for name in ("a", "b")]
+    text = format_ranking(rank_runs(runs))
     assert "0.86 (95 % interval 0.78 to 0.92)" in text
-    assert "0.67 over 300 others" in text
+    assert "0.67 over 300 other runs" in text
     assert "different images" not in text
     other = write_run(tmp_path, "c", 0.4, data="cifar10")
-    assert "trained on different images" in format_ranking(rank_runs([*alike, other]))
+    assert "trained on different images" in format_ranking(rank_runs([*runs, other]))
 
 
-def test_what_is_no_finished_run_is_named(
+def test_a_directory_without_a_finished_run_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = write_run(tmp_path, "unfinished", 0.1)
     (run / "meters.json").unlink()
-    with pytest.raises(NonegError, match=r"has no meters\.json, which a finished run has"):
+    with pytest.raises(NonegError, match=r"has no meters\.json, so it is not finished"):
         rank_runs([run])
     assert main(["rank", str(tmp_path / "nowhere")]) == 2
     assert "is not a run" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The sheet of views shows what a run would train on."""
+"""The sheet shows the views that a run would train on."""
 
 from pathlib import Path
 
@@ -22,9 +22,7 @@ def images(tmp_path: Path) -> Path:
     return path
 
 
-def test_each_row_is_an_image_and_the_views_that_a_run_draws_of_it(
-    images: Path, tmp_path: Path
-) -> None:
+def test_each_row_is_an_image_and_the_views_of_a_run(images: Path, tmp_path: Path) -> None:
     config = make_config(str(images), views="byol", seed=3)
     sentence = write_sheet(tmp_path / "sheet.png", config, images=2, epochs=2)
     assert sentence.startswith("2 images of the file")
@@ -51,7 +49,7 @@ def test_each_row_is_an_image_and_the_views_that_a_run_draws_of_it(
             assert np.array_equal(shown, column[row].permute(1, 2, 0).numpy())
 
 
-def test_sets_of_one_channel_and_of_many_are_shown_in_gray(tmp_path: Path) -> None:
+def test_images_of_one_or_many_channels_are_shown_in_gray(tmp_path: Path) -> None:
     for channels in (1, 5):
         pixels = np.random.default_rng(0).integers(0, 256, (80, 9, 9, channels), dtype=np.uint8)
         np.save(tmp_path / "images.npy", pixels)
@@ -61,7 +59,7 @@ def test_sets_of_one_channel_and_of_many_are_shown_in_gray(tmp_path: Path) -> No
         assert (sheet[TITLE:].max(axis=2) == sheet[TITLE:].min(axis=2)).all()
 
 
-def test_a_sheet_that_cannot_be_made_is_one_sentence(images: Path, tmp_path: Path) -> None:
+def test_a_sheet_that_cannot_be_written_gives_one_sentence(images: Path, tmp_path: Path) -> None:
     config = make_config(str(images))
     with pytest.raises(NonegError, match="cannot be written"):
         write_sheet(tmp_path / "nowhere" / "sheet.png", config)

@@ -1,4 +1,4 @@
-"""`noneg`, which also writes down how many numbers data-parallel training averaged.
+"""Run `noneg`, and write the number of values that data-parallel training averaged to a file.
 
 python count_reductions.py FILE train ...
 """

@@ -1,4 +1,4 @@
-"""One run: on one process, on two, in chunks, killed and resumed, it ends with the same weights."""
+"""A run ends with the same weights on one process, on two, in chunks, and killed and resumed."""
 
 import csv
 import signal
@@ -16,7 +16,7 @@ from conftest import start_python, wait_for_checkpoint
 from noneg.errors import NonegError
 from noneg.training.distributed import is_first_process
 
-# 4 steps an epoch, 12 in all, a checkpoint after every third: the first lies in mid-epoch.
+# 4 steps per epoch, 12 in total, a checkpoint every 3 steps: the first one is within an epoch.
 SETTINGS = {
     "method": "byol",
     "options.projector": "[32,16]",
@@ -27,7 +27,7 @@ SETTINGS = {
     "size": 16,
     "accelerator": "cpu",
     "precision": "32-true",
-    # AdamW would make rounding in small gradients as large as a step.
+    # AdamW would scale rounding errors in small gradients up to a whole step.
     "optimizer": "sgd",
     "learning_rate": 0.05,
     "log_every": 1,
@@ -40,7 +40,7 @@ COUNTER = Path(__file__).with_name("count_reductions.py")
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    # 71 images: the last seven of an epoch are no batch.
+    # 71 images: the last seven of an epoch are left out.
     path = tmp_path_factory.mktemp("images") / "images.npy"
     np.save(path, np.random.default_rng(0).integers(0, 256, (71, 16, 16, 3), dtype=np.uint8))
     return path
@@ -58,7 +58,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def train(images: Path, out: Path, **more: object) -> Path:
-    """On one process, this one."""
+    """Train in this process."""
     settings = {**SETTINGS, **more}
     options = {
         name.removeprefix("options."): settings.pop(name)
@@ -81,7 +81,7 @@ def weights(run: Path) -> dict[str, Tensor]:
 
 
 def difference(one: Path, other: Path) -> float:
-    """The largest, relative to the largest weight."""
+    """The largest difference of two weights, relative to the largest weight."""
     first, second = weights(one), weights(other)
     assert first.keys() == second.keys()
     floating = [key for key, value in first.items() if value.is_floating_point()]
@@ -101,7 +101,7 @@ def assert_same_metrics(one: Path, other: Path) -> None:
     for row, likewise in zip(first, second, strict=True):
         assert row.keys() == likewise.keys()
         for name in row.keys() - {"seconds", "images_per_second"}:
-            # Some meters are measured now and then, and some mean nothing of so few images.
+            # Some meters are only in some rows, and some are undefined for so few images.
             values = [float(each[name] or "nan") for each in (row, likewise)]
             assert values[0] == pytest.approx(values[1], rel=1e-4, nan_ok=True), name
 
@@ -116,7 +116,7 @@ def one_process(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[
 def two_ranks(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("two_ranks") / "run"
     output = finish(begin(["-m", "noneg"], images, out, devices=2, strategy="ddp"))
-    # One voice.
+    # Only one process prints.
     assert output.count("71 images of 3 x 16 x 16") == 1
     assert output.count("2 processes, 8 images of each batch on each") == 1
     assert output.count(f"encoder  {out / 'encoder'}") == 1
@@ -124,7 +124,7 @@ def two_ranks(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_ranks(one_process: dict[str, Path], two_ranks: Path) -> None:
-    """BatchNorm's statistics are those of both ranks' images, and nothing is counted twice."""
+    """BatchNorm has the statistics of both ranks' images, and nothing is counted twice."""
     assert difference(one_process["batch"], two_ranks) < 1e-5
     assert_same_metrics(one_process["batch"], two_ranks)
     images = np.random.default_rng(1).integers(0, 256, (5, 16, 16, 3), dtype=np.uint8)
@@ -142,7 +142,7 @@ def test_chunks(images: Path, one_process: dict[str, Path], tmp_path: Path) -> N
 
 
 def test_chunks_on_two_ranks(images: Path, one_process: dict[str, Path], tmp_path: Path) -> None:
-    """And each step's gradient is sent once, not once a chunk."""
+    """Each step's gradient is sent once, not once per chunk."""
     out, counts = tmp_path / "run", tmp_path / "count.txt"
     program = [str(COUNTER), str(counts)]
     finish(begin(program, images, out, devices=2, norm="group", chunk_size=3))
@@ -156,12 +156,12 @@ def test_chunks_on_two_ranks(images: Path, one_process: dict[str, Path], tmp_pat
     assert int(counts.read_text()) == STEPS * trained
 
 
-def test_killed_in_mid_epoch_and_resumed(images: Path, two_ranks: Path, tmp_path: Path) -> None:
+def test_killed_within_an_epoch_and_resumed(images: Path, two_ranks: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     process = begin(["-m", "noneg"], images, out, devices=2, strategy="ddp")
     checkpoint = wait_for_checkpoint(process, out)
     process.send_signal(signal.SIGKILL)
-    # Until the other rank, left alone, has ended too.
+    # Wait until the other rank has ended too.
     process.communicate(timeout=300)
     assert not (out / "encoder").exists()
     step = torch.load(checkpoint, weights_only=True)["global_step"]
@@ -175,15 +175,17 @@ def test_killed_in_mid_epoch_and_resumed(images: Path, two_ranks: Path, tmp_path
 
 
 def test_sharded_weights(images: Path, one_process: dict[str, Path], tmp_path: Path) -> None:
-    """FSDP; its encoder is whole."""
+    """FSDP; the saved encoder is complete."""
     out = tmp_path / "run"
     finish(begin(["-m", "noneg"], images, out, devices=2, strategy="fsdp"))
     assert difference(one_process["batch"], out) < 1e-5
     assert_same_metrics(one_process["batch"], out)
 
 
-def test_torchrun_says_how_many(images: Path, one_process: dict[str, Path], tmp_path: Path) -> None:
-    """No --devices and no --num-nodes: the launcher knows."""
+def test_torchrun_sets_the_number_of_processes(
+    images: Path, one_process: dict[str, Path], tmp_path: Path
+) -> None:
+    """Without --devices and --num-nodes, the launcher decides."""
     out = tmp_path / "run"
     torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "noneg"]
     output = finish(begin(torchrun, images, out))
@@ -196,19 +198,19 @@ def test_torchrun_says_how_many(images: Path, one_process: dict[str, Path], tmp_
 def test_another_seed_is_another_run(
     images: Path, one_process: dict[str, Path], tmp_path: Path
 ) -> None:
-    """The control: the comparison can tell runs apart."""
+    """The control: the comparison detects different runs."""
     assert difference(one_process["batch"], train(images, tmp_path / "run", seed=1)) > 1e-2
 
 
-def test_a_batch_that_ranks_cannot_share_is_refused(images: Path, tmp_path: Path) -> None:
-    with pytest.raises(NonegError, match="--batch-size 16 cannot be shared by 3 processes"):
+def test_a_batch_that_cannot_be_split_is_refused(images: Path, tmp_path: Path) -> None:
+    with pytest.raises(NonegError, match="--batch-size 16 cannot be split over 3 processes"):
         train(images, tmp_path / "run", devices=3, strategy="ddp")
 
 
-def test_what_lightning_refuses_is_one_sentence(images: Path, tmp_path: Path) -> None:
+def test_settings_that_lightning_refuses_give_one_sentence(images: Path, tmp_path: Path) -> None:
     with pytest.raises(
         NonegError,
-        match=r"--strategy nonsense --precision 32-true cannot be had here: You selected",
+        match=r"--strategy nonsense --precision 32-true cannot be used here: You selected",
     ):
         train(images, tmp_path / "run", strategy="nonsense")
     with pytest.raises(NonegError, match="--knn-every needs all weights on one process"):
@@ -229,7 +231,7 @@ def test_what_lightning_refuses_is_one_sentence(images: Path, tmp_path: Path) ->
         ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
     ],
 )
-def test_one_process_is_the_first(
+def test_the_first_process_is_found_before_the_start(
     told: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"):

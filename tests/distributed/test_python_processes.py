@@ -1,4 +1,4 @@
-"""`noneg.train` in a Python program with two processes: both go on with the next line."""
+"""`noneg.train` in a Python program with two processes: both continue with the next line."""
 
 from pathlib import Path
 
@@ -45,7 +45,7 @@ def test_every_process_gets_its_run(strategy: str, tmp_path: Path) -> None:
         assert lines[0] == lines[1]
         assert lines[0].startswith(name)
         assert lines[0].split()[-2] == "3"
-        # One of them wrote the files, and said so once.
+        # One process wrote the files, and printed that once.
         assert output.count(f"encoder  {tmp_path / name / 'encoder'}") == 1
         assert noneg.load(tmp_path / name).info.features == 256
 

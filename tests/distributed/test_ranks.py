@@ -1,4 +1,4 @@
-"""Several processes with different data are one process on all of it: loss, gradient, ten steps."""
+"""Several processes equal one process on all of their data: loss, gradient, and ten steps."""
 
 import copy
 import functools
@@ -26,7 +26,7 @@ VARIANTS = ("group norm", "group norm, in chunks", "batch norm")
 
 @final
 class RunningCenter(Method):
-    """What a method may keep: a mean over the batches so far. And it draws its own directions."""
+    """A method that keeps a running mean of its batches and samples random directions."""
 
     center: Tensor
 
@@ -75,14 +75,14 @@ def make_method(name: str, variant: str) -> Method:
         method = build(name, backbone=BatchNormBackbone)
     if variant != "batch norm":
         use_group_norm(method)
-    # In float32 the slope of a ReLU may hang on rounding.
+    # In float32, rounding may change the slope of a ReLU.
     return method.double()
 
 
 def take_steps(
     method: Method, part: slice, variant: str, average: Callable[[Tensor], None]
 ) -> dict[str, Any]:
-    """Ten steps on this part of each batch; the first one's outcome, and the weights at the end."""
+    """Take ten steps on a part of each batch; returns the first step's results, and the weights."""
     optimizer = torch.optim.SGD(
         [each for each in method.parameters() if each.requires_grad], lr=2e-3, momentum=0.9
     )
@@ -151,7 +151,7 @@ def one_rank(rank: int, ranks: int, port: int, results: Path) -> None:
 def outcomes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> list[dict[tuple[str, str], dict[str, Any]]]:
-    """What each rank says, of 2 and of 4."""
+    """The outcome on each rank, for 2 and for 4 ranks."""
     results = tmp_path_factory.mktemp("ranks")
     torch.multiprocessing.spawn(
         one_rank, (request.param, free_port(), results), nprocs=request.param
@@ -160,7 +160,7 @@ def outcomes(
 
 
 def leave(_gradient: Tensor) -> None:
-    """One process has nothing to average."""
+    """Do nothing: one process does not average."""
 
 
 @functools.cache
@@ -170,7 +170,7 @@ def one_process(name: str, variant: str) -> dict[str, Any]:
 
 
 def assert_close(actual: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
-    """To 1e-7 of the largest of all: DirectPred takes roots, and that of rounding is 1.5e-8."""
+    """To 1e-7 of the largest value: DirectPred takes roots, and the root of rounding is 1.5e-8."""
     assert actual.keys() == expected.keys()
     floating = {key: value for key, value in expected.items() if value.is_floating_point()}
     scale = max(float(value.abs().max()) for value in floating.values())
@@ -192,12 +192,12 @@ def test_ranks_equal_one_process(
         assert torch.equal(outcome["index"], expected["index"])
         torch.testing.assert_close(outcome["z"], expected["z"], rtol=1e-9, atol=1e-9)
         assert_close(outcome["gradients"], expected["gradients"])
-        # Weights, targets, running statistics and what else the method keeps.
+        # Weights, targets, running statistics and other buffers.
         assert_close(outcome["state"], expected["state"])
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_ranks_stay_alike_to_the_last_bit(
+def test_ranks_stay_equal_to_the_last_bit(
     name: str, outcomes: list[dict[tuple[str, str], dict[str, Any]]]
 ) -> None:
     for variant in VARIANTS:
@@ -216,12 +216,12 @@ def test_ranks_stay_alike_to_the_last_bit(
         ("contrastive", "group norm"),
         ("triplet", "group norm"),
         ("running_center", "group norm"),
-        # Its loss is a mean over the images, but its network is not.
+        # Its loss is a mean over images, but its BatchNorm depends on the batch.
         ("byol", "batch norm"),
     ],
 )
 def test_averaging_the_ranks_own_gradients_is_not_the_same(name: str, variant: str) -> None:
-    """The control: statistics of half the batch give another gradient, which the test sees."""
+    """The control: statistics of half the batch give another gradient, and the test detects it."""
     whole = one_process(name, variant)["gradients"]
     halves = [
         take_steps(make_method(name, variant), part_of(rank, 2), variant, leave)

@@ -1,4 +1,4 @@
-"""The readout finds what was planted, and nothing in noise."""
+"""The readout finds factors that were put into embeddings, and nothing in noise."""
 
 import numpy as np
 import pytest
@@ -14,8 +14,8 @@ def noise() -> np.ndarray:
     return np.random.default_rng(0).normal(size=(N, 32)).astype(np.float32)
 
 
-def read(factor: str, values: np.ndarray, trained: np.ndarray, random: np.ndarray) -> Readout:
-    return read_factors({factor: values}, trained, random)[0]
+def read(factor: str, values: np.ndarray, trained: np.ndarray, untrained: np.ndarray) -> Readout:
+    return read_factors({factor: values}, trained, untrained)[0]
 
 
 def test_a_planted_number_is_read_and_noise_gives_chance(noise: np.ndarray) -> None:
@@ -26,7 +26,7 @@ def test_a_planted_number_is_read_and_noise_gives_chance(noise: np.ndarray) -> N
     assert (found.kind, found.chance) == ("number", 0)
     # Signal 30^2 * 0.2^2 / 12 = 3 against noise 1: R2 is 3/4.
     assert found.trained == pytest.approx(0.75, abs=0.06)
-    assert abs(found.random) < 0.06
+    assert abs(found.untrained) < 0.06
 
 
 def test_an_angle_is_read_through_its_sine_and_cosine(noise: np.ndarray) -> None:
@@ -37,8 +37,8 @@ def test_an_angle_is_read_through_its_sine_and_cosine(noise: np.ndarray) -> None
     found = read("background_hue", values, planted, noise)
     assert found.kind == "circle"
     assert found.trained > 0.99
-    assert abs(found.random) < 0.06
-    # The same numbers, of a name that is no angle, are far from linear in sine and cosine.
+    assert abs(found.untrained) < 0.06
+    # The same numbers, under the name of a factor that is not an angle, are not linear in them.
     assert read("some_number", values, planted, noise).trained < 0.8
 
 
@@ -51,7 +51,7 @@ def test_stripes_look_alike_after_half_a_turn(noise: np.ndarray) -> None:
     assert abs(read("light_direction", values, planted, noise).trained) < 0.06
 
 
-def test_classes_are_scored_by_accuracy_against_the_commonest(noise: np.ndarray) -> None:
+def test_classes_are_scored_by_accuracy_against_the_most_frequent_class(noise: np.ndarray) -> None:
     values = np.random.default_rng(4).choice(4, N, p=[0.4, 0.2, 0.2, 0.2])
     planted = noise.copy()
     planted[:, :4] += 6 * np.eye(4, dtype=np.float32)[values]
@@ -59,7 +59,7 @@ def test_classes_are_scored_by_accuracy_against_the_commonest(noise: np.ndarray)
     assert found.kind == "class"
     assert found.trained > 0.97
     assert found.chance == pytest.approx(0.4, abs=0.06)
-    assert found.random == pytest.approx(found.chance, abs=0.08)
+    assert found.untrained == pytest.approx(found.chance, abs=0.08)
     assert found.kept(found.chance) == 0
     assert found.kept(1.0) == 1
 
@@ -82,7 +82,7 @@ def test_a_collapsed_encoder_gives_chance(noise: np.ndarray) -> None:
     assert found.trained == pytest.approx(0, abs=0.02)
 
 
-def test_the_section_says_what_was_kept_and_what_was_thrown_away() -> None:
+def test_the_section_lists_what_was_kept_and_what_was_lost() -> None:
     html = factors_section(
         [
             Readout("class", "class", 0.8, 0.2, 0.1),

@@ -1,4 +1,4 @@
-"""The nearest-neighbor probe against a float64 transcription and cases worked out by hand."""
+"""The nearest-neighbor probe against a float64 transcription and cases computed by hand."""
 
 import math
 
@@ -62,7 +62,7 @@ def test_agrees_with_the_transcription(k: int, temperature: float) -> None:
 
 
 def test_the_nearest_outvotes_two_when_the_temperature_is_small() -> None:
-    # Cosines 1, 0.6, 0.6: e^(1/T) > 2 e^(0.6/T) where T < 0.4 / log 2 = 0.577.
+    # Cosines 1, 0.6, 0.6: e^(1/T) > 2 e^(0.6/T) if T < 0.4 / log 2 = 0.577.
     bank = torch.tensor([[1.0, 0.0], [0.6, 0.8], [0.6, -0.8]])
     labels = torch.tensor([0, 1, 1])
     query, zero = torch.tensor([[5.0, 0.0]]), torch.tensor([0])
@@ -116,13 +116,14 @@ def test_equal_votes_go_to_the_lower_label() -> None:
     assert knn_accuracy(bank, labels, torch.ones(1, 2), torch.tensor([1]), k=4) == 1.0
 
 
-def test_a_class_that_the_bank_lacks_counts_as_an_error() -> None:
+def test_a_class_that_is_not_in_the_bank_counts_as_an_error() -> None:
     bank, labels = torch.eye(3), torch.tensor([0, 1, 2])
     assert knn_accuracy(bank, labels, torch.eye(3), torch.tensor([0, 1, 7]), k=1) == 2 / 3
 
 
 def test_features_are_not_centered() -> None:
-    # Seen from the origin the query points as the first does; seen from the mean, as the second.
+    # The query has the direction of the first image from the origin, but of the second from the
+    # mean.
     bank = torch.tensor([[10.0, 10.0], [10.0, 12.0]])
     query = torch.tensor([[12.0, 12.1]])
     assert knn_accuracy(bank, torch.tensor([0, 1]), query, torch.tensor([0]), k=1) == 1.0

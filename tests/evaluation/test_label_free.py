@@ -1,4 +1,4 @@
-"""Meters of images without labels: what a network that is known makes of known images."""
+"""Label-free meters of known networks on known images."""
 
 import json
 from pathlib import Path
@@ -28,7 +28,7 @@ def noise(count: int) -> Images:
 
 
 class Means(nn.Module):
-    """The mean color: three directions, which crops move little and flips not at all."""
+    """The mean color: three directions, changed a little by crops and not at all by flips."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,17 +53,17 @@ def measured(module: nn.Module, policy: tuple[View, ...] = FLIPS) -> dict[str, f
     ]
 
 
-def test_what_no_view_moves_aligns_and_is_found_again() -> None:
+def test_embeddings_that_views_do_not_change_are_aligned_and_retrieved() -> None:
     meters = measured(Means())
     assert list(meters) == list(METERS)
     assert meters["alignment"] == pytest.approx(0, abs=1e-6)
     assert meters["view_retrieval"] == pytest.approx(1)
-    # Noise has means that point anywhere, in three directions and no more.
+    # The means of noise have three independent directions.
     assert 2.8 < meters["effective_rank"] <= 3
     assert abs(meters["mean_cosine"]) < 0.05
 
 
-def test_views_that_differ_cost_alignment() -> None:
+def test_different_views_lower_alignment() -> None:
     meters = measured(Means(), POLICIES["gentle"](16))
     assert meters["alignment"] > 0.1
     assert meters["view_retrieval"] < 0.9
@@ -76,7 +76,7 @@ def test_a_constant_network_is_collapsed() -> None:
     assert meters["view_retrieval"] == pytest.approx(1 / 300)
 
 
-def test_the_network_is_left_in_its_mode_and_measured_in_evaluation_mode() -> None:
+def test_the_network_is_measured_in_evaluation_mode_and_its_mode_is_restored() -> None:
     module = nn.Sequential(Means(), nn.Dropout(0.5))
     module[1].eval()
     once, again = measured(module), measured(module)
@@ -85,7 +85,7 @@ def test_the_network_is_left_in_its_mode_and_measured_in_evaluation_mode() -> No
     assert not module[1].training
 
 
-def test_what_means_nothing_is_null_in_json_and_a_dash_in_the_table() -> None:
+def test_undefined_meters_are_null_in_json_and_a_dash_in_the_table() -> None:
     meters = {"h": measured(Constant())}
     plain = json.loads(json.dumps(meters_as_dict(meters, meters, 300), allow_nan=False))
     assert plain["trained"]["h"]["two_nn_dimension"] is None
@@ -121,7 +121,7 @@ def test_a_run_is_evaluated_without_labels(
         for name, value in values.items():
             again = meters["trained"][embedding][name]
             assert again == (value if value is None else pytest.approx(value, rel=1e-3)), name
-    # An encoder alone has no projector any more.
+    # An encoder without its run has no projector.
     assert main(["evaluate", str(run / "encoder"), str(folder), "--out", str(out)]) == 0
     assert json.loads(out.read_text())["meters"]["trained"].keys() == {"h"}
     assert main(["evaluate", str(run), str(folder), "--bank", str(folder)]) == 2

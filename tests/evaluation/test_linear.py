@@ -35,7 +35,9 @@ def test_reaches_the_best_possible_accuracy_on_gaussians() -> None:
 
 
 @pytest.mark.parametrize("regularization", [1e-4, 1e-2, 1.0])
-def test_a_fit_is_scikit_learns(regularization: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_fit_equals_that_of_scikit_learn(
+    regularization: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     generator = np.random.default_rng(20)
     labels = generator.choice([2, 5, 9], 300)
     centers = generator.normal(size=(10, 6))
@@ -46,11 +48,11 @@ def test_a_fit_is_scikit_learns(regularization: float, monkeypatch: pytest.Monke
     reference.fit((train - mean).astype(np.float64) / std, labels)
     monkeypatch.setattr(linear, "GRID", (regularization,))
     predicted = reference.predict((test - mean) / std)
-    # The labels of the test are scikit-learn's answers.
+    # scikit-learn's predictions are the test labels.
     assert linear_probe_accuracy(train, labels, test, predicted).accuracy > 0.995
 
 
-def test_the_search_ends_where_it_gets_worse(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_ends_when_it_gets_worse(monkeypatch: pytest.MonkeyPatch) -> None:
     train, train_labels = gaussians(2500, 7, width=800, distance=1.5)
     monkeypatch.setattr(linear, "GRID", tuple(10.0**power for power in range(-6, 7)))
     probe = linear_probe_accuracy(train, train_labels, train, train_labels)
@@ -59,7 +61,7 @@ def test_the_search_ends_where_it_gets_worse(monkeypatch: pytest.MonkeyPatch) ->
     assert max(tried[-2:]) < max(tried[:-2]) == probe.validation[probe.regularization]
 
 
-def test_scale_and_shift_of_single_features_change_nothing() -> None:
+def test_scale_and_shift_of_features_change_nothing() -> None:
     train, train_labels = gaussians(500, 3)
     test, test_labels = gaussians(500, 4)
     scale = np.array([1e-4, 1e3, 1, 10, 0.1], dtype=np.float32)
@@ -74,7 +76,7 @@ def test_scale_and_shift_of_single_features_change_nothing() -> None:
     )
 
 
-def test_the_test_images_choose_nothing() -> None:
+def test_the_test_images_influence_no_choice() -> None:
     train, train_labels = gaussians(600, 5, width=50)
     test, test_labels = gaussians(600, 6, width=50)
     probe = linear_probe_accuracy(train, train_labels, test, test_labels)
@@ -84,7 +86,7 @@ def test_the_test_images_choose_nothing() -> None:
     assert wrong.accuracy == pytest.approx(1 - probe.accuracy)
 
 
-def test_strong_regularization_is_chosen_where_it_is_needed() -> None:
+def test_strong_regularization_is_chosen_if_needed() -> None:
     # A third as many features as images, and all but one of them noise.
     train, train_labels = gaussians(2500, 7, width=800, distance=1.5)
     test, test_labels = gaussians(4000, 8, width=800, distance=1.5)
@@ -103,20 +105,20 @@ def test_random_labels_give_chance() -> None:
     assert 0.2 < probe.accuracy < 0.3
 
 
-def test_constant_features_are_no_features() -> None:
+def test_constant_features_are_ignored() -> None:
     train, train_labels = gaussians(300, 12)
     test, test_labels = gaussians(300, 13)
     plain = linear_probe_accuracy(train, train_labels, test, test_labels)
     last_bits = np.random.default_rng(19).integers(-1, 2, (300, 3)) * 2.0**-23
     constant = (0.1 * (1 + last_bits)).astype(np.float32)
-    # Divided by the spread of the last bits, another constant on the test images would be huge.
+    # Divided by the std of rounding errors, another constant on the test images would be huge.
     probe = linear_probe_accuracy(
         np.hstack([train, constant]), train_labels, np.hstack([test, constant + 1]), test_labels
     )
     assert probe.accuracy == pytest.approx(plain.accuracy, abs=0.004)
 
 
-def test_a_class_that_training_lacks_counts_as_errors() -> None:
+def test_a_class_that_is_not_in_training_counts_as_errors() -> None:
     train, train_labels = gaussians(300, 14, distance=20)
     test, test_labels = gaussians(300, 15, distance=20)
     unseen = test_labels.copy()

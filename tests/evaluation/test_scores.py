@@ -1,4 +1,4 @@
-"""The comparison with the baselines, on images whose answer is known."""
+"""The comparison with the baselines, on images with known results."""
 
 import json
 from pathlib import Path
@@ -22,17 +22,19 @@ from noneg.evaluation.scores import (
 from noneg.files import save_json
 from noneg.images import Images
 from noneg.networks.backbones import SMALL
+from noneg.records.directory import RunDirectory
+from noneg.training.config import make_config, to_dict
 
 
 class Corner(nn.Module):
-    """Sees the colors of the top left pixel and nothing else."""
+    """Sees only the color of the top left pixel."""
 
     def forward(self, images: Tensor) -> Tensor:
         return images[:, :, 0, 0]
 
 
 class Blind(nn.Module):
-    """Collapsed: every image gets the same."""
+    """Collapsed: the same features for every image."""
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.ones(len(images), 3)
@@ -45,7 +47,7 @@ def information(features: int = 3) -> EncoderInfo:
 
 
 def corner_images(images: int, seed: int, classes: tuple[str, ...] = ("red", "green")) -> Images:
-    """Noise, whose top left pixel alone tells the class: red or green."""
+    """Noise, except that the color of the top left pixel is the class."""
     generator = np.random.default_rng(seed)
     labels = np.arange(images) % len(classes)
     pixels = 255 * generator.integers(0, 2, (images, 3, 8, 8), dtype=np.uint8)
@@ -64,7 +66,7 @@ def corner_images(images: int, seed: int, classes: tuple[str, ...] = ("red", "gr
     )
 
 
-def test_an_encoder_that_sees_and_one_that_is_blind() -> None:
+def test_scores_of_a_seeing_and_of_a_blind_encoder() -> None:
     bank, test = corner_images(400, 1), corner_images(200, 2)
     scores = compare(
         Encoder(Corner(), information()),
@@ -84,9 +86,9 @@ def test_an_encoder_that_sees_and_one_that_is_blind() -> None:
 
 
 def test_raw_pixels_are_centered_by_the_bank() -> None:
-    # Gray images with more or less of one pattern, and none of it on average. From the mean, a
-    # class is a direction. From black, the 5 faint images of class 0 lie nearer to class 1 than to
-    # the 20 strong ones of their own class, and 20 neighbors vote.
+    # Gray images with different amounts of one pattern, 0 on average. Seen from the mean, a class
+    # is a direction. Seen from black, the 5 faint images of class 0 are nearer to class 1 than to
+    # the 20 strong images of class 0, and 20 neighbors vote.
     strengths = np.repeat([10, 60, -10], [5, 20, 125])
     test_strengths = np.repeat([10, -10], 10)
     bank, test = (
@@ -109,7 +111,7 @@ def test_classes_are_matched_by_name() -> None:
     test = corner_images(40, 5, ("green", "blue"))
     encoder = Encoder(Corner(), information())
     assert compare(encoder, encoder, bank, test, progress=False)[0].knn == 1.0
-    # A class that the bank lacks can only be missed.
+    # A class that is not in the bank is always wrong.
     lacking = corner_images(60, 6, ("red", "green"))
     partly = corner_images(40, 7, ("green", "blue"))
     assert compare(encoder, encoder, lacking, partly, progress=False)[0].knn == 0.5
@@ -121,7 +123,7 @@ def replace_classes(images: Images, classes: tuple[str, ...]) -> Images:
     return Images(images.pixels, images.names, images.labels, classes, (), images.description, None)
 
 
-def test_a_part_of_sorted_images_has_all_classes() -> None:
+def test_a_sample_of_sorted_images_has_all_classes() -> None:
     images = corner_images(300, 8)
     order = np.argsort(images.labels, kind="stable")
     assert images.labels is not None
@@ -136,7 +138,7 @@ def test_a_part_of_sorted_images_has_all_classes() -> None:
     assert (50 * pixels.knn) == pytest.approx(round(50 * pixels.knn))
 
 
-def test_the_split_is_stratified_aligned_and_without_overlap() -> None:
+def test_the_split_is_stratified_and_without_overlap() -> None:
     images = corner_images(100, 9)
     bank, test = split_for_evaluation(images, seed=1)
     assert (len(bank.pixels), len(test.pixels)) == (80, 20)
@@ -167,7 +169,7 @@ def test_images_without_labels_are_named() -> None:
         split_for_evaluation(unlabeled)
 
 
-def test_the_untrained_encoder_depends_on_the_seed_alone() -> None:
+def test_the_untrained_encoder_depends_only_on_the_seed() -> None:
     torch.manual_seed(1)
     state = torch.get_rng_state()
     encoder = Encoder(Blind(), information(256))
@@ -210,7 +212,8 @@ def save_npz(path: Path, images: Images) -> str:
 def test_a_saved_run_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     untrained(Encoder(Blind(), information(256)), seed=3).save(run / "encoder")
-    (run / "config.yaml").write_text("seed: 3\ndata: gone\n")
+    config = make_config("gone", seed=3, backbone=SMALL, channels=3, size=8, batch_size=8)
+    RunDirectory(run).write_config(to_dict(config))
     data = save_npz(tmp_path / "test.npz", corner_images(100, 11))
     bank = save_npz(tmp_path / "bank.npz", corner_images(150, 12))
     scores = evaluate_run(run, data, bank=bank, out=tmp_path / "scores.json").scores
@@ -219,9 +222,9 @@ def test_a_saved_run_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out
     assert format_table(scores) in printed
     assert json.loads((tmp_path / "scores.json").read_text())["pixels"]["knn"] == scores[2].knn
-    # Without a bank the data is split: of 20 test images.
-    alone = evaluate_run(run, data).scores
+    # Without a bank the data is split, with 20 test images.
+    split = evaluate_run(run, data).scores
     assert "four fifths" in capsys.readouterr().out
-    assert 20 * alone[2].knn == pytest.approx(round(20 * alone[2].knn))
+    assert 20 * split[2].knn == pytest.approx(round(20 * split[2].knn))
     with pytest.raises(NonegError, match="find itself"):
         evaluate_run(run, data, bank=data)

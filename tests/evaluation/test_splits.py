@@ -22,5 +22,5 @@ def test_the_seed_decides() -> None:
     labels = np.repeat(np.arange(4), 50)
     assert np.array_equal(every_fifth(labels, seed=1), every_fifth(labels, seed=1))
     common = (every_fifth(labels, seed=1) & every_fifth(labels, seed=2)).sum()
-    # Independent choices of 40 of 200 have 8 in common on average.
+    # Two independent choices of 40 out of 200 share 8 on average.
     assert common == pytest.approx(8, abs=8)

@@ -14,7 +14,8 @@ from PIL import Image
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.images import find_source
 from noneg.networks.backbones import build_backbone
-from noneg.training.config import make_config, save_config
+from noneg.records.directory import RunDirectory
+from noneg.training.config import make_config, to_dict
 from noneg.training.plan import complete
 
 MakeRun = Callable[..., Path]
@@ -52,7 +53,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         run.mkdir(parents=True)
         source = find_source(data)
         plan = complete(make_config(data, size=size, **settings), source)
-        save_config(plan.config, run / "config.yaml")
+        RunDirectory(run).write_config(to_dict(plan.config))
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(1)
             backbone = build_backbone(plan.backbone, channels=plan.channels, size=size)

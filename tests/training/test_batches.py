@@ -1,4 +1,4 @@
-"""The order of images: each once per epoch, in any number of parts, from any step."""
+"""The order of images: each once per epoch, on any number of processes, from any step."""
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ def test_an_epoch_shows_each_image_once_in_another_order() -> None:
     assert not torch.equal(first, epoch_order(1, 0, 50))
 
 
-def test_steps_go_on_from_any_step_over_epochs() -> None:
+def test_batches_continue_from_any_step_over_epochs() -> None:
     pixels = np.tile(np.arange(23, dtype=np.uint8)[:, None, None, None], (1, 1, 2, 2))
     whole = indices(pixels, 5, range(8))
     assert len({image for batch in whole[:4] for image in batch}) == 20

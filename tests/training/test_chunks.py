@@ -1,4 +1,4 @@
-"""A batch embedded in chunks has the gradient of the batch in one piece."""
+"""A batch in chunks has the same gradient as the whole batch."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, contextmanager
@@ -63,7 +63,7 @@ def test_training_without_batch_statistics_is_the_same(name: str, chunk_size: in
 
 
 @pytest.mark.parametrize("name", list_methods())
-def test_one_chunk_is_the_whole_with_batch_statistics_too(name: str) -> None:
+def test_one_chunk_equals_the_whole_batch_with_batch_statistics(name: str) -> None:
     whole, chunked = build(name), build(name)
     step, _ = in_one_piece(whole)
     other, _ = in_chunks(chunked, BATCH)
@@ -98,7 +98,7 @@ def test_lower_precision_changes_little(name: str) -> None:
 
 
 class Shaky(nn.Module):
-    """Drops out, and notes what it dropped and how many images it saw."""
+    """Has dropout, and records its outputs."""
 
     num_features = 16
 
@@ -114,7 +114,7 @@ class Shaky(nn.Module):
         return h
 
 
-def test_dropout_is_the_same_both_times() -> None:
+def test_dropout_is_the_same_in_both_passes() -> None:
     method = build("vicreg", backbone=Shaky)
     method.eval()
     shaky = method.backbone
@@ -125,7 +125,7 @@ def test_dropout_is_the_same_both_times() -> None:
     for one, other in zip(first, second, strict=True):
         assert torch.equal(one, other)
     assert (first[0] == 0).float().mean() > 0.3
-    # Another chunk of five, other numbers; another step, others again.
+    # Another chunk has other masks, and so has another step.
     assert len(first[2]) == len(first[4]) == 5
     assert not torch.equal(first[2] == 0, first[4] == 0)
     shaky.outputs.clear()
@@ -133,8 +133,8 @@ def test_dropout_is_the_same_both_times() -> None:
     assert not torch.equal(first[0] == 0, shaky.outputs[0] == 0)
 
 
-def test_the_gradient_with_dropout_is_that_of_what_was_embedded() -> None:
-    """By finite differences along the gradient: same seed, same masks."""
+def test_the_gradient_with_dropout_matches_finite_differences() -> None:
+    """Along the gradient; the same seed gives the same masks."""
     method = build("vicreg", backbone=Shaky).eval().double()
     shaky = method.backbone
     assert isinstance(shaky, Shaky)
@@ -153,7 +153,7 @@ def test_the_gradient_with_dropout_is_that_of_what_was_embedded() -> None:
     assert (losses[1] - losses[0]) / 2e-4 == pytest.approx(slope, rel=1e-4)
 
 
-def test_no_more_than_a_chunk_is_drawn_or_embedded_at_a_time() -> None:
+def test_only_one_chunk_is_drawn_and_embedded_at_a_time() -> None:
     method = build("vicreg", backbone=Shaky)
     shaky = method.backbone
     assert isinstance(shaky, Shaky)
@@ -168,12 +168,12 @@ def test_no_more_than_a_chunk_is_drawn_or_embedded_at_a_time() -> None:
     assert max(len(each) for each in shaky.outputs) == 5
 
 
-def test_running_statistics_move_once_a_step() -> None:
-    """With two equal halves, each chunk's statistics are the batch's: so is the move."""
+def test_running_statistics_are_updated_once_per_step() -> None:
+    """With two equal halves, the statistics of each chunk are those of the batch."""
     whole, chunked = build("byol"), build("byol")
     count = BATCH // 2
     half = make_views(BATCH)[0][:count]
-    # The same view twice, since the order in which two views enter would differ.
+    # The same view twice, because the order of updates by two views would differ.
     views = (torch.cat([half, half]),) * 2
     compute_gradient(whole, views, torch.arange(BATCH))
     in_chunks(chunked, count, views)
@@ -184,8 +184,8 @@ def test_running_statistics_move_once_a_step() -> None:
         assert one.running_var is not None
         assert other.running_var is not None
         torch.testing.assert_close(other.running_mean, one.running_mean)
-        # Two views, so two moves by a momentum of 0.1 from a variance of 1; a half's unbiased
-        # variance has another divisor. The target's do not move by themselves.
+        # Two views, so two updates with momentum 0.1 from a variance of 1. The unbiased variance of
+        # a half has another divisor. The target's statistics are not updated on their own.
         start = (1 - one.momentum) ** 2 if one.momentum else 1.0
         factor = (count / (count - 1)) / (BATCH / (BATCH - 1))
         torch.testing.assert_close(other.running_var - start, (one.running_var - start) * factor)
@@ -232,7 +232,7 @@ SETTINGS = {
     "evaluate": False,
     "accelerator": "cpu",
     "precision": "32-true",
-    # Momentum does not magnify what rounding does to small gradients, as AdamW does.
+    # AdamW would scale up rounding errors in small gradients, SGD does not.
     "optimizer": "sgd",
     "learning_rate": 0.05,
 }
@@ -251,14 +251,16 @@ def difference(one: Path, other: Path) -> float:
 
 
 @pytest.mark.parametrize("norm", ["group", "frozen"])
-def test_a_run_in_chunks_is_the_run(norm: str, images: np.ndarray, tmp_path: Path) -> None:
+def test_a_run_in_chunks_has_the_same_weights(
+    norm: str, images: np.ndarray, tmp_path: Path
+) -> None:
     whole = noneg.train(images, out=str(tmp_path / "whole"), norm=norm, **SETTINGS)
     chunked = noneg.train(
         images, out=str(tmp_path / "chunked"), norm=norm, chunk_size=5, **SETTINGS
     )
     assert difference(whole.directory, chunked.directory) < 1e-5
     if norm == "frozen":
-        # Measured before the first step, and the same after the last.
+        # The statistics are measured before the first step, and do not change.
         short = noneg.train(
             images, out=str(tmp_path / "short"), norm=norm, **SETTINGS | {"epochs": 1}
         )
@@ -268,16 +270,16 @@ def test_a_run_in_chunks_is_the_run(norm: str, images: np.ndarray, tmp_path: Pat
         assert first["bn1.running_mean"].any()
         assert torch.equal(first["bn1.running_mean"], last["bn1.running_mean"])
         assert not torch.equal(first["conv1.weight"], last["conv1.weight"])
-    # The same encoder comes back, whatever its norms are.
+    # The loaded encoder is the same, with any norm.
     again = noneg.load(chunked.directory)
     assert again.info.norm == norm
     np.testing.assert_allclose(again.embed(images), chunked.encoder.embed(images), atol=1e-5)
 
 
-def test_with_batch_norm_a_run_in_chunks_is_another(
+def test_with_batch_norm_a_run_in_chunks_differs(
     images: np.ndarray, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The control; and a chunk as large as the batch is no chunk."""
+    """The control; with a chunk as large as the batch nothing differs."""
     runs = [
         noneg.train(images, out=str(tmp_path / str(size)), chunk_size=size, **SETTINGS)
         for size in (None, 16, 100, 8)
@@ -288,6 +290,6 @@ def test_with_batch_norm_a_run_in_chunks_is_another(
     assert "BatchNorm sees 8 images of each process at a time" in capsys.readouterr().out
 
 
-def test_a_chunk_of_nothing_is_refused(images: np.ndarray, tmp_path: Path) -> None:
+def test_an_empty_chunk_is_refused(images: np.ndarray, tmp_path: Path) -> None:
     with pytest.raises(NonegError, match="--chunk-size must be at least 2: 0"):
         noneg.train(images, out=str(tmp_path), chunk_size=0)

@@ -1,4 +1,4 @@
-"""What a run decides before its first step about its images."""
+"""What a run decides about its images before the first step."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from noneg.training.data import choose_cache, measure_normalization
 from noneg.training.plan import plan_of
 
 
-def test_images_go_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_kept_where_they_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("noneg.images.load.available_memory", lambda: 4_000)
     monkeypatch.setattr(data, "free_disk", lambda _: 10_000)
     assert choose_cache(1_000, tmp_path) == "memory"
@@ -58,7 +58,7 @@ def test_where_the_images_are_kept_does_not_change_the_run(
     assert (tmp_path / "disk" / "images.bytes").exists()
 
 
-def test_unreadable_images_are_named_at_the_end_where_they_are_read_on_demand(
+def test_unreadable_images_on_demand_are_named_at_the_end(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     photos = tmp_path / "photos"
@@ -77,5 +77,5 @@ def test_unreadable_images_are_named_at_the_end_where_they_are_read_on_demand(
 def test_a_backbone_of_one_size_cannot_take_views_of_two() -> None:
     settings = {"size": 32, "channels": 3, "batch_size": 4, "views": "multi_crop"}
     build_method(plan_of(make_config(backbone="small_resnet", **settings)))
-    with pytest.raises(NonegError, match="takes images of 32 px, and some of the views have 16 px"):
+    with pytest.raises(NonegError, match="takes images of 32 px, but some of the views have 16 px"):
         build_method(plan_of(make_config(backbone="vit_tiny_patch16_224", **settings)))

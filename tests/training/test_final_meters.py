@@ -1,4 +1,4 @@
-"""`noneg evaluate` measures what the run measured at its end: both networks, in every setting."""
+"""`noneg evaluate` repeats the meters at the end of a run, of both networks."""
 
 import shutil
 from pathlib import Path
@@ -61,7 +61,7 @@ def test_evaluate_repeats_the_meters_of_the_run(
 
 
 def test_seed_and_views_decide_the_meters(images: Path, tmp_path: Path) -> None:
-    """The control: the comparison above can tell settings apart."""
+    """The control: the comparison above detects different settings."""
     meters = []
     for name, settings in {"a": {}, "b": {"seed": 3}, "c": {"views": "weak"}}.items():
         run = noneg.train(images, out=str(tmp_path / name), **{**SETTINGS, **settings})
@@ -70,7 +70,7 @@ def test_seed_and_views_decide_the_meters(images: Path, tmp_path: Path) -> None:
     assert meters[0]["alignment"] != meters[2]["alignment"]
 
 
-def test_the_untrained_network_of_frozen_norms_has_the_statistics_it_began_with(
+def test_the_untrained_network_with_frozen_norms_has_the_initial_statistics(
     images: Path, tmp_path: Path
 ) -> None:
     settings = {**SETTINGS, "norm": "frozen", "seed": 2}

@@ -1,4 +1,4 @@
-"""Rows that TensorBoard, W&B and MLflow were sent, read back by their own readers, offline."""
+"""Rows sent to TensorBoard, W&B and MLflow are read back offline, by their own readers."""
 
 import json
 import struct
@@ -25,7 +25,7 @@ ROWS: list[tuple[int, dict[str, float]]] = [
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
-    # What the logger itself sets is undone as well.
+    # So that the variables that the logger sets are restored as well.
     for name in ("MLFLOW_ALLOW_FILE_STORE", "MLFLOW_DISABLE_TELEMETRY"):
         monkeypatch.setenv(name, "true")
         monkeypatch.delenv(name)
@@ -40,7 +40,7 @@ def send(name: LoggerName, directory: Path, rows: list[tuple[int, dict[str, floa
     logger.close()
 
 
-def test_tensorboard_has_the_rows_and_a_resumed_run_replaces_its_own(tmp_path: Path) -> None:
+def test_tensorboard_has_the_rows_and_a_resumed_run_replaces_its_later_ones(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard", reason="TensorBoard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -59,7 +59,7 @@ def test_tensorboard_has_the_rows_and_a_resumed_run_replaces_its_own(tmp_path: P
 
 
 def wandb_records(path: Path) -> list[Any]:
-    """W&B's file: blocks of 32 KiB as LevelDB's log has them, each record a protocol buffer."""
+    """The records of W&B's file: protocol buffers in blocks of 32 KiB, as in LevelDB's log."""
     from wandb.proto.wandb_internal_pb2 import Record
 
     content = path.read_bytes()
@@ -78,7 +78,7 @@ def test_wandb_has_the_rows_and_a_resumed_run_keeps_its_id(tmp_path: Path) -> No
     wandb = pytest.importorskip("wandb", reason="W&B is not installed")
     send("wandb", tmp_path, ROWS[:2])
     send("wandb", tmp_path, ROWS[1:])
-    # Its own process writes the files.
+    # A separate process writes the files: wait for it.
     wandb.teardown()
     files = sorted((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     assert len({file.name for file in files}) == 1
@@ -152,6 +152,6 @@ def test_a_service_that_fails_does_not_end_the_run(capsys: pytest.CaptureFixture
         logger.log(row, step)
     assert logger.tried == 1
     assert capsys.readouterr().out == (
-        "mlflow failed at step 1 (no route to host): the run goes on without it; metrics.csv has "
-        "all rows\n"
+        "mlflow failed at step 1 (no route to host): the run continues without it; "
+        "metrics.csv has all rows\n"
     )

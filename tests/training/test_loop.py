@@ -1,4 +1,4 @@
-"""The loop as a user sees it: rows, stops, epochs, memory."""
+"""The training loop as users see it: rows, stops, epochs, memory."""
 
 import csv
 import os
@@ -19,7 +19,7 @@ def noise(count: int = 40) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
 
 
-def test_a_diverging_run_stops_with_a_sentence_and_keeps_its_checkpoint(tmp_path: Path) -> None:
+def test_a_diverging_run_stops_with_one_sentence_and_keeps_its_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(NonegError, match=r"lower --learning-rate \(now 1e\+30\)"):
         noneg.train(
             noise(),
@@ -55,7 +55,7 @@ def test_metrics_have_every_term_and_both_meters(tmp_path: Path) -> None:
             assert 0 <= float(row[meter]) <= 1.01
         for meter in ("participation_ratio_h", "participation_ratio_z"):
             assert 1 <= float(row[meter]) <= 40
-        # Eigenvalues are for the first step, the last, and few in between.
+        # Eigenvalues are only measured at the first and the last step, and few between.
         assert bool(row["effective_rank_h"]) == (int(row["step"]) in (1, 15))
     rates = [float(row["learning_rate"]) for row in rows]
     assert rates[-1] < rates[1]
@@ -74,14 +74,14 @@ def test_metrics_have_every_term_and_both_meters(tmp_path: Path) -> None:
         assert eigenvalues[0] / sum(eigenvalues) == pytest.approx(share, rel=1e-4)
 
 
-def test_too_few_images_name_the_fix(tmp_path: Path) -> None:
+def test_too_few_images_are_an_error_with_a_way_out(tmp_path: Path) -> None:
     with pytest.raises(
         NonegError, match=r"10 readable images, fewer than one batch of 64.*--batch-size"
     ):
         noneg.train(noise(10), out=str(tmp_path), batch_size=64)
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="glibc alone returns memory so soon")
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc returns memory at once")
 def test_freed_memory_is_used_again_without_page_faults() -> None:
     program = (
         "import resource, sys, torch\n"
@@ -93,7 +93,7 @@ def test_freed_memory_is_used_again_without_page_faults() -> None:
         "    del activations\n"
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)\n"
     )
-    # Without this, glibc adapts its threshold to what is freed, and at times keeps all by chance.
+    # Without this, glibc adapts its threshold to freed blocks, and sometimes keeps all by chance.
     environment = {**os.environ, "MALLOC_MMAP_THRESHOLD_": str(2**17)}
     faults = {
         choice: int(
@@ -101,12 +101,12 @@ def test_freed_memory_is_used_again_without_page_faults() -> None:
         )
         for choice in ("keep", "leave")
     }
-    # 160 MiB are 40,960 pages, or 80 huge ones.
+    # 160 MiB are 40,960 pages, or 80 huge pages.
     assert faults["keep"] < 40 < faults["leave"]
 
 
-def test_an_epoch_is_as_many_steps_as_it_has(tmp_path: Path) -> None:
-    """Targets held for an epoch are those held for its 5 steps, and not those held for 4."""
+def test_an_epoch_has_the_right_number_of_steps(tmp_path: Path) -> None:
+    """Targets held for an epoch equal targets held for its 5 steps, but not for 4."""
     pixels = np.random.default_rng(0).integers(0, 256, (43, 16, 16, 3), dtype=np.uint8)
 
     def weights(hold: int | str) -> dict[str, torch.Tensor]:

@@ -1,4 +1,4 @@
-"""Parameter groups and the learning rate of every step."""
+"""Parameter groups, and the learning rate at each step."""
 
 import itertools
 
@@ -15,7 +15,7 @@ from noneg.training.optimizers import (
 )
 
 
-def test_groups_decay_weights_alone_and_give_the_predictor_its_own_rate() -> None:
+def test_only_weights_decay_and_the_predictor_has_another_rate() -> None:
     options = Options(projector=(8, 8), predictor_hidden=4, predictor_rate=3.0)
     method = SimSiam(TinyBackbone(), 16, options)
     config = TrainConfig(learning_rate=0.1, weight_decay=0.01, bias_rate=0.5)

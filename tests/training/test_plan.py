@@ -1,4 +1,4 @@
-"""What a config comes to: a plan with nothing open, and networks from the seed."""
+"""A config is completed to a plan, and networks depend on the seed."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ def small_config(**settings: object) -> TrainConfig:
     return make_config("shapes", **{**fixed, **settings})
 
 
-def test_the_images_decide_what_is_open() -> None:
+def test_the_images_decide_the_settings_without_a_value() -> None:
     gray = np.zeros((500, 60, 60), dtype=np.uint8)
     plan = complete(make_config(gray), find_source(gray))
     assert (plan.size, plan.channels, plan.batch_size) == (64, 1, 64)
@@ -34,26 +34,26 @@ def test_the_images_decide_what_is_open() -> None:
     assert plan.config == replace(
         make_config(gray), size=64, channels=1, batch_size=64, backbone="small_resnet"
     )
-    # What config.yaml holds is a plan without the images.
+    # The saved config gives the same plan without the images.
     assert plan_of(plan.config) == plan
 
 
 @pytest.mark.parametrize("name", ["size", "channels", "batch_size", "backbone"])
-def test_a_config_with_something_open_is_no_plan(name: str) -> None:
+def test_an_incomplete_config_is_not_a_plan(name: str) -> None:
     config = replace(small_config(), **{name: "auto" if name == "backbone" else None})
     with pytest.raises(NonegError, match="must have values"):
         plan_of(config)
 
 
-def test_steps_leave_the_incomplete_batch_out() -> None:
+def test_steps_leave_out_the_incomplete_batch() -> None:
     plan = plan_of(small_config(epochs=10, warmup_epochs=0.5))
     steps = steps_of(plan, 47)
-    # Five whole batches of eight; the warm-up is half an epoch, and never more than a tenth.
+    # Five whole batches of eight; the warm-up is half an epoch, and at most a tenth of the run.
     assert (steps.per_epoch, steps.total, steps.warmup) == (5, 50, 2)
     assert steps_of(plan_of(small_config(epochs=10, warmup_epochs=9.0)), 47).warmup == 5
 
 
-def test_devices_are_those_asked_for_or_those_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_devices_come_from_the_settings_or_from_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     asked = choose_hardware(TrainConfig(accelerator="cpu"))
     assert (asked.accelerator, asked.devices, asked.num_nodes) == ("cpu", 1, 1)
@@ -66,7 +66,7 @@ def test_devices_are_those_asked_for_or_those_of_torchrun(monkeypatch: pytest.Mo
     assert choose_hardware(TrainConfig(accelerator="cpu", devices=4)).devices == 4
 
 
-def test_sizes_and_batches_fit_the_images() -> None:
+def test_sizes_and_batch_sizes_fit_the_images() -> None:
     assert [choose_size(natural) for natural in (28, 32, 64, 96, 400)] == [32, 32, 64, 64, 64]
     assert choose_batch_size(50_000, 256) == 256
     assert choose_batch_size(4_000, 256) == 128
@@ -75,7 +75,7 @@ def test_sizes_and_batches_fit_the_images() -> None:
     assert choose_batch_size(5, 256) == 2
 
 
-def test_weights_depend_on_the_seed_and_leave_the_global_state() -> None:
+def test_weights_depend_on_the_seed_and_keep_the_global_random_state() -> None:
     plan = plan_of(small_config())
     torch.manual_seed(5)
     expected = torch.rand(3)

@@ -1,4 +1,4 @@
-"""The precision of a run: wrong kernels are found, and the faster of two right ones is taken."""
+"""The precision of a run: wrong kernels are found, and the faster correct precision is chosen."""
 
 import json
 from collections.abc import Callable
@@ -22,7 +22,7 @@ CPU = Hardware("cpu", 1, 1, "auto")
 
 
 class ForgetsTaps(torch.autograd.Function):
-    """A linear layer whose gradient of the weights is wrong in `wrong`, and only in bfloat16."""
+    """A linear layer whose weight gradient is changed by `fault`, but only in bfloat16."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, fault: Callable[[Tensor], Tensor]) -> Tensor:
@@ -101,7 +101,7 @@ def test_a_faulty_layer_is_found_by_name(fault: Callable[[Tensor], Tensor]) -> N
     assert find_faulty_layer(make_method(fault), draw(32), torch.bfloat16) == "projector.3"
 
 
-def test_the_fault_is_said_and_float32_takes_its_place() -> None:
+def test_a_fault_is_reported_and_float32_is_used() -> None:
     for asked in ("bf16-mixed", "bf16-true"):
         choice = choose_precision(asked, CPU, make_method(zero_a_column), draw, torch.device("cpu"))
         assert choice.name == "32-true"
@@ -112,7 +112,7 @@ def test_the_fault_is_said_and_float32_takes_its_place() -> None:
 
 
 @pytest.mark.parametrize("speeds", [(100.0, 250.0), (250.0, 100.0)])
-def test_the_faster_of_two_is_taken_and_both_figures_are_said(
+def test_the_faster_precision_is_chosen_and_both_speeds_are_reported(
     speeds: tuple[float, float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "cpu_computes_bfloat16", lambda: True)
@@ -124,7 +124,7 @@ def test_the_faster_of_two_is_taken_and_both_figures_are_said(
     assert "100)" in choice.reason
 
 
-def test_measuring_leaves_the_network_and_the_random_state_alone() -> None:
+def test_measuring_does_not_change_the_network_and_the_random_state() -> None:
     method = make_method()
     before = {name: value.clone() for name, value in method.state_dict().items()}
     torch.manual_seed(1)
@@ -139,7 +139,7 @@ def test_measuring_leaves_the_network_and_the_random_state_alone() -> None:
     assert all(parameter.grad is None for parameter in method.parameters())
 
 
-def test_without_instructions_there_is_nothing_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_bfloat16_instructions_float32_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "cpu_computes_bfloat16", lambda: False)
     choice = choose_precision("auto", CPU, make_method(), draw, torch.device("cpu"))
     assert (choice.name, choice.images_per_second) == ("32-true", {})
@@ -165,7 +165,7 @@ def test_a_resumed_run_keeps_its_precision(tmp_path: Path, monkeypatch: pytest.M
     assert recorded["images_per_second"] == {"32-true": 100.0, "bf16-mixed": 200.0}
 
 
-def test_a_run_on_a_faulty_layer_is_the_float32_run(
+def test_a_run_with_a_faulty_layer_equals_the_float32_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings: dict[str, Any] = {"epochs": 1, "batch_size": 8, "evaluate": False, "report": False}

@@ -1,4 +1,4 @@
-"""A run that was killed or interrupted, and resumed, ends with the weights of one that was not."""
+"""A killed or interrupted run that is resumed ends with the weights of an uninterrupted run."""
 
 import csv
 import signal
@@ -14,7 +14,7 @@ import noneg
 from conftest import start_python, wait_for_checkpoint
 from noneg.errors import NonegError
 
-# 11 steps an epoch and a checkpoint every 7 steps: the first ten lie in the middle of an epoch.
+# 11 steps per epoch and a checkpoint every 7 steps: the first ten are within an epoch.
 SETTINGS = {
     "epochs": 12,
     "batch_size": 8,
@@ -114,7 +114,7 @@ def test_a_checkpoint_of_the_former_trainer_is_resumed(
 
 
 def test_another_seed_is_another_run(images: Path, unbroken: Path, tmp_path: Path) -> None:
-    """The control: the comparison above can tell runs apart."""
+    """The control: the comparison above detects different runs."""
     options = {"projector": [32, 16]}
     other = noneg.train(
         images, out=str(tmp_path / "other"), method="byol", options=options, seed=1, **SETTINGS
@@ -132,6 +132,6 @@ def test_a_broken_checkpoint_is_named(images: Path, tmp_path: Path) -> None:
         noneg.train(resume_from=out)
 
 
-def test_what_is_no_run_is_named(tmp_path: Path) -> None:
+def test_a_directory_without_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(NonegError, match="is not a run"):
         noneg.train(resume_from=tmp_path / "nothing")

@@ -1,4 +1,4 @@
-"""A table by steps: what a kill leaves behind is dropped, and what comes fits what is there."""
+"""A table by steps: rows after the checkpoint are dropped, and new rows fit the columns."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def test_the_first_row_decides_the_columns_and_others_leave_cells_empty(tmp_path
     ]
 
 
-def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+def test_a_resumed_run_drops_the_rows_after_its_checkpoint(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     fill(path, [1, 2, 3, 4])
     table = StepTable(path)
@@ -31,7 +31,7 @@ def test_a_resumed_run_drops_what_came_after_its_checkpoint(tmp_path: Path) -> N
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_nothing_to_keep_leaves_no_file_and_new_columns(tmp_path: Path) -> None:
+def test_without_rows_to_keep_the_file_is_deleted_and_columns_are_new(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     fill(path, [5, 6])
     table = StepTable(path)

@@ -1,4 +1,4 @@
-"""The watchdog on runs that collapse and on runs that do not: it says so, and acts as asked."""
+"""The watchdog reports a collapse, acts as `--on-collapse` says, and never changes sound runs."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ from noneg.errors import NonegError
 from noneg.images.shapes import draw_shapes
 from noneg.training import loop
 
-# Nothing stops the gradient into the target: the projections become one vector in a few steps.
+# Without the stop-gradient, all projections become one vector within a few steps.
 COLLAPSING = {"stop_gradient": False, "projector": (32, 16), "predictor_hidden": 16}
 SOUND = {"projector": (32, 16), "predictor_hidden": 16}
 
@@ -50,7 +50,7 @@ def verdict_of(run: Path) -> dict[str, Any]:
     return fields
 
 
-def test_a_collapse_is_said_as_it_happens_with_its_cause(
+def test_a_collapse_is_reported_when_it_happens_with_its_cause(
     images: np.ndarray, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = train(images, tmp_path / "run", COLLAPSING)
@@ -61,16 +61,16 @@ def test_a_collapse_is_said_as_it_happens_with_its_cause(
     alarm = next(entry for entry in written["history"] if entry["state"] == "projector only")
     assert alarm["step"] < 80
     assert f"step {alarm['step']}: projector only" in printed
-    assert "--options.stop_gradient true" in written["causes"][0]
+    assert "--options.stop-gradient true" in written["causes"][0]
     assert written["causes"][0] in printed
-    # It warned, and no more.
+    # It only warned.
     assert (
         torch.load(run.directory / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
         == 80
     )
 
 
-def test_a_sound_run_is_left_alone(images: np.ndarray, tmp_path: Path) -> None:
+def test_a_sound_run_is_not_changed(images: np.ndarray, tmp_path: Path) -> None:
     plain = train(images, tmp_path / "plain", SOUND)
     watched = train(images, tmp_path / "watched", SOUND, on_collapse="rollback")
     states = {entry["state"] for entry in verdict_of(watched.directory)["history"]}
@@ -83,9 +83,9 @@ def test_a_sound_run_is_left_alone(images: np.ndarray, tmp_path: Path) -> None:
         assert torch.equal(one, other)
 
 
-def test_stop_ends_the_run_with_all_that_was_made(images: np.ndarray, tmp_path: Path) -> None:
+def test_stop_ends_the_run_and_keeps_its_results(images: np.ndarray, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    with pytest.raises(NonegError, match=r"stopped early, as --on-collapse stop asks: projector"):
+    with pytest.raises(NonegError, match="stopped early because of --on-collapse stop: projector"):
         train(images, out, COLLAPSING, on_collapse="stop")
     alarm = verdict_of(out)["history"][-1]
     assert alarm["state"] == "projector only"
@@ -94,11 +94,11 @@ def test_stop_ends_the_run_with_all_that_was_made(images: np.ndarray, tmp_path: 
     assert noneg.load(out).embed(images[:3]).shape == (3, 256)
 
 
-def test_rollback_goes_back_to_healthy_weights_at_half_the_rate_and_gives_up_at_last(
+def test_rollback_restores_healthy_weights_at_half_the_rate_and_stops_after_three(
     images: np.ndarray, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    with pytest.raises(NonegError, match="stopped early, as --on-collapse rollback asks"):
+    with pytest.raises(NonegError, match="stopped early because of --on-collapse rollback"):
         train(images, out, COLLAPSING, on_collapse="rollback", epochs=40, learning_rate=0.2)
     printed = capfd.readouterr().out
     entries = verdict_of(out)["history"]
@@ -111,7 +111,7 @@ def test_rollback_goes_back_to_healthy_weights_at_half_the_rate_and_gives_up_at_
     rows = (out / "metrics.csv").read_text().splitlines()
     column = rows[0].split(",").index("mean_cosine_z")
     cosine = {int(row.split(",")[0]): float(row.split(",")[column]) for row in rows[1:]}
-    # The rows after a rollback are of weights that had not collapsed.
+    # Rows after a rollback measure weights that had not collapsed.
     for entry in back:
         before, after = cosine[entry["step"]], cosine[entry["step"] + 4]
         assert before > 0.9
@@ -119,10 +119,10 @@ def test_rollback_goes_back_to_healthy_weights_at_half_the_rate_and_gives_up_at_
 
 
 class StoppedError(Exception):
-    """As a kill between two steps."""
+    """Stands for a kill between two steps."""
 
 
-def test_a_resumed_run_knows_what_was_said(
+def test_a_resumed_run_keeps_the_history_of_verdicts(
     images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(images, tmp_path / "whole", COLLAPSING)

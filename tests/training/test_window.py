@@ -1,4 +1,4 @@
-"""The window holds the last images, in order, in one piece of memory."""
+"""The window holds the last images in order, in one block of memory."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def test_the_last_images_in_order_of_arrival(sizes: list[int]) -> None:
     assert torch.equal(window.views(), expected)
 
 
-def test_what_it_gives_is_not_overwritten_and_what_it_took_may_be() -> None:
+def test_embeddings_are_copied_in_and_out() -> None:
     for images in (2, 4):
         window = Window(4)
         batch = torch.ones(2, images, 3, requires_grad=True)
@@ -33,7 +33,7 @@ def test_what_it_gives_is_not_overwritten_and_what_it_took_may_be() -> None:
         assert float(window.views().sum()) == 0
 
 
-def test_the_memory_is_taken_once() -> None:
+def test_memory_is_allocated_once() -> None:
     window = Window(8)
     window.add(torch.zeros(2, 5, 3))
     assert window._ring is not None
@@ -45,7 +45,7 @@ def test_the_memory_is_taken_once() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 2, 3), (2, 2, 4)], ids=["views", "width"])
-def test_other_sizes_start_anew(shape: tuple[int, ...]) -> None:
+def test_other_sizes_start_an_empty_window(shape: tuple[int, ...]) -> None:
     window = Window(8)
     window.add(torch.zeros(2, 5, 3))
     window.add(torch.ones(shape))
@@ -63,7 +63,7 @@ def test_narrow_floats_are_held_as_float32_and_remembered_as_coarse() -> None:
     assert window.resolution == torch.finfo(torch.bfloat16).eps
 
 
-def test_an_empty_window_has_nothing_to_give() -> None:
+def test_an_empty_window_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="empty"):
         Window(8).views()
     window = Window(8)

@@ -1,4 +1,4 @@
-"""`noneg embed`: one row per image, in a table that other tools read."""
+"""`noneg embed`: write one row per image to a table that other tools can read."""
 
 import os
 import sys
@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from noneg.encoder import Data, Encoder, load
+from noneg.encoder import Encoder, load
 from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.images import Skipped, find_source
+from noneg.images.find import Data
 from noneg.images.folder import FolderSource
 from noneg.images.source import printable
 
@@ -26,7 +27,7 @@ class Written(NamedTuple):
 
 
 def run(*, run: Path, data: str, out: Path, batch_size: int, device: str, strict: bool) -> None:
-    """Embed images with a run's encoder, and print how many there are and which were skipped.
+    """Embed images with a run's encoder, and print their number and which ones were skipped.
 
     Raises:
         NonegError: there is no encoder, the data cannot be read, or the file cannot be written.
@@ -59,7 +60,7 @@ def write_parquet(
     Args:
         path: the file; an older one is replaced.
         encoder: computes the embeddings.
-        data: as for `Encoder.embed`.
+        data: the images, as for `Encoder.embed`.
         batch_size: images per batch.
         device: "auto" is a GPU if there is one.
         strict: whether an unreadable image is an error; otherwise it is skipped.
@@ -88,7 +89,7 @@ def write_parquet(
     rows_per_group = max(1, _BYTES_PER_ROW_GROUP // (4 * width))
     skipped: list[Skipped] = []
     rows = 0
-    # Row groups of single batches would be slow to read.
+    # Many small row groups would be slow to read, so batches are collected.
     waiting: list[Any] = []
     try:
         with (

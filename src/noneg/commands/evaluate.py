@@ -1,13 +1,12 @@
 """`noneg evaluate`: the meters of a run's encoder, and its scores if there are labels."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 from noneg.encoder import Encoder, EncoderInfo, load
 from noneg.errors import NonegError
 from noneg.evaluation.label_free import (
-    Meters,
     format_meters,
     images_to_measure,
     meters_as_dict,
@@ -23,6 +22,7 @@ from noneg.evaluation.scores import (
 from noneg.files import save_json
 from noneg.images import Images, find_source, load_images
 from noneg.methods.base import Method
+from noneg.records.contents import Meters
 from noneg.records.directory import RunDirectory
 from noneg.training.build import build_method
 from noneg.training.checkpoints import load_weights, read_checkpoint
@@ -34,12 +34,12 @@ from noneg.training.plan import Plan, plan_of
 @final
 @dataclass(frozen=True)
 class Evaluation:
-    """What `noneg evaluate` found.
+    """The results of `noneg evaluate`.
 
     Attributes:
         scores: of the encoder, of the untrained one and of raw pixels; empty without labels.
-        meters: label-free, of `h`, and of `z` if the run's checkpoint is at hand.
-        untrained_meters: of the untrained network.
+        meters: label-free meters of `h`, and of `z` if the run has a checkpoint.
+        untrained_meters: the same for the untrained network.
     """
 
     scores: tuple[Score, ...]
@@ -56,13 +56,14 @@ def evaluate_run(
     out: Path | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Measure the trained and the untrained encoder; with labels score both, and raw pixels.
+    """Measure the trained and the untrained encoder; with labels, score both and raw pixels.
 
-    The probes learn from `bank`; else from the run's own images, if these are other images than
-    `data` and have all its classes; else from four fifths of `data`, and are tested on the fifth.
+    The probes learn from `bank`. By default they learn from the run's own images, if these are not
+    `data` and have all classes of `data`; otherwise from four fifths of `data`, with the last fifth
+    for testing.
 
     Args:
-        path: a run's or an encoder's directory.
+        path: directory of a run or of an encoder.
         data: images to measure and test on: a folder, a file, or a name (its test part).
         bank: labeled images to learn from.
         images: use at most this many of each.
@@ -75,7 +76,7 @@ def evaluate_run(
     encoder = load(path)
     run = RunDirectory(path)
     config = load_config(run.config_file) if run.exists() else None
-    plan = None if config is None else _plan(config, encoder.info)
+    plan = None if config is None else plan_of(config)
     seed = 0 if config is None else config.seed
     test = _load(data, "test", encoder.info)
     measured = images_to_measure(len(test.pixels), encoder.info.size)
@@ -85,8 +86,8 @@ def evaluate_run(
     scores: list[Score] = []
     if test.labels is not None:
         learn, test = _parts(config, data, bank, test, encoder.info, images, seed)
-        start = untrained(encoder, seed=seed)
-        scores = compare(encoder, start, learn, test, most=images, seed=seed, progress=progress)
+        initial = untrained(encoder, seed=seed)
+        scores = compare(encoder, initial, learn, test, most=images, seed=seed, progress=progress)
         print(f"\n{format_table(scores)}")
     elif bank is not None:
         raise NonegError(
@@ -98,21 +99,8 @@ def evaluate_run(
     return Evaluation(tuple(scores), *meters)
 
 
-def _plan(config: TrainConfig, info: EncoderInfo) -> Plan:
-    """What the images had left open is in the encoder; the batch size is not used."""
-    return plan_of(
-        replace(
-            config,
-            size=info.size,
-            channels=info.channels,
-            backbone=info.backbone,
-            batch_size=config.batch_size or 2,
-        )
-    )
-
-
 def _trained_network(run: RunDirectory, encoder: Encoder, plan: Plan | None) -> Method | Encoder:
-    """The whole method if a checkpoint is left, because the encoder has no projector."""
+    """The whole method if there is a checkpoint, because the encoder has no projector."""
     if plan is None or not run.last_checkpoint.exists():
         return encoder
     method = build_method(plan)
@@ -135,8 +123,8 @@ def _parts(
     if bank is not None:
         if _same_place(bank, data):
             raise NonegError(
-                f"--bank and DATA are both {data}, so that each image would find itself; leave "
-                f"--bank out to have DATA split."
+                f"--bank and DATA are both {data}, so each image would find itself: leave --bank "
+                "out to split DATA"
             )
         learn = _load(bank, "train", info)
     elif not own.startswith("<") and not _same_place(own, data):
@@ -153,7 +141,7 @@ def _own_images(own: str, test: Images, info: EncoderInfo) -> Images | None:
     try:
         source = find_source(own, split="train")
     except NonegError:
-        # The images of the training may have moved since.
+        # The training images may have moved.
         return None
     if source.classes is None or test.classes is None or set(test.classes) - set(source.classes):
         return None
@@ -167,7 +155,7 @@ def _load(data: str, split: Any, info: EncoderInfo) -> Images:
 
 
 def _same_place(one: str, other: str) -> bool:
-    """Whether both are one folder or file; the parts of a named data set are not."""
+    """Whether both are the same folder or file; False for named data sets, which have splits."""
     first, second = Path(one).expanduser(), Path(other).expanduser()
     return first.exists() and second.exists() and first.resolve() == second.resolve()
 

@@ -1,4 +1,4 @@
-"""`noneg rank`: runs in the order of their worth, without labels, and how far to trust it."""
+"""`noneg rank`: order runs without labels, and say how reliable the order is."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,19 +12,19 @@ from noneg.records.directory import RunDirectory
 
 @final
 @dataclass(frozen=True)
-class Predictor:
-    """A meter, and how well it ordered runs whose labels were known.
+class RankingMeter:
+    """A meter that orders runs, and how well it ordered runs with known labels.
 
     Attributes:
         meter: a key of METERS.
         embedding: "h" or "z".
-        sign: 1 where more is better, -1 where less is.
-        spearman: rank correlation with the accuracy of the nearest neighbors, within a data set.
+        sign: 1 if more is better, -1 if less is better.
+        spearman: rank correlation with the nearest-neighbor accuracy, within a data set.
         low: lower end of the 95 % bootstrap interval.
         high: upper end.
-        runs: how many there were.
-        held_out: the same correlation on runs that it was not chosen on.
-        held_out_runs: how many of those there were.
+        runs: number of these runs.
+        held_out: the same correlation on runs that were not used to choose the meter.
+        held_out_runs: number of those runs.
     """
 
     meter: str
@@ -38,8 +38,8 @@ class Predictor:
     held_out_runs: int
 
 
-PREDICTOR: Final = Predictor("view_retrieval", "h", 1, 0.86, 0.78, 0.92, 40, 0.67, 300)
-"""The one that predicted best over the runs of docs/diagnostics.md."""
+RANKING_METER: Final = RankingMeter("view_retrieval", "h", 1, 0.86, 0.78, 0.92, 40, 0.67, 300)
+"""The best predictor of accuracy over the runs of docs/diagnostics.md."""
 
 _FAILED = ("complete collapse", "dimensional collapse", "exploding scale")
 
@@ -53,9 +53,9 @@ class Ranked:
         run: its directory.
         method: its method.
         data: what it was trained on.
-        value: of the predictor; None where it was not measured.
+        value: of the ranking meter; None if it was not measured.
         state: of its verdict.
-        knn: accuracy where labels were there, in [0, 1]; it did not decide the order.
+        knn: accuracy in [0, 1], if there were labels; the order does not depend on it.
     """
 
     run: Path
@@ -66,32 +66,32 @@ class Ranked:
     knn: float | None
 
 
-def rank_runs(runs: Sequence[Path], predictor: Predictor = PREDICTOR) -> list[Ranked]:
-    """Runs from best to worst by a meter of their embeddings; those that failed come last.
+def rank_runs(runs: Sequence[Path], by: RankingMeter = RANKING_METER) -> list[Ranked]:
+    """Order runs from best to worst by a meter of their embeddings; failed runs come last.
 
     Args:
         runs: directories of finished runs, with their meters.json.
-        predictor: the meter that decides.
+        by: the meter that decides.
 
     Raises:
         NonegError: a run has no meters, or cannot be read.
     """
-    ranked = [_read(run, predictor) for run in runs]
+    ranked = [_read(run, by) for run in runs]
 
     def order(each: Ranked) -> tuple[bool, bool, float]:
         value = each.value
         return (
             each.state in _FAILED,
             value is None,
-            0.0 if value is None else -predictor.sign * value,
+            0.0 if value is None else -by.sign * value,
         )
 
     return sorted(ranked, key=order)
 
 
-def format_ranking(ranked: Sequence[Ranked], predictor: Predictor = PREDICTOR) -> str:
-    """A line for each run, and what the order is worth."""
-    title = f"{METERS[predictor.meter].title} of {predictor.embedding}"
+def format_ranking(ranked: Sequence[Ranked], by: RankingMeter = RANKING_METER) -> str:
+    """A line for each run, and how reliable the order is."""
+    title = f"{METERS[by.meter].title} of {by.embedding}"
     rows = [("", "run", "method", title, "verdict", "kNN")]
     rows += [
         (
@@ -109,47 +109,48 @@ def format_ranking(ranked: Sequence[Ranked], predictor: Predictor = PREDICTOR) -
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]
-    return "\n".join([*lines, "", *trust(ranked, predictor)])
+    return "\n".join([*lines, "", *trust(ranked, by)])
 
 
-def trust(ranked: Sequence[Ranked], predictor: Predictor = PREDICTOR) -> list[str]:
-    """Sentences on how far to trust the order of these runs."""
+def trust(ranked: Sequence[Ranked], by: RankingMeter = RANKING_METER) -> list[str]:
+    """Sentences on how reliable the order of these runs is."""
     sentences = [
-        f"Over {predictor.runs} short runs on two data sets, sound and broken, this meter's rank "
-        f"correlation with the accuracy of nearest neighbors was "
-        f"{predictor.sign * predictor.spearman:.2f} (95 % interval {predictor.low:.2f} to "
-        f"{predictor.high:.2f}), and {predictor.sign * predictor.held_out:.2f} over "
-        f"{predictor.held_out_runs} others, on which it was not chosen; see docs/diagnostics.md."
+        f"Over {by.runs} short runs on two data sets, sound and broken, this meter's "
+        "rank correlation with the accuracy of nearest neighbors was "
+        f"{by.sign * by.spearman:.2f} (95 % interval {by.low:.2f} to "
+        f"{by.high:.2f}), and {by.sign * by.held_out:.2f} over "
+        f"{by.held_out_runs} other runs, which were not used to choose it; see "
+        "docs/diagnostics.md."
     ]
     if len({each.data for each in ranked}) > 1:
         sentences.append(
-            "These runs were trained on different images: the order across them means nothing."
+            "These runs were trained on different images: the order across data sets means nothing."
         )
     if len({each.method for each in ranked}) > 1:
         sentences.append(
-            "They differ in method: compare within a method first, and between methods with care."
+            "They differ in method: compare runs of one method first, and methods with care."
         )
     if any(each.value is None for each in ranked):
-        sentences.append("Runs without that meter come last: noneg evaluate RUN DATA measures it.")
+        sentences.append("Runs without this meter come last: noneg evaluate RUN DATA measures it.")
     return sentences
 
 
-def _read(path: Path, predictor: Predictor) -> Ranked:
+def _read(path: Path, by: RankingMeter) -> Ranked:
     run = RunDirectory(path)
     config, meters = run.read_config(), run.read_meters()
     if config is None:
         raise NonegError(f"{path} is not a run: it has no {run.config_file.name}")
     if meters is None:
         raise NonegError(
-            f"{path} has no meters.json, which a finished run has: finish it with noneg train "
-            f"--resume {path}"
+            f"{path} has no meters.json, so it is not finished: finish it with "
+            f"noneg train --resume {path}"
         )
     verdict, scores = run.read_verdict() or {}, run.read_scores() or {}
     return Ranked(
         run=path,
         method=str(config.get("method", "?")),
         data=str(config.get("data", "?")),
-        value=meters.get("trained", {}).get(predictor.embedding, {}).get(predictor.meter),
+        value=meters.get("trained", {}).get(by.embedding, {}).get(by.meter),
         state=str(verdict.get("state", "?")),
         knn=scores.get("trained", {}).get("knn"),
     )
@@ -159,6 +160,6 @@ def run(*, runs: Sequence[Path]) -> None:
     """Print the runs, best first.
 
     Raises:
-        NonegError: a directory is not a finished run's.
+        NonegError: a directory does not hold a finished run.
     """
     print(format_ranking(rank_runs(runs)))

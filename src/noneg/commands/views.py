@@ -1,4 +1,4 @@
-"""A picture of what the network will see: images, and beside each the views drawn of it."""
+"""`noneg views`: a picture of images, each with its views."""
 
 from pathlib import Path
 from typing import Any
@@ -26,17 +26,17 @@ _TITLE = 16
 def write_sheet(path: Path, config: TrainConfig, *, images: int = 8, epochs: int = 2) -> str:
     """Write a PNG: one row for each image, with the image first, then its views in each epoch.
 
-    They are the views of a run with this config and seed, if that run leaves no image out. Of
-    images with neither one nor three channels the first channel is shown, in gray.
+    These are the views of a run with this config and seed, if the run leaves out no image. Images
+    with neither one nor three channels are shown by their first channel, in gray.
 
     Args:
         path: the PNG file; replaced when it is complete.
-        config: of the run; the images decide what it leaves open.
-        images: rows, spread over the set.
-        epochs: how often each image's views are drawn.
+        config: the config of the run.
+        images: number of rows, spread over the data set.
+        epochs: show the views of this many epochs.
 
     Returns:
-        What the sheet shows, in a sentence.
+        A sentence that describes the sheet.
 
     Raises:
         NonegError: no image can be read, or the file cannot be written.
@@ -66,9 +66,9 @@ def write_sheet(path: Path, config: TrainConfig, *, images: int = 8, epochs: int
 
 
 def _read_some(source: ImageSource, count: int, plan: Plan) -> tuple[torch.Tensor, torch.Tensor]:
-    """Indices and pixels of `count` images, spread over the set; fewer if few can be read."""
+    """Indices and pixels of `count` images, spread over the data set; fewer if few are readable."""
     side = stored_size(plan.size, source.natural_size())
-    # Twice as many, so that unreadable ones leave enough.
+    # Twice as many, in case some are unreadable.
     read = read_readable(
         source,
         evenly_spaced(len(source), 2 * count),
@@ -113,7 +113,7 @@ def _paste(columns: list[list[Image.Image]], titles: list[str]) -> Image.Image:
 
 
 def run(*, data: str, out: Path, images: int, epochs: int, **settings: Any) -> None:
-    """Write the sheet, and print what it shows; settings that are None are the recipe's.
+    """Write the sheet, and print what it shows; settings that are None come from the recipe.
 
     Raises:
         NonegError: see `write_sheet`; or a setting cannot be used.

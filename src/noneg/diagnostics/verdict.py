@@ -118,7 +118,7 @@ def judge(rows: Sequence[Mapping[str, float]], total_steps: int) -> Verdict:
 
 
 def judge_end(
-    verdict: Verdict, trained: Mapping[str, float], random: Mapping[str, float], *, searches: int
+    verdict: Verdict, trained: Mapping[str, float], untrained: Mapping[str, float], *, searches: int
 ) -> Verdict:
     """The final verdict on a run, from a comparison of the trained with the untrained encoder.
 
@@ -128,13 +128,13 @@ def judge_end(
     Args:
         verdict: on the rows of the run.
         trained: meters of `h` of the trained encoder, from `measure`.
-        random: those of the untrained encoder, on the same views of the same images.
+        untrained: those of the untrained encoder, on the same views of the same images.
         searches: number of views that were searched for. If both encoders found fewer than
             `FEWEST_FOUND`, the verdict stays as it is.
     """
     if verdict.state in ("complete collapse", "dimensional collapse", "exploding scale"):
         return verdict
-    found, at_start = trained["view_retrieval"], random["view_retrieval"]
+    found, at_start = trained["view_retrieval"], untrained["view_retrieval"]
     if max(found, at_start) * searches < FEWEST_FOUND:
         return verdict
     gain = _odds(found) / max(_odds(at_start), 1e-12)

@@ -1,1 +1,1 @@
-"""How good the features are, where there are labels: two probes, beside two baselines."""
+"""How good the features are: label-free meters, and two probes with two baselines for labels."""

@@ -1,4 +1,4 @@
-"""Which of the factors that images were drawn from can be read from their embeddings?"""
+"""How well can the known factors of images be read from their embeddings?"""
 
 import re
 from collections.abc import Mapping
@@ -13,62 +13,62 @@ from noneg.evaluation.splits import every_fifth
 from noneg.images.shapes import FACTORS
 
 _STRENGTHS = np.logspace(-1, 5, 13)
-# Stripes turned by half a turn are the same stripes.
+# Stripes look the same after half a turn.
 _HALF_TURN = ("foreground_angle", "background_angle")
 
 
 @final
 @dataclass(frozen=True)
 class Readout:
-    """How well a linear model reads one factor from embeddings, on images it did not learn from.
+    """How well a linear model reads one factor from embeddings of test images.
 
     Attributes:
-        factor: its name, without the number of a copy.
+        factor: its name, without the number of the copy.
         kind: "class" (accuracy), "number" or "circle" (R2 of the value, or of its sine and cosine).
-        trained: from the encoder's embeddings.
-        random: from those of the same encoder before training.
-        chance: what is reached without looking: the commonest class's share, or 0.
-        copies: how many numbered factors of this name the scores are the means of.
+        trained: score on the embeddings of the trained encoder.
+        untrained: score on the embeddings of the untrained encoder.
+        chance: score without the embeddings: the share of the most frequent class, or 0.
+        copies: number of copies of this factor; the scores are means over them.
     """
 
     factor: str
     kind: str
     trained: float
-    random: float
+    untrained: float
     chance: float
     copies: int = 1
 
     @property
     def title(self) -> str:
-        """The factor's name, as for people."""
+        """The factor's name, for people."""
         words = self.factor.replace("_", " ")
         return f"{words} (mean of {self.copies} copies)" if self.copies > 1 else words
 
     def kept(self, value: float) -> float:
-        """A score from 0 (chance) to 1 (all of the factor)."""
+        """Rescale a score: 0 is chance, 1 is all of the factor."""
         return float(np.clip((value - self.chance) / max(1 - self.chance, 1e-9), 0, 1))
 
 
 def read_factors(
     factors: Mapping[str, np.ndarray],
     trained: Float32[np.ndarray, "n width"],
-    random: Float32[np.ndarray, "n width"],
+    untrained: Float32[np.ndarray, "n width"],
     *,
     labels: np.ndarray | None = None,
     seed: int = 0,
 ) -> list[Readout]:
-    """Read every factor from both; those that come in numbered copies are averaged over these.
+    """Read every factor from the embeddings of both encoders; numbered copies are averaged.
 
-    Ridge regression, its strength chosen by leave-one-out error, reads numbers as they are, angles
-    by their sine and cosine, and classes by one column each, of which the largest counts.
-    It learns from four fifths of the images and is tested on the fifth.
+    Ridge regression, with a strength chosen by leave-one-out error, predicts numbers directly,
+    angles by their sine and cosine, and classes by one column per class, of which the largest wins.
+    It learns from four fifths of the images and is tested on the last fifth.
 
     Args:
-        factors: what the images were drawn from, each [n].
-        trained: embeddings [n, D].
-        random: embeddings of the encoder before training [n, D].
-        labels: classes [n]; read as one factor more.
-        seed: of the fifth.
+        factors: the known factors of the images, each [n].
+        trained: embeddings of the trained encoder [n, D].
+        untrained: embeddings of the untrained encoder [n, D].
+        labels: classes [n]; they are read as one more factor.
+        seed: decides the fifth.
     """
     everything = {**({} if labels is None else {"class": labels}), **factors}
     test = every_fifth(np.zeros(len(trained), dtype=np.int64), seed=seed)
@@ -78,7 +78,7 @@ def read_factors(
         name: _chance(everything[name], test) if kind == "class" else 0.0
         for name, kind in kinds.items()
     }
-    scores = [_scores(everything, kinds, features, test) for features in (trained, random)]
+    scores = [_scores(everything, kinds, features, test) for features in (trained, untrained)]
     copies: dict[str, list[str]] = {}
     for name in kinds:
         copies.setdefault(re.sub(r"_\d+$", "", name), []).append(name)
@@ -87,7 +87,7 @@ def read_factors(
             factor=plain,
             kind=kinds[names[0]],
             trained=float(np.mean([scores[0][name] for name in names])),
-            random=float(np.mean([scores[1][name] for name in names])),
+            untrained=float(np.mean([scores[1][name] for name in names])),
             chance=float(np.mean([chances[name] for name in names])),
             copies=len(names),
         )
@@ -107,7 +107,7 @@ def _kind(name: str, values: np.ndarray) -> str:
 
 
 def _chance(values: np.ndarray, test: Bool[np.ndarray, " n"]) -> float:
-    """The test accuracy of always saying the commonest class."""
+    """The test accuracy of always predicting the most frequent training class."""
     classes, sizes = np.unique(values[~test], return_counts=True)
     return float(np.mean(values[test] == classes[np.argmax(sizes)]))
 
@@ -120,14 +120,14 @@ def _scores(
 ) -> dict[str, float]:
     learn = features[~test]
     mean, std = learn.mean(axis=0), learn.std(axis=0)
-    # A constant feature says nothing, and its rounding errors should not.
+    # A constant feature has no information, and its rounding errors must not be used.
     useful = std > 1e-6 * np.abs(mean) + 1e-12
     standard = ((features - mean) / np.where(useful, std, 1))[:, useful].astype(np.float64)
     targets = {name: _targets(name, kind, factors[name]) for name, kind in kinds.items()}
     together = np.concatenate(list(targets.values()), axis=1)
     spread = together[~test].std(axis=0)
     centered = together - together[~test].mean(axis=0)
-    # Scaled alike, so that one strength fits the columns; but classes compete as they are.
+    # Columns are scaled for the regression, and scaled back before classes are compared.
     scale = np.where(spread > 0, spread, 1)
     predicted = np.zeros_like(centered[test])
     if standard.shape[1] and together.shape[1]:
@@ -162,5 +162,5 @@ def _targets(name: str, kind: str, values: np.ndarray) -> Float64[np.ndarray, "n
 
 
 def best_first(readouts: list[Readout]) -> list[Readout]:
-    """In order of what the trained encoder kept."""
+    """In order of what the trained encoder kept, the best first."""
     return sorted(readouts, key=lambda each: -each.kept(each.trained))

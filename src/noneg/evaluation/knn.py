@@ -1,4 +1,4 @@
-"""The weighted nearest-neighbor probe: how often do neighbors share a class?"""
+"""The nearest-neighbor probe: weighted votes of the labeled images that are most similar."""
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -8,7 +8,7 @@ from torch.nn.functional import normalize
 from noneg.errors import NonegError
 
 SIMILARITIES_PER_BLOCK = 2**25
-"""128 MB of float32: large enough for fast products, small beside the features."""
+"""128 MB of float32: large enough for fast products, small compared with the features."""
 
 
 def knn_accuracy(
@@ -20,23 +20,23 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> float:
-    """Share of queries whose class is the one their k nearest neighbors vote for.
+    """Share of queries whose k nearest neighbors vote for the right class.
 
-    Each neighbor votes for its class with weight exp(cos / temperature), cos being the cosine of
-    the angle between the two feature vectors (Wu et al. 2018, arXiv 1805.01978, section 3.4). There
-    is nothing to train, and only the directions matter: the features are used as given, uncentered.
+    Each neighbor votes for its class with weight exp(cos / temperature), where cos is the cosine of
+    the angle between the two feature vectors (Wu et al. 2018, arXiv 1805.01978, section 3.4).
+    Nothing is trained, and features are not centered; only their directions matter.
 
-    Ties are settled by order: of equally near images the earlier in the bank are neighbors, and of
-    classes with equal votes the lower label wins. Features of width D for M queries take M * N * D
-    multiplications and a fixed amount of memory beside the features, on the device of the bank.
+    Ties: among equally near images the first ones in the bank are neighbors, and among classes with
+    equal votes the lowest label wins. M queries take M * N * D multiplications on the device of the
+    bank, and a fixed amount of memory besides the features.
 
     Args:
         bank: features [N, D] of the labeled images to search.
         bank_labels: their classes [N], 0 or more.
         queries: features [M, D] of the images to classify.
-        query_labels: their classes [M]; a class that the bank lacks counts as errors.
-        k: neighbors a query, 1 or more; all of the bank where the bank is smaller.
-        temperature: above 0; smaller gives nearer neighbors more of the say.
+        query_labels: their classes [M]; a class that is not in the bank counts as an error.
+        k: neighbors per query, 1 or more; if the bank is smaller, all of it.
+        temperature: above 0; a smaller one gives nearer neighbors more weight.
 
     Returns:
         Accuracy in [0, 1].
@@ -57,8 +57,8 @@ def knn_accuracy(
         rows = slice(start, start + block)
         similarity = normalize(queries[rows].to(bank), dim=1) @ bank.T
         neighbors = _nearest(similarity, k)
-        # Less 1, the largest cosine: the same shares of the vote, and no overflow when the
-        # temperature is small.
+        # Minus 1, the largest cosine: the same shares of the votes, without overflow at small
+        # temperatures.
         weight = ((similarity.gather(1, neighbors) - 1) / temperature).double().exp()
         votes = weight.new_zeros(len(similarity), classes)
         votes.scatter_add_(1, bank_labels[neighbors], weight)
@@ -67,15 +67,15 @@ def knn_accuracy(
 
 
 def _nearest(similarity: Float[Tensor, "queries bank"], k: int) -> Int[Tensor, "queries k"]:
-    """Indices of the k largest of each row; among equals the first."""
+    """Indices of the k largest of each row; among equal ones the first."""
     bank = similarity.shape[1]
     if k == bank:
         return torch.arange(bank, device=similarity.device).expand_as(similarity)
     values, indices = similarity.topk(k + 1, dim=1)
     indices = indices[:, :k]
-    # Which of equal values topk returns is not defined.
+    # topk does not define which of several equal values it returns.
     tied = (values[:, k - 1] == values[:, k]).nonzero()[:, 0]
-    # Few at a time: the ranks below take more memory than the similarities.
+    # A few rows at a time: `_first_of_equals` takes more memory than the similarities.
     few = max(1, SIMILARITIES_PER_BLOCK // 8 // bank)
     for rows in torch.split(tied, few):
         indices[rows] = _first_of_equals(similarity[rows], values[rows, k - 1], k)
@@ -107,13 +107,13 @@ def _check(
             )
         if not bool(torch.isfinite(features).all()):
             raise NonegError(
-                f"The features of the {name} hold NaN or infinite values, so that distances mean "
-                f"nothing; look for where the training diverged."
+                f"The features of the {name} hold NaN or infinite values, so distances mean "
+                "nothing; find out where the training diverged."
             )
     if len(bank_labels) != len(bank) or len(query_labels) != len(queries):
         raise NonegError(
             f"kNN got {len(bank)} and {len(queries)} images, but {len(bank_labels)} and "
-            f"{len(query_labels)} labels; give one for each image."
+            f"{len(query_labels)} labels; give one label per image."
         )
     if bank_labels.min() < 0:
         raise NonegError(

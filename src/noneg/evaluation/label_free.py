@@ -1,4 +1,4 @@
-"""How good embeddings look without labels: all meters of what a network makes of views."""
+"""Quality of embeddings without labels: all meters, measured on a network's embeddings of views."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,23 +11,21 @@ from noneg.diagnostics import METERS, measure
 from noneg.evaluation.scores import sample_images
 from noneg.images import Images
 from noneg.methods.base import Method
+from noneg.records.contents import Meters
 from noneg.views import Policy, draw_views
 
-Meters = dict[str, dict[str, float]]
-"""{"h": {"std": 0.7, ...}, "z": {...}}"""
-
 IMAGES, FEWEST_IMAGES, VIEWS = 1_000, 200, 4
-# Above this side fewer images are measured, as each costs more.
+# Above this side fewer images are measured, because each image costs more.
 _SIDE = 64
 _CHUNK = 250
-# Not an epoch that a training reaches: views that the network was not trained on.
+# No training reaches this epoch, so the network was not trained on its views.
 _EPOCH = 2**40
 
-Embed = Callable[[tuple[Tensor, ...]], Mapping[str, Float[Tensor, "views batch _"]]]
+EmbedByName = Callable[[tuple[Tensor, ...]], Mapping[str, Float[Tensor, "views batch _"]]]
 
 
-def embed_with(method: Method) -> Embed:
-    """A method's `h` and `z`, as `measure_embeddings` wants them."""
+def embed_with(method: Method) -> EmbedByName:
+    """The `embed` of `measure_embeddings` for a method: `h` and `z`."""
 
     def embed(views: tuple[Tensor, ...]) -> Mapping[str, Tensor]:
         e = method.embed(views)
@@ -36,15 +34,15 @@ def embed_with(method: Method) -> Embed:
     return embed
 
 
-def embed_with_backbone(backbone: nn.Module) -> Embed:
-    """An encoder's `h`, where there is no projector any more."""
+def embed_with_backbone(backbone: nn.Module) -> EmbedByName:
+    """The `embed` of `measure_embeddings` for a backbone without projector: only `h`."""
     return lambda views: {"h": torch.stack([backbone(view) for view in views])}
 
 
 @torch.no_grad()
 def measure_embeddings(
     module: nn.Module,
-    embed: Embed,
+    embed: EmbedByName,
     images: Images,
     policy: Policy,
     *,
@@ -55,38 +53,38 @@ def measure_embeddings(
     most: int | None = None,
     num_views: int = VIEWS,
 ) -> Meters:
-    """All meters of what a network makes of views of images; labels are not looked at.
+    """All meters of a network's embeddings of views; labels are not used.
 
-    In evaluation mode, as the encoder will be used. The views are random ones of the policy, from a
-    stream of their own.
+    The network is in evaluation mode, as in later use. The views are sampled from the policy, and
+    differ from those of training.
 
     Args:
-        module: the network, on any device; its mode is left as it was.
+        module: the network, on any device; its mode is restored.
         embed: views -> {"h": [V, B, D], ...}.
         images: a random choice of them is measured.
-        policy: of the views, repeated until there are `num_views`.
+        policy: its views are used in turn, until there are `num_views` per image.
         size: side of the views in pixels.
         mean: of each channel, on pixels in [0, 1].
-        std: likewise.
-        seed: of the views and of the choice.
-        most: images; by default `images_to_measure`.
-        num_views: of each image; LiDAR wants more than two.
+        std: of each channel, on pixels in [0, 1].
+        seed: decides the views and the choice of images.
+        most: measure at most this many images; default: `images_to_measure`.
+        num_views: views per image; LiDAR needs more than two.
 
     Returns:
         The meters by embedding and name.
     """
     most = images_to_measure(len(images.pixels), size) if most is None else most
     chosen = sample_images(images, most, seed=seed)
-    # Views of one size can be compared; those of multi-crop's small ones are not embedded by users.
-    alike = [view for view in policy if view.size in (None, size)] or list(policy[:1])
-    views = tuple(alike[number % len(alike)] for number in range(num_views))
+    # Only views of the full size: users never embed multi-crop's small views.
+    full_size = [view for view in policy if view.size in (None, size)] or list(policy[:1])
+    views = tuple(full_size[number % len(full_size)] for number in range(num_views))
     device = next(module.parameters()).device
     was_training = {each: each.training for each in module.modules()}
     module.eval()
     parts: dict[str, list[Tensor]] = {}
     for start in range(0, len(chosen.pixels), _CHUNK):
         pixels = torch.from_numpy(chosen.pixels[start : start + _CHUNK]).to(device)
-        # Each view is drawn as the first of its own epoch: equal entries get different draws.
+        # Each view is sampled in another epoch, so equal entries of the policy differ.
         drawn = tuple(
             draw_views(
                 pixels,
@@ -108,7 +106,7 @@ def measure_embeddings(
 
 
 def format_meters(trained: Meters, untrained: Meters) -> str:
-    """A line for each meter, of h and z, trained and untrained."""
+    """A table with a line per meter: h and z, trained and untrained."""
     columns = [(name, which) for name in trained for which in ("trained", "untrained")]
     values = {"trained": trained, "untrained": untrained}
     rows = [["meter", *(f"{name} {which}" for name, which in columns)]]
@@ -130,13 +128,13 @@ def _shown(value: float) -> str:
 
 
 def images_to_measure(count: int, size: int) -> int:
-    """How many of `count` images are measured by default, at views of `size` pixels."""
+    """How many of `count` images are measured by default, with views of `size` pixels."""
     affordable = round(IMAGES * min(1.0, (_SIDE / size) ** 2))
     return min(count, max(FEWEST_IMAGES, affordable))
 
 
 def meters_as_dict(trained: Meters, untrained: Meters, images: int) -> dict[str, object]:
-    """Plain values, as meters.json has them; a meter that means nothing here is None."""
+    """Plain values for meters.json; a meter that cannot be measured here is None."""
 
     def plain(meters: Meters) -> dict[str, dict[str, float | None]]:
         return {

@@ -1,4 +1,4 @@
-"""The linear probe: how much of the classes can a plane through the features tell?"""
+"""The linear probe: how well does a linear classifier on the features predict the classes?"""
 
 from dataclasses import dataclass
 from typing import final
@@ -20,12 +20,12 @@ ITERATIONS = 50
 @final
 @dataclass(frozen=True)
 class LinearProbe:
-    """What a linear probe found.
+    """The result of a linear probe.
 
     Attributes:
         accuracy: on the test images, in [0, 1].
-        regularization: the C that was chosen; a large one regularizes little.
-        validation: for each C tried, the accuracy in [0, 1] on the held-out training images.
+        regularization: the chosen C; a large C regularizes little.
+        validation: for each C that was tried, the accuracy on the held-out images, in [0, 1].
     """
 
     accuracy: float
@@ -42,27 +42,27 @@ def linear_probe_accuracy(
     seed: int = 0,
     max_images: int = 50_000,
 ) -> LinearProbe:
-    """Multinomial logistic regression on frozen features, regularized as suits them.
+    """Multinomial logistic regression on frozen features, with a chosen regularization.
 
-    Features are standardized with the training images' mean and standard deviation. C is chosen
-    from `GRID` on a held-out, stratified fifth of the training images (of at most 10,000 of them),
-    then all training images are fitted with it. The test images choose nothing.
+    Features are standardized with the mean and standard deviation of the training images. C is
+    chosen from `GRID` on a held-out, stratified fifth of the training images (of at most 10,000 of
+    them), then all training images are fitted with it. The test images are not used for any choice.
 
-    With C as scikit-learn has it, a fit minimizes over W and b, without a penalty on b,
+    With C as in scikit-learn, a fit minimizes over W and b, without a penalty on b,
 
         sum_i cross_entropy(W x_i + b, y_i) + |W|^2 / (2 C)
 
-    by at most 50 iterations of L-BFGS, converged or not: from 30 to 100 of them, accuracy on raw
-    CIFAR-10 pixels moved by 0.1 points. The search goes from strong to weak regularization and ends
-    when two in a row were worse than the best.
+    with at most 50 iterations of L-BFGS, even if it has not converged: between 30 and 100
+    iterations, accuracy on raw CIFAR-10 pixels changed by 0.1 points. The search goes from strong
+    to weak regularization, and ends when two values of C in a row were worse than the best.
 
     Args:
         train: features [N, D].
         train_labels: classes [N].
         test: features [M, D].
-        test_labels: classes [M]; a class that training lacks counts as errors.
-        seed: of the held-out fifth and of which images are taken where there are too many.
-        max_images: train on a random choice of so many; bounds time and memory.
+        test_labels: classes [M]; a class that is not in training counts as an error.
+        seed: decides the held-out fifth, and the choice of images if there are too many.
+        max_images: train on a random choice of at most this many images, to limit time and memory.
 
     Raises:
         NonegError: fewer than two classes, too few images, or features that are not finite.
@@ -71,8 +71,8 @@ def linear_probe_accuracy(
         if len(features) == 0 or not np.isfinite(features).all():
             fault = "there are none" if len(features) == 0 else "they hold NaN or infinite values"
             raise NonegError(
-                f"A linear probe cannot use the {name} features, {fault}; add images, or look for "
-                f"where the training diverged."
+                f"A linear probe cannot use the {name} features, {fault}; add images, or find out "
+                "where the training diverged."
             )
     if len(train) > max_images:
         chosen = np.sort(np.random.default_rng(seed).choice(len(train), max_images, replace=False))
@@ -91,7 +91,7 @@ def _standardized(
 ) -> tuple[Float32[np.ndarray, "train width"], Float32[np.ndarray, "test width"]]:
     mean = train.mean(axis=0, dtype=np.float64)
     std = train.std(axis=0, dtype=np.float64)
-    # A constant feature has a std of rounding errors, and dividing by it would make them features.
+    # The std of a constant feature is rounding errors; divided by it, these would become features.
     std[std <= 1e-6 * np.abs(mean)] = np.inf
     std[std == 0] = np.inf
     scale, shift = (1 / std).astype(np.float32), mean.astype(np.float32)
@@ -111,13 +111,13 @@ def _search(
     held_out = every_fifth(labels, seed=seed)
     if len(np.unique(labels[~held_out])) < 2 or not held_out.any():
         raise NonegError(
-            f"A linear probe needs training images of at least two classes, several of each, "
+            f"A linear probe needs training images of at least two classes, several per class, "
             f"but got {len(labels)} images of {len(np.unique(labels))}; add labeled images."
         )
     classes, targets = np.unique(labels[~held_out], return_inverse=True)
     fitted = torch.from_numpy(features[~held_out]), torch.from_numpy(targets)
     other = torch.from_numpy(features[held_out])
-    # Each fit starts where the last one ended.
+    # Each fit starts from the weights of the last one.
     weights = torch.zeros(len(classes), features.shape[1] + 1)
     validation: dict[float, float] = {}
     for regularization in GRID:
@@ -126,7 +126,7 @@ def _search(
         validation[regularization] = float(np.mean(predicted == labels[held_out]))
         if max(list(validation.values())[-2:]) < max(validation.values()):
             break
-    # Of equals the strongest regularization.
+    # Among equal accuracies the strongest regularization.
     return max(validation, key=lambda regularization: validation[regularization]), validation
 
 
@@ -136,10 +136,10 @@ def _fit(
     weights: Float32[Tensor, "classes width+1"],
     regularization: float,
 ) -> None:
-    """Change the weights, whose last column is b, into those of the minimum.
+    """Fit the weights in place; their last column is b.
 
-    scikit-learn finds the same minimum, and with 3,072 features takes several times as long:
-    NumPy's product for the gradient, of a matrix of ten rows, is slow.
+    scikit-learn finds the same minimum, but takes several times as long with 3,072 features:
+    NumPy's matrix product for the gradient is slow with ten rows.
     """
     parameters = weights.requires_grad_()
     optimizer = torch.optim.LBFGS(
@@ -154,7 +154,7 @@ def _fit(
     def objective() -> Tensor:
         optimizer.zero_grad()
         slopes, offsets = parameters[:, :-1], parameters[:, -1]
-        # Of the mean, so that the tolerances mean the same for any number of images.
+        # The mean over images, so that the tolerances do not depend on the number of images.
         penalty = slopes.square().sum() / (2 * regularization * len(features))
         loss = cross_entropy(features @ slopes.T + offsets, targets) + penalty
         loss.backward()  # type: ignore[no-untyped-call]

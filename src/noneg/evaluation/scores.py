@@ -1,4 +1,4 @@
-"""The trained encoder, the same encoder untrained, and raw pixels, through the same probes."""
+"""Score the trained encoder, the untrained encoder and raw pixels with the same probes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,17 +20,17 @@ from noneg.networks.norms import copy_statistics
 from noneg.progress import progress_bar
 
 LARGEST_PIXEL_SIDE = 32
-"""Raw pixels as features are 3,072 numbers at this side, and would be 150,528 at 224."""
+"""At this side raw RGB pixels are 3,072 features; at 224 they would be 150,528."""
 
 
 @final
 @dataclass(frozen=True)
 class Score:
-    """What the probes say of one kind of features.
+    """The accuracies of the probes on one kind of features.
 
     Attributes:
         features: "trained" (the encoder), "untrained" (the same before training) or "pixels".
-        knn: accuracy of the nearest neighbors, in [0, 1].
+        knn: accuracy of the nearest-neighbor probe, in [0, 1].
         linear: accuracy of the linear probe, in [0, 1].
         dimensions: length of a feature vector.
     """
@@ -54,26 +54,26 @@ def compare(
 ) -> list[Score]:
     """Score an encoder, the untrained encoder and raw pixels on the same images.
 
-    Raw pixels are those that enter the encoder, at 32 x 32 at most, less the bank's mean image:
-    without that, all cosines are close to 1 and the baseline would be unfairly weak.
+    Raw pixels are the encoder's input, at 32 x 32 at most, minus the mean image of the bank. With
+    the mean image, all cosines would be close to 1, and the baseline unfairly weak.
 
-    Classes are matched by name where both parts have names, else by number.
+    Classes are matched by name if both parts have names, else by number.
 
     Args:
-        encoder: trained.
-        untrained_encoder: the same before training; see `untrained`.
+        encoder: the trained encoder.
+        untrained_encoder: the same encoder before training; see `untrained`.
         bank: labeled images that the probes learn from.
         test: labeled images that the probes are tested on, none of them in the bank.
-        most: take a random choice of so many of each.
-        seed: of that choice, and of the linear probe's held-out fifth.
-        device: for the encoders; "auto" takes a GPU where there is one.
-        progress: show a bar on stderr.
+        most: use a random choice of at most this many images of each part.
+        seed: decides this choice, and the held-out fifth of the linear probe.
+        device: for the encoders; "auto" is a GPU if there is one.
+        progress: show a progress bar on stderr.
 
     Returns:
         Three scores: "trained", "untrained", "pixels".
 
     Raises:
-        NonegError: images without labels, or a probe cannot use them.
+        NonegError: images have no labels, or a probe cannot use them.
     """
     bank, test = sample_images(bank, most, seed=seed), sample_images(test, most, seed=seed)
     bank_labels, test_labels = matched_labels(bank, test)
@@ -108,18 +108,18 @@ def evaluate_features(
     *,
     seed: int = 0,
 ) -> Score:
-    """Run both probes, with their defaults, on features that are used as they are.
+    """Run both probes, with their defaults, on features as they are.
 
     Args:
-        name: of the features.
+        name: the kind of features, for the score.
         bank: features [N, D] that the probes learn from.
         bank_labels: classes [N].
         test: features [M, D] that they are tested on.
         test_labels: classes [M].
-        seed: of the linear probe's held-out fifth.
+        seed: decides the held-out fifth of the linear probe.
 
     Raises:
-        NonegError: a probe cannot use them.
+        NonegError: a probe cannot use the features.
     """
     knn = knn_accuracy(
         torch.from_numpy(bank),
@@ -132,10 +132,10 @@ def evaluate_features(
 
 
 def untrained(encoder: Encoder, *, seed: int = 0) -> Encoder:
-    """The encoder that a training with this seed began with; torch's random state is kept.
+    """The encoder before training with this seed; torch's random state does not change.
 
-    Frozen BatchNorm keeps the statistics that were measured before the first step, so those of the
-    trained encoder are those of the untrained one.
+    Frozen BatchNorm keeps the statistics that were measured before the first step, so they are
+    copied from the trained encoder.
     """
     info = encoder.info
     with torch.random.fork_rng(devices=[]):
@@ -151,15 +151,15 @@ def untrained(encoder: Encoder, *, seed: int = 0) -> Encoder:
 def split_for_evaluation(
     images: Images, *, seed: int = 0, most: int = 10_000
 ) -> tuple[Images, Images]:
-    """Four fifths to learn from and one to test on, stratified, where there is no test set.
+    """Split images without a test set: four fifths to learn from, one to test on, stratified.
 
     Args:
         images: with labels.
-        seed: which fifth.
-        most: a random choice of so many of each part is copied into memory.
+        seed: decides the fifth.
+        most: copy a random choice of at most this many images of each part into memory.
 
     Returns:
-        (bank, test), without an image in common.
+        (bank, test), which share no image.
 
     Raises:
         NonegError: there are no labels, or fewer than five images.
@@ -167,7 +167,7 @@ def split_for_evaluation(
     if images.labels is None or len(images.labels) < 5:
         raise NonegError(
             f"The {images.description} needs labels and at least 5 images to be split into "
-            f"images to learn from and to test on; put the images into one subfolder a class."
+            "images to learn from and to test on; put the images into one subfolder per class."
         )
     in_test = every_fifth(images.labels, seed=seed)
     parts = []
@@ -177,9 +177,9 @@ def split_for_evaluation(
 
 
 def sample_images(images: Images, most: int, *, seed: int = 0) -> Images:
-    """A random choice of at most `most` images, in order; all of them, uncopied, where they fit.
+    """A random choice of at most `most` images, in order; if there are no more, all, not copied.
 
-    Images on demand are decoded, and unreadable ones left out.
+    Images on demand are decoded, and unreadable ones are left out.
     """
     count = len(images.pixels)
     if count <= most and isinstance(images.pixels, np.ndarray):
@@ -188,7 +188,7 @@ def sample_images(images: Images, most: int, *, seed: int = 0) -> Images:
 
 
 def format_table(scores: Sequence[Score]) -> str:
-    """A line for each score, accuracies in per cent, columns aligned."""
+    """A table with a line per score, and accuracies in percent."""
     rows = [("features", "kNN", "linear", "dimensions")]
     rows += [
         (score.features, f"{score.knn:.1%}", f"{score.linear:.1%}", f"{score.dimensions:,}")
@@ -215,7 +215,7 @@ def scores_as_dict(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
 def matched_labels(
     bank: Images, test: Images
 ) -> tuple[Int64[np.ndarray, " bank"], Int64[np.ndarray, " test"]]:
-    """Labels [N] and [M], matched by class name where both have names, else as they are.
+    """Labels [N] and [M], matched by class name if both have names, else unchanged.
 
     Raises:
         NonegError: one of them has no labels, or no class is in both.
@@ -224,19 +224,19 @@ def matched_labels(
         if images.labels is None:
             raise NonegError(
                 f"The {images.description} has no labels to score with; put the images into one "
-                f"subfolder a class, or give labels."
+                "subfolder per class, or give labels."
             )
     assert bank.labels is not None
     assert test.labels is not None
     if bank.classes is None or test.classes is None or bank.classes == test.classes:
         return bank.labels, test.labels
-    # A test folder that lacks a class counts its classes differently.
+    # A test folder without one of the classes numbers its classes differently.
     number = {name: index for index, name in enumerate(bank.classes)}
     if not number.keys() & set(test.classes):
         raise NonegError(
             f"The {test.description} has no class in common with the {bank.description} "
-            f"({test.classes[0]} and others against {bank.classes[0]} and others); name the "
-            f"subfolders alike."
+            f"({test.classes[0]} and others against {bank.classes[0]} and others); give the same "
+            "names to the subfolders."
         )
     unseen = len(bank.classes)
     translation = np.array([number.get(name, unseen) for name in test.classes], dtype=np.int64)
@@ -246,7 +246,7 @@ def matched_labels(
 def _choose(count: int, most: int, seed: int) -> Int64[np.ndarray, " chosen"]:
     if count <= most:
         return np.arange(count)
-    # Random, because folders list one class after the other.
+    # Random, because folders list their images class by class.
     return np.sort(np.random.default_rng(seed).choice(count, most, replace=False))
 
 
@@ -272,7 +272,7 @@ def centered_pixels(
     test: UInt8[np.ndarray, "test channels stored stored"],
     side: int,
 ) -> tuple[Float32[np.ndarray, "bank width"], Float32[np.ndarray, "test width"]]:
-    """Both as features [N, C * side * side], less the bank's mean image."""
+    """Pixels as features [N, C * side * side], minus the mean image of the bank."""
     bank_features, test_features = _flat(bank, side), _flat(test, side)
     mean = bank_features.mean(axis=0)
     return bank_features - mean, test_features - mean

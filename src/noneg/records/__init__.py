@@ -1,1 +1,1 @@
-"""A run's directory: every file name once, one reader and one writer each."""
+"""A run's directory: its file names, and a reader and a writer for each file."""

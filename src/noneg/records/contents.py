@@ -1,4 +1,4 @@
-"""All that a run's directory holds, read at once; every file is optional, and may be damaged."""
+"""Read all files of a run's directory at once; each file may be missing or damaged."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ Read = TypeVar("Read")
 
 @final
 @dataclass(frozen=True)
-class Spectrum:
-    """The eigenvalues of an embedding's covariance at one step, largest first."""
+class SpectrumRow:
+    """A row of spectra.csv: eigenvalues of an embedding's covariance at one step, largest first."""
 
     step: int
     embedding: str
@@ -36,9 +36,9 @@ class FinalMeters:
     """The label-free meters at the end of a run, from meters.json.
 
     Attributes:
-        images: how many images were measured; None if it is not recorded.
-        trained: meters of h and z; those that could not be measured are left out.
-        untrained: the same, of the network before training.
+        images: number of images that were measured; None if it is not recorded.
+        trained: meters of h and z, without those that could not be measured.
+        untrained: the same for the untrained network.
     """
 
     images: int | None
@@ -49,10 +49,10 @@ class FinalMeters:
 @final
 @dataclass(frozen=True, eq=False)
 class RunFiles:
-    """What was found; a field is empty if its file is missing or damaged.
+    """The contents of a run's files; a field is empty if its file is missing or damaged.
 
     Attributes:
-        directory: of the run.
+        directory: the directory of the run.
         metrics: columns of metrics.csv, NaN where a cell is empty.
         spectra: rows of spectra.csv.
         settings: config.yaml.
@@ -65,7 +65,7 @@ class RunFiles:
 
     directory: Path
     metrics: Mapping[str, Series]
-    spectra: tuple[Spectrum, ...]
+    spectra: tuple[SpectrumRow, ...]
     settings: Mapping[str, Any]
     verdict: Mapping[str, Any]
     provenance: Mapping[str, Any]
@@ -75,7 +75,7 @@ class RunFiles:
 
     @property
     def name(self) -> str:
-        """The directory's own name."""
+        """The name of the directory, without its path."""
         return printable(self.directory.resolve().name)
 
     @property
@@ -88,7 +88,7 @@ class RunFiles:
 
     @property
     def meters(self) -> dict[str, dict[str, str]]:
-        """{"std": {"h": "std_h", "z": "std_z"}}: by meter, its columns that hold any number."""
+        """{"std": {"h": "std_h", "z": "std_z"}}: the columns of each meter that hold a number."""
         names = list(self.metrics)
         first = names.index("learning_rate") if "learning_rate" in names else 0
         found: dict[str, dict[str, str]] = {}
@@ -107,7 +107,7 @@ class RunFiles:
 
     @property
     def seconds(self) -> float | None:
-        """How long the training took."""
+        """Duration of the training in seconds; None if it is not recorded."""
         recorded = self.provenance.get("seconds")
         return float(recorded) if isinstance(recorded, int | float) else self.last("seconds")
 
@@ -159,20 +159,20 @@ def _over_steps(columns: Mapping[str, Series]) -> Mapping[str, Series]:
     return columns if "step" in columns and len(columns["step"]) else {}
 
 
-def _spectra(table: StepTable) -> tuple[Spectrum, ...]:
-    """Rows of any length: h and z may differ in width, and the last row may be torn.
+def _spectra(table: StepTable) -> tuple[SpectrumRow, ...]:
+    """Rows of different lengths: h and z may differ in width, and the last row may be cut off.
 
     Raises:
         NonegError: the file cannot be read, or none of its rows can.
     """
-    found: list[Spectrum] = []
+    found: list[SpectrumRow] = []
     broken = False
     for row in table.read():
         cells = [cell for name, cell in row.items() if name.startswith("lambda_") and cell]
         try:
             values = np.array([float(cell) for cell in cells], dtype=np.float64)
             if (values := values[np.isfinite(values)]).size:
-                found.append(Spectrum(int(row["step"]), row["embedding"], values))
+                found.append(SpectrumRow(int(row["step"]), row["embedding"], values))
         except (KeyError, ValueError):
             broken = True
     if broken and not found:
@@ -194,7 +194,7 @@ def _final(fields: Mapping[str, Any]) -> FinalMeters:
 
 
 def _scores(fields: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The rows that hold an accuracy of nearest neighbors."""
+    """The rows with a nearest-neighbor accuracy."""
     rows = {features: _numbers(_mapping(row)) for features, row in fields.items()}
     return {features: row for features, row in rows.items() if "knn" in row}
 

@@ -1,4 +1,4 @@
-"""The directory of a run: every file name once, and one reader and one writer for each."""
+"""The directory of a run: the names of its files, and a reader and a writer for each."""
 
 import json
 import os
@@ -17,9 +17,9 @@ from noneg.records.table import StepTable
 @final
 @dataclass(frozen=True)
 class RunDirectory:
-    """Where everything about one run is.
+    """The directory with all files of one run.
 
-    Readers return None if a file is missing, so that each caller decides whether that matters.
+    Readers return None if a file is missing; each caller decides whether that is an error.
     Writers replace a file only when its new content is complete.
 
     Args:
@@ -40,7 +40,7 @@ class RunDirectory:
         return self.path / "config.yaml"
 
     def read_config(self) -> dict[str, Any] | None:
-        """The settings as plain values; `noneg.training.config` gives them their types.
+        """The settings as plain values; `noneg.training.config` checks and types them.
 
         Raises:
             NonegError: the file cannot be read, is not YAML, or holds no settings.
@@ -48,7 +48,7 @@ class RunDirectory:
         return read_settings(self.config_file)
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
-        """Write plain values, in their order."""
+        """Write the settings, given as plain values, in their order."""
         _write_text(self.config_file, yaml.safe_dump(dict(settings), sort_keys=False))
 
     @property
@@ -64,7 +64,7 @@ class RunDirectory:
         """See `read_provenance`."""
         save_json(self.provenance_file, fields)
 
-    # While it trains
+    # During training
 
     @property
     def metrics(self) -> StepTable:
@@ -83,7 +83,7 @@ class RunDirectory:
 
     @property
     def study_meter(self) -> StepTable:
-        """What a study measures while its runs train."""
+        """What a study measures during training."""
         return StepTable(self.path / "meter.csv")
 
     @property
@@ -98,7 +98,7 @@ class RunDirectory:
 
     @property
     def candidate_checkpoint(self) -> Path:
-        """What may become the healthy checkpoint."""
+        """Becomes the healthy checkpoint if the run stays healthy."""
         return self.path / "checkpoints" / "candidate.ckpt"
 
     @property
@@ -162,7 +162,7 @@ class RunDirectory:
 
     @property
     def report_file(self) -> Path:
-        """The page."""
+        """The report, an HTML page."""
         return self.path / "report.html"
 
 

@@ -1,4 +1,4 @@
-"""A CSV with a row for some of the steps, which a resumed run goes on with."""
+"""A CSV table with a row for some of the steps, which a resumed run continues."""
 
 import csv
 from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ class StepTable:
     """Rows in the order of their column "step". The first row decides the columns."""
 
     def __init__(self, path: Path) -> None:
-        """Keep the rows in `path`, which need not exist yet."""
+        """Use the file `path`, which need not exist yet."""
         self.path = path
         self.columns: list[str] = []
 
@@ -31,7 +31,7 @@ class StepTable:
         return [dict(zip(columns, row, strict=False)) for row in rows]
 
     def read_numbers(self) -> dict[str, Float64[np.ndarray, " rows"]]:
-        """Each column, NaN where a cell is empty; rows with too few or too many cells are left out.
+        """Each column, with NaN for empty cells, without rows of too few or too many cells.
 
         A killed process or a full disk can leave such a row at the end of the file.
 
@@ -62,9 +62,9 @@ class StepTable:
         return kept
 
     def append(self, row: Mapping[str, int | float | str]) -> dict[str, str]:
-        """Write one more row, to six digits, and return it as it reads back.
+        """Append a row, with floats to six digits, and return it as it reads back.
 
-        Columns that it lacks stay empty.
+        Its missing columns stay empty.
         """
         self.columns = self.columns or list(row)
         written = dict.fromkeys(self.columns, "") | {

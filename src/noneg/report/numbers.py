@@ -41,6 +41,6 @@ def duration(seconds: int | float) -> str:
     return f"{hours:,} h {minutes} min"
 
 
-def count(amount: int, singular: str, plural: str | None = None) -> str:
+def count(amount: int, singular: str) -> str:
     """`1 image`, `2,000 images`."""
-    return f"{amount:,} {singular if amount == 1 else plural or singular + 's'}"
+    return f"{amount:,} {singular}{'' if amount == 1 else 's'}"

@@ -56,7 +56,7 @@ def measure_factors(encoder: Encoder, quick: bool) -> Mapping[str, float]:
     for group, names in _GROUPS.items():
         each = [found[name] for name in names]
         numbers[f"reads_{group}"] = fmean(one.kept(one.trained) for one in each)
-        numbers[f"untrained_reads_{group}"] = fmean(one.kept(one.random) for one in each)
+        numbers[f"untrained_reads_{group}"] = fmean(one.kept(one.untrained) for one in each)
     return numbers
 
 

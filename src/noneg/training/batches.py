@@ -1,4 +1,4 @@
-"""Which images make up which step: a function of (seed, epoch, step), on any number of ranks."""
+"""The images of each step: a function of (seed, epoch, step), on any number of processes."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from noneg.images import PixelsOnDemand
 from noneg.randomness import hash_key, permutation
 
-# Keeps the order of images apart from the random numbers of their views.
+# Separates the order of the images from the random numbers of their views.
 _ORDER = 0x0DE5
 
 
@@ -28,17 +28,17 @@ def batches(
     rank: int = 0,
     ranks: int = 1,
 ) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """This rank's part of each step's batch.
+    """This process's part of each step's batch.
 
-    An epoch's last, incomplete batch is left out. Images on demand are decoded one step ahead.
+    The last, incomplete batch of an epoch is left out. Images on demand are decoded one step ahead.
 
     Args:
         pixels: all images.
-        batch_size: images per step over all ranks.
-        seed: of the order.
+        batch_size: images per step over all processes.
+        seed: decides the order.
         steps: counted from the start of the run; a resumed run begins in the middle of an epoch.
-        rank: of this process.
-        ranks: how many processes there are.
+        rank: number of this process.
+        ranks: number of processes.
 
     Returns:
         An iterator over (step, uint8 [B, C, H, W], the images' indices int64 [B]).

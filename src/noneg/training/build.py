@@ -1,4 +1,4 @@
-"""The networks of a run: from the seed, or from a checkpoint."""
+"""Build the networks of a run from its seed, and describe its encoder."""
 
 import torch
 from jaxtyping import Float
@@ -19,13 +19,13 @@ from noneg.views import draw_views, view_sizes
 
 
 def build_method(plan: Plan) -> Method:
-    """A backbone and its heads, with weights that depend on the seed only.
+    """A backbone and its heads, with weights that depend only on the seed.
 
-    The backbone is drawn first, so that `noneg.evaluation.scores.untrained` can draw it again. The
-    global random state is left as it was.
+    The backbone's weights are sampled first, so `noneg.evaluation.scores.untrained` can sample them
+    again. The global random state does not change.
 
     Raises:
-        NonegError: the backbone does not take views of all sizes.
+        NonegError: the backbone does not accept all sizes of the views.
     """
     config = plan.config
     definition = find_method(config.method)
@@ -49,7 +49,7 @@ def _check_view_sizes(backbone: nn.Module, plan: Plan) -> None:
             backbone(torch.zeros(1, plan.channels, size, size))
         except Exception as error:
             raise NonegError(
-                f"the backbone {plan.backbone} takes images of {plan.size} px, and some of the "
+                f"the backbone {plan.backbone} takes images of {plan.size} px, but some of the "
                 f"views have {size} px: choose --views of one size, or a convolutional backbone"
             ) from error
         finally:
@@ -58,9 +58,9 @@ def _check_view_sizes(backbone: nn.Module, plan: Plan) -> None:
 
 @torch.no_grad()
 def find_wasted_stride(backbone: nn.Module, plan: Plan) -> str | None:
-    """The name of the first strided convolution whose input is a single pixel, if there is one.
+    """The name of the first strided convolution whose input is a single pixel; else None.
 
-    Its stride has nothing left to reduce: the images are too small for the backbone.
+    Its stride has no effect: the images are too small for the backbone.
     """
     found: list[str] = []
 
@@ -88,20 +88,15 @@ def find_wasted_stride(backbone: nn.Module, plan: Plan) -> str | None:
     return found[0] if found else None
 
 
-def has_convolutions(module: nn.Module) -> bool:
-    """Whether channels-last memory is worth having."""
-    return any(isinstance(each, nn.Conv2d) for each in module.modules())
-
-
 def feature_width(backbone: nn.Module) -> int:
-    """D of the representations [B, D]."""
+    """The width D of the representations [B, D]."""
     width = backbone.num_features
     assert isinstance(width, int)
     return width
 
 
 def describe_encoder(backbone: nn.Module, plan: Plan, images: Images) -> EncoderInfo:
-    """What one has to know to use the backbone when it is trained."""
+    """What is needed to use the backbone after training."""
     config = plan.config
     on_demand = isinstance(images.pixels, PixelsOnDemand)
     mean, std = measure_normalization(images.pixels, most=1_000 if on_demand else 5_000)
@@ -124,11 +119,9 @@ def describe_encoder(backbone: nn.Module, plan: Plan, images: Images) -> Encoder
     )
 
 
-def measure_norms(
-    method: Method, images: Images, plan: Plan, info: EncoderInfo, most: int = 256
-) -> None:
-    """Set BatchNorm's statistics to those of the first epoch's first images, at most `most`."""
-    views = draw_first_views(images, plan, info, most)
+def measure_norms(method: Method, images: Images, plan: Plan, info: EncoderInfo) -> None:
+    """Set BatchNorm's statistics to those of the first 256 images of the first epoch."""
+    views = draw_first_views(images, plan, info, most=256)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.config.seed)
         measure_statistics(method, lambda: method.embed(views))
@@ -137,7 +130,7 @@ def measure_norms(
 def draw_first_views(
     images: Images, plan: Plan, info: EncoderInfo, most: int
 ) -> tuple[Float[Tensor, "batch channels _ _"], ...]:
-    """The views of the first epoch's first images, at most `most`, on the CPU."""
+    """The views of at most `most` images, the first ones of the first epoch, on the CPU."""
     index = epoch_order(plan.config.seed, 0, len(images.pixels))[:most]
     return draw_views(
         torch.from_numpy(images.pixels[index.numpy()]),
@@ -152,9 +145,10 @@ def draw_first_views(
 
 
 def arrange_memory(method: Method, plan: Plan) -> None:
-    """Memory formats that are fast: channels-last for convolutions, freed memory kept on a CPU."""
+    """Speed up a run: channels-last memory for convolutions; on CPUs, keep freed memory."""
     if plan.hardware.on_cpu:
         keep_freed_memory()
+    has_convolutions = any(isinstance(each, nn.Conv2d) for each in method.backbone.modules())
     # FSDP only takes contiguous weights.
-    if has_convolutions(method.backbone) and plan.config.strategy != "fsdp":
+    if has_convolutions and plan.config.strategy != "fsdp":
         method.to(memory_format=torch.channels_last)

@@ -1,4 +1,4 @@
-"""Checkpoints, from which a killed run goes on: written whole or not at all."""
+"""Checkpoints, from which a killed run continues: written completely or not at all."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from noneg.methods.base import Method
 
 @final
 class StopRequest:
-    """Ctrl-C or SIGTERM, remembered until the step is done; a second Ctrl-C stops at once."""
+    """Remembers Ctrl-C or SIGTERM until the step is done; a second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self.received = False
@@ -29,7 +29,7 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take the signals over for a while. In a thread other than the main one, do nothing."""
+        """Handle these signals inside the block; does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -43,10 +43,10 @@ class StopRequest:
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Replace `path` when all of `state` is on the disk.
+    """Write `state`, and replace `path` when all of it is on the disk.
 
     Raises:
-        DivergedError: a weight is not finite; the last checkpoint is kept.
+        DivergedError: a weight is not finite; the previous checkpoint is kept.
     """
     for name, value in state["state_dict"].items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -63,7 +63,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `write_checkpoint` was given. Runs no code from the file.
+    """The state that `write_checkpoint` wrote. No code from the file is run.
 
     Raises:
         NonegError: it cannot be read.
@@ -71,7 +71,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         if "callbacks" in state:
-            # Written by Lightning's Trainer, before the loop was noneg's own.
+            # Lightning's Trainer wrote it, before noneg had its own loop.
             state |= {
                 "metering": state["callbacks"]["Reporting"]["metering"],
                 "watchdog": state["callbacks"]["Watchdog"],
@@ -80,21 +80,21 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return state
     except FileNotFoundError:
         raise NonegError(f"{path} is missing: copy the run again") from None
-    except Exception as error:  # A damaged file makes torch raise nearly anything.
+    except Exception as error:  # torch raises almost any exception for a damaged file.
         raise unusable(path, error) from error
 
 
 def unusable(path: Path, error: Exception) -> NonegError:
-    """The sentence for a checkpoint that is damaged or does not fit."""
+    """The error for a checkpoint that is damaged or does not fit."""
     sentence = " ".join(str(error).split())[:200]
     return NonegError(f"{path} cannot be resumed from ({sentence}): delete it to start over")
 
 
 def load_weights(method: Method, checkpoint: dict[str, Any]) -> None:
-    """Give a method the weights, targets and statistics of a checkpoint.
+    """Load the weights, targets and statistics of a checkpoint into a method.
 
     Raises:
-        NonegError: the checkpoint is of another method.
+        NonegError: the checkpoint belongs to another method.
     """
     prefix = "method."
     weights = {name.removeprefix(prefix): each for name, each in checkpoint["state_dict"].items()}

@@ -1,6 +1,6 @@
-"""Everything that decides a run, typed; the command line's flags and YAML files come from it.
+"""The typed settings of a run; flags, YAML files and help are made from them.
 
-Nothing here imports torch, so that `noneg train --help` is quick.
+Nothing here imports torch, so that `noneg train --help` is fast.
 """
 
 import argparse
@@ -26,13 +26,13 @@ LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 # about the class of these images, hence the views.
 _SHAPES = {"epochs": 24, "views": "outline"}
 
-# A repeated run gets its own directory.
+# A run that is repeated from its config.yaml gets a new directory.
 _NOT_SAVED = ("out",)
 
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Settings of a run. The method's recipe has defaults for some of them.
+    """Settings of a run. The method's recipe sets the defaults of some of them.
 
     Args:
         data: a folder, a .npy or .npz file, "shapes" (built in) or a torchvision name ("cifar10").
@@ -167,7 +167,7 @@ def flag(name: str) -> str:
 
 
 def settings_for(definition: Definition, recipe: str, data: str | None) -> dict[str, Any]:
-    """The defaults of TrainConfig under a method's recipe."""
+    """The settings that a recipe decides; the built-in images change some of them."""
     settings = dict(vars(definition.recipe(recipe)))
     settings["batch_size"] = None
     if data == "shapes" and recipe == "small":
@@ -176,10 +176,10 @@ def settings_for(definition: Definition, recipe: str, data: str | None) -> dict[
 
 
 def make_config(data: object = "shapes", **settings: Any) -> TrainConfig:
-    """A config from keyword settings over the method's recipe.
+    """A config from keyword settings; the method's recipe fills in the others.
 
     Args:
-        data: as in TrainConfig; of an object in memory only the type is recorded.
+        data: as in TrainConfig; for an object in memory only the type is recorded.
         settings: fields of TrainConfig; `options` may be a dict with some of the method's options.
 
     Raises:
@@ -201,7 +201,7 @@ def make_config(data: object = "shapes", **settings: Any) -> TrainConfig:
                 f"it has: {', '.join(sorted(names))}"
             )
         options = {**dataclasses.asdict(defaults["options"]), **options}
-    # Through the parser, so that Python and the command line check values in the same way.
+    # The parser checks values from Python as it checks those from the command line.
     fields = {**defaults, **settings, "options": options, "data": described}
     return config_from_dict(fields)
 
@@ -216,9 +216,9 @@ def make_parser(
     """The parser of `noneg train` for one method: flags, YAML and help from the dataclasses.
 
     Args:
-        method: whose options and recipes it has.
-        recipe: whose settings are the defaults.
-        data: decides some defaults of the built-in images.
+        method: the method whose options and recipes the parser has.
+        recipe: the recipe whose settings are the defaults.
+        data: the built-in images have other defaults for some settings.
         find: `describe_method` is faster, and enough for help.
     """
     definition = find(method)
@@ -259,7 +259,7 @@ def make_parser(
 
 @final
 class _HelpFormatter(DefaultHelpFormatter):
-    """Leaves out the type if the choices are shown, and the default if the text has it."""
+    """Leaves out the type if the choices are shown, and the default if the help text has it."""
 
     def _get_help_string(self, action: argparse.Action) -> str:
         if not hasattr(action, "_typehint") or action.default == argparse.SUPPRESS:
@@ -276,7 +276,7 @@ class _HelpFormatter(DefaultHelpFormatter):
 
 
 def config_from_namespace(namespace: Namespace) -> TrainConfig:
-    """The typed config from what `make_parser` parsed."""
+    """The typed config from the values that `make_parser` parsed."""
     settings = {
         name: value for name, value in vars(namespace).items() if name in _names(TrainConfig)
     }
@@ -290,7 +290,7 @@ def config_from_namespace(namespace: Namespace) -> TrainConfig:
 
 
 def to_dict(config: TrainConfig) -> dict[str, Any]:
-    """Plain values, as YAML has them."""
+    """Plain values for YAML: all settings except the run's directory."""
     fields = dataclasses.asdict(config)
     return {name: value for name, value in fields.items() if name not in _NOT_SAVED}
 
@@ -324,23 +324,8 @@ def config_from_dict(fields: dict[str, Any]) -> TrainConfig:
     return config_from_namespace(namespace)
 
 
-def _plain_view(view: Any) -> Any:
-    if isinstance(view, View):
-        return dataclasses.asdict(view)
-    if isinstance(view, dict) and "grey" in view:
-        # As runs saved it before the spelling changed.
-        return {("grayscale" if name == "grey" else name): value for name, value in view.items()}
-    return view
-
-
-def save_config(config: TrainConfig, path: Path) -> None:
-    """Write every setting; `noneg train --config PATH` repeats the run."""
-    plain = yaml.safe_dump(_plain(to_dict(config)), sort_keys=False)
-    path.write_text(plain, encoding="utf-8")
-
-
 def load_config(path: Path) -> TrainConfig:
-    """Read what `save_config` wrote.
+    """The config in a run's config.yaml.
 
     Raises:
         NonegError: the file is missing, is not YAML, or has settings that do not exist.
@@ -356,20 +341,12 @@ def load_config(path: Path) -> TrainConfig:
     return config_from_dict(fields)
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _plain(each) for name, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    return value
-
-
 def _names(settings: type) -> list[str]:
     return [field.name for field in dataclasses.fields(settings)]
 
 
 def explain(error: Exception) -> str:
-    """The parser's error as one sentence, with names as the command line has them."""
+    """The parser's error as one sentence, with the names of flags."""
     sentence = " ".join(str(error).split())
     if unknown := re.fullmatch(r"unrecognized arguments: --([\w.-]+).*", sentence):
         return f"there is no setting {flag(unknown[1])}"

@@ -1,4 +1,4 @@
-"""The images of a run: where they are kept, which of them score it, and their statistics."""
+"""The images of a run: where they are kept, which ones are for scoring, and their statistics."""
 
 import shutil
 from collections.abc import Sequence
@@ -28,10 +28,10 @@ from noneg.training.plan import Plan, choose_batch_size, stored_size
 def load_for_training(
     source: ImageSource, plan: Plan, run: RunDirectory, *, progress: bool = False
 ) -> Images:
-    """Decode all images once, or on demand if there is room for them neither in memory nor on disk.
+    """Decode all images once, or on demand if they fit neither into memory nor on disk.
 
     Raises:
-        NonegError: no image is readable, or fewer than one batch are.
+        NonegError: no image is readable, or fewer than one batch.
     """
     size = stored_size(plan.size, source.natural_size())
     place = plan.config.cache
@@ -64,12 +64,12 @@ def choose_cache(needed: int, directory: Path) -> Literal["memory", "disk", "non
     """Where `needed` bytes of decoded images can be kept during a run."""
     if fits_in_memory(needed):
         return "memory"
-    # Checkpoints, and other programs, want some of the disk as well.
+    # Leave half of the disk to checkpoints and other programs.
     return "disk" if needed <= free_disk(directory) // 2 else "none"
 
 
 def free_disk(directory: Path) -> int:
-    """Bytes that can still be written there."""
+    """Free bytes on the disk of a directory."""
     return shutil.disk_usage(directory).free
 
 
@@ -78,11 +78,11 @@ def load_for_evaluation(
 ) -> tuple[Images, Images] | None:
     """Labeled images to learn from and to test on; None if there are no labels.
 
-    The test images are those that were named, else the named data set's own, else a fifth of the
+    The test images are `eval_data`, else the test split of a named data set, else a fifth of the
     training images. The probes learn from the training images if these have labels.
 
     Raises:
-        NonegError: the images named for evaluation have no labels.
+        NonegError: `eval_data` has no labels.
     """
     test = None
     is_named_set = not Path(config.data).exists() and is_data_set(config.data)
@@ -92,7 +92,7 @@ def load_for_evaluation(
         test = load_images(source, channels=images.pixels.shape[1], size=images.pixels.shape[-1])
         if test.labels is None and eval_data is not None:
             raise NonegError(
-                f"{source.description} has no labels to score with: --eval-data wants one "
+                f"{source.description} has no labels to score with: --eval-data needs one "
                 "subfolder per class, or a .npz with images and labels"
             )
     labeled = [part for part in (images, test) if part is not None and part.labels is not None]
@@ -115,7 +115,7 @@ def measure_normalization(
         squares.append(np.square(block).mean(axis=(2, 3)))
     mean = np.concatenate(means).mean(axis=0)
     variance = np.concatenate(squares).mean(axis=0) - mean**2
-    # Images of a single color have no spread to divide by.
+    # The std of images of one color is 0, and normalization divides by it.
     std = np.sqrt(np.maximum(variance, 1 / 255**2))
     return _rounded(mean), _rounded(std)
 

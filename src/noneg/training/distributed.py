@@ -1,4 +1,4 @@
-"""The seam between ranks: the only module that imports torch.distributed."""
+"""Communication between processes: the only module that imports torch.distributed."""
 
 import os
 from collections.abc import Callable
@@ -35,14 +35,14 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """This process's number among them, from 0."""
+    """The number of this process, from 0."""
     return torch.distributed.get_rank() if world_size() > 1 else 0
 
 
 def is_first_process() -> bool:
-    """Whether this is rank 0 or on its own: the one that writes files and speaks.
+    """Whether this is rank 0 or the only process: the one that writes files and prints.
 
-    Known before the processes have met, from what torchrun, SLURM or Lightning told this one.
+    It is known before the processes connect, from variables of torchrun, SLURM or Lightning.
     """
     for name in ("RANK", "SLURM_PROCID"):
         if name in os.environ:
@@ -51,11 +51,10 @@ def is_first_process() -> bool:
 
 
 class _Gather(torch.autograd.Function):
-    """Concatenate a dimension over all ranks, for a loss that every rank computes alike.
+    """Concatenate a dimension over all ranks, for a loss that is the same on every rank.
 
-    The gradient of the sum of the ranks' losses is then, for each rank's part, as many times its
-    own loss's gradient as there are ranks: nothing is sent. The averaging of data-parallel training
-    divides by as many again.
+    For each rank's part, the gradient of the sum of the R ranks' losses is R times the gradient of
+    its own loss, so nothing is sent. The averaging of data-parallel training divides by R again.
     """
 
     @staticmethod
@@ -70,7 +69,7 @@ class _Gather(torch.autograd.Function):
 
 
 class _Sum(torch.autograd.Function):
-    """Add up what all ranks have, for a use that differs: so does the gradient."""
+    """Sum over all ranks; each rank uses the sum differently, so gradients are summed as well."""
 
     @staticmethod
     def forward(_ctx: Any, local: Tensor) -> Tensor:
@@ -96,7 +95,7 @@ def _all_gather(local: Tensor) -> list[Tensor]:
 def gather(e: Embeddings) -> Embeddings:
     """The embeddings of all ranks' images, with gradients; the same object on a single process.
 
-    Every rank must have as many images, and compute the same loss from what it gets.
+    All ranks must have the same number of images, and compute the same loss from the result.
     """
     if world_size() == 1:
         return e
@@ -112,14 +111,14 @@ def gather(e: Embeddings) -> Embeddings:
 
 @final
 class SynchronizedBatchNorm(_BatchNorm):
-    """BatchNorm by the statistics of all ranks' images, on any device.
+    """BatchNorm with the statistics of all ranks' images, on any device.
 
-    torch's SyncBatchNorm does the same on GPUs, and refuses CPUs. Each rank must have as many
-    images. The mean comes first and then the variance about it, so that nothing cancels.
+    torch's SyncBatchNorm does the same on GPUs, but refuses CPUs. All ranks must have the same
+    number of images. The variance is computed about the mean of all ranks, to avoid cancellation.
     """
 
     def __init__(self, norm: _BatchNorm) -> None:
-        """Take the place of `norm`, with its own parameters and buffers."""
+        """Replace `norm`, with its parameters and buffers."""
         super().__init__(
             norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats
         )
@@ -127,12 +126,12 @@ class SynchronizedBatchNorm(_BatchNorm):
             self.register_parameter(name, parameter)
         for name, buffer in norm.named_buffers(recurse=False):
             self.register_buffer(name, buffer)
-        # timm's BatchNormAct2d ends with these.
+        # timm's BatchNormAct2d ends with a dropout and an activation.
         self.after = nn.Sequential(*norm.children())
         self.train(norm.training)
 
     def forward(self, input: Float[Tensor, "batch features *_"]) -> Tensor:
-        """The same shape, normalized for each feature over all else."""
+        """Normalize each feature over all other dimensions; the shape stays."""
         if not self.training:
             normalized = batch_norm(
                 input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
@@ -162,9 +161,9 @@ class SynchronizedBatchNorm(_BatchNorm):
 
 
 def synchronize_statistics(module: nn.Module, *, on_gpus: bool = False) -> None:
-    """Let every BatchNorm take the statistics of all ranks' images: torch's on GPUs, else ours."""
+    """Let every BatchNorm use the statistics of all ranks' images: torch's on GPUs, else ours."""
     if on_gpus:
-        # timm's way to it, since torch's own loses the activations that timm's BatchNorm ends with.
+        # timm's conversion, because torch's drops the activations in timm's BatchNorm.
         convert_sync_batchnorm(module)  # type: ignore[no-untyped-call]
         return
     for name, norm in list(module.named_modules(remove_duplicate=False)):
@@ -173,10 +172,10 @@ def synchronize_statistics(module: nn.Module, *, on_gpus: bool = False) -> None:
 
 
 def shard(method: nn.Module) -> None:
-    """Let each process keep its share of the weights, gradients and optimizer's state: FSDP2.
+    """Split weights, gradients and the optimizer's state over the processes: FSDP2.
 
-    The parts that a method calls (backbone, projector ...) are sharded one by one, since `embed`
-    and not `forward` is what the engine calls. Averages gradients as data-parallel training does.
+    The parts of a method (backbone, projector ...) are sharded one by one, because the engine calls
+    `embed` and not `forward`. Gradients are averaged as in data-parallel training.
     """
     for part in method.children():
         if next(part.parameters(), None) is not None:
@@ -186,7 +185,7 @@ def shard(method: nn.Module) -> None:
 def whole_state(
     network: nn.Module, optimizer: Optimizer, *, is_sharded: bool
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The state of weights and optimizer; if sharded, whole on the first process, empty elsewhere.
+    """The state of weights and optimizer; if sharded, all on the first process, else empty.
 
     All processes must call it.
     """
@@ -204,7 +203,7 @@ def load_whole_state(
     *,
     is_sharded: bool,
 ) -> None:
-    """Give back what `whole_state` took; every process has read all of it."""
+    """Load what `whole_state` returned; every process passes all of it."""
     if not is_sharded:
         network.load_state_dict(weights)
         optimizer.load_state_dict(optimizer_state)
@@ -219,7 +218,7 @@ def load_whole_state(
 
 
 def on_any_process(is_so: bool, device: torch.device) -> bool:
-    """Whether it is so on any process; all processes must ask."""
+    """Whether `is_so` holds on any process; all processes must call it."""
     if world_size() == 1:
         return is_so
     told = torch.tensor(float(is_so), device=device)
@@ -228,7 +227,9 @@ def on_any_process(is_so: bool, device: torch.device) -> bool:
 
 
 def from_first_process(make: Callable[[], T]) -> T:
-    """What `make` returns on the first process, on every process; the others wait for days.
+    """Call `make` on the first process, and return its result on every process.
+
+    The other processes wait for up to seven days.
 
     Raises:
         NonegError: on every process, if `make` raises it.
@@ -241,11 +242,11 @@ def from_first_process(make: Callable[[], T]) -> T:
             made[0] = make()
         except NonegError as error:
             made[1] = error
-    # Of its own, since the usual patience is half an hour, or ten minutes on GPUs.
-    patient = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=7))
-    assert isinstance(patient, torch.distributed.ProcessGroup)
-    torch.distributed.broadcast_object_list(made, src=0, group=patient)
-    torch.distributed.destroy_process_group(patient)
+    # A separate group, because the default timeout is half an hour, or ten minutes on GPUs.
+    waiting = torch.distributed.new_group(backend="gloo", timeout=timedelta(days=7))
+    assert isinstance(waiting, torch.distributed.ProcessGroup)
+    torch.distributed.broadcast_object_list(made, src=0, group=waiting)
+    torch.distributed.destroy_process_group(waiting)
     if made[1] is not None:
         made[1].is_reported = rank() > 0
         raise made[1]
@@ -254,6 +255,6 @@ def from_first_process(make: Callable[[], T]) -> T:
 
 
 def say(sentence: str) -> None:
-    """Print it once, whatever the number of processes."""
+    """Print a sentence, on the first process only."""
     if is_first_process():
         print(sentence, flush=True)

@@ -1,11 +1,10 @@
-"""All label-free meters of a trained network, and of the same network before its training."""
+"""All label-free meters of a trained network and of the same network untrained."""
 
 from torch import nn
 
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.evaluation.label_free import (
-    Embed,
-    Meters,
+    EmbedByName,
     embed_with,
     embed_with_backbone,
     measure_embeddings,
@@ -14,6 +13,7 @@ from noneg.evaluation.scores import untrained
 from noneg.images import Images
 from noneg.methods.base import Method
 from noneg.networks.norms import copy_statistics
+from noneg.records.contents import Meters
 from noneg.training.build import build_method
 from noneg.training.plan import Plan
 from noneg.views import POLICIES, Policy
@@ -30,26 +30,26 @@ def measure_trained_and_untrained(
     """Measure both in evaluation mode, on the same views of the same images.
 
     Args:
-        network: trained; a method has `h` and `z`, an encoder has `h`.
-        info: of its encoder.
-        images: to measure on.
-        plan: of the run, for its views and its seed; None if only the encoder is left. Then the
-            views are the "gentle" ones and the seed is 0.
-        most: images; by default `noneg.evaluation.label_free.images_to_measure`.
+        network: the trained network; a method has `h` and `z`, an encoder only `h`.
+        info: describes its encoder.
+        images: the images to measure on.
+        plan: of the run, for its views and its seed; None if there is only the encoder. Then the
+            views are "gentle" and the seed is 0.
+        most: the most images; by default `noneg.evaluation.label_free.images_to_measure`.
 
     Returns:
         The meters of the trained and of the untrained network, by embedding and name.
     """
     seed = 0 if plan is None else plan.config.seed
     policy: Policy = POLICIES["gentle"](info.size) if plan is None else plan.policy
-    modules: list[tuple[nn.Module, Embed]]
+    modules: list[tuple[nn.Module, EmbedByName]]
     if isinstance(network, Encoder):
         backbones = [network.module, untrained(network, seed=seed).module]
         modules = [(each, embed_with_backbone(each)) for each in backbones]
     else:
         assert plan is not None
         modules = [(each, embed_with(each)) for each in (network, untrained_method(network, plan))]
-    trained, start = (
+    meters_trained, meters_untrained = (
         measure_embeddings(
             module,
             embed,
@@ -63,16 +63,16 @@ def measure_trained_and_untrained(
         )
         for module, embed in modules
     )
-    return trained, start
+    return meters_trained, meters_untrained
 
 
 def untrained_method(trained: Method, plan: Plan) -> Method:
-    """The method as the run began with it, on the device of `trained`.
+    """The method with the run's initial weights, on the device of `trained`.
 
-    Frozen BatchNorm keeps the statistics that were measured before the first step, so those of the
-    trained network are those of the untrained one.
+    Frozen BatchNorm keeps the statistics that were measured before the first step, so they are
+    copied from the trained network.
     """
-    start = build_method(plan)
+    initial = build_method(plan)
     if plan.config.norm == "frozen":
-        copy_statistics(trained, start)
-    return start.to(next(trained.parameters()).device)
+        copy_statistics(trained, initial)
+    return initial.to(next(trained.parameters()).device)

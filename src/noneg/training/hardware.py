@@ -1,4 +1,4 @@
-"""Which devices a run uses, and how its process uses memory."""
+"""The devices of a run, and how its process reuses memory."""
 
 import ctypes
 import os
@@ -18,8 +18,8 @@ class Hardware:
 
     Args:
         accelerator: "cpu", "gpu", "mps" ...; never "auto".
-        devices: how many per machine, or which; "auto" is left to Lightning for GPUs only.
-        num_nodes: machines.
+        devices: how many per machine, or which; "auto" only on GPUs, where Lightning resolves it.
+        num_nodes: number of machines.
         strategy: "auto", "ddp", "fsdp" ...
     """
 
@@ -35,7 +35,7 @@ class Hardware:
 
     @property
     def description(self) -> str:
-        """The device, for people."""
+        """The name of the device, for people."""
         if self.accelerator in ("gpu", "cuda") and torch.cuda.is_available():
             return torch.cuda.get_device_name()
         if self.on_cpu:
@@ -45,7 +45,7 @@ class Hardware:
 
 
 def choose_hardware(config: TrainConfig) -> Hardware:
-    """Resolve what is "auto"; torchrun's counts are taken as they are."""
+    """Resolve "auto"; with torchrun, its numbers of processes and machines are used."""
     accelerator = config.accelerator
     if accelerator == "auto":
         accelerator = "gpu" if torch.cuda.is_available() else "cpu"
@@ -73,10 +73,10 @@ def keep_freed_memory() -> bool:
     """Let this process reuse freed memory instead of returning it to the system.
 
     Every step frees its activations and allocates as much again. glibc returns large blocks to the
-    system at once, so that each step pays for the same pages anew.
+    system at once, so each step would pay for page faults on the same memory again.
 
     Returns:
-        Whether the C library is one that accepts this.
+        Whether the C library supports this.
     """
     if platform.system() != "Linux" or platform.libc_ver()[0] != "glibc":
         return False

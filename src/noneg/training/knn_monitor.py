@@ -1,4 +1,4 @@
-"""Nearest-neighbor accuracy while a run trains. Labels are only looked at; they change nothing."""
+"""Nearest-neighbor accuracy during training. Labels do not influence the training."""
 
 from typing import final
 
@@ -15,12 +15,12 @@ from noneg.records.directory import RunDirectory
 
 @final
 class KNNMonitor:
-    """A row in knn.csv: step, epoch (counted from 1), views (seen so far), knn (in [0, 1])."""
+    """Writes rows of knn.csv: step, epoch (from 1), views (seen so far), knn (in [0, 1])."""
 
     def __init__(
         self, run: RunDirectory, parts: tuple[Images, Images], info: EncoderInfo, most: int
     ) -> None:
-        """Classify the second of `parts` by the first, at most `most` images of each."""
+        """Classify the second of `parts` by the first, with at most `most` images of each."""
         self.table = run.knn
         self.bank, self.test = (sample_images(part, most) for part in parts)
         self.info = info
@@ -32,7 +32,7 @@ class KNNMonitor:
     def measure(
         self, step: int, epoch: int, views: int, method: Method, device: torch.device
     ) -> None:
-        """Score the backbone as it is, and leave it in training mode."""
+        """Score the backbone as it is now; the method is in training mode afterwards."""
         encoder = Encoder(method.backbone, self.info)
         features = [
             torch.from_numpy(encoder.embed_pixels(np.asarray(images.pixels), device=device))

@@ -1,4 +1,4 @@
-"""Start the processes of a run, by Lightning Fabric."""
+"""Start the processes of a run, with Lightning Fabric."""
 
 import logging
 import warnings
@@ -17,17 +17,17 @@ from noneg.training.plan import Plan
 
 
 def launch(plan: Plan) -> Fabric:
-    """All processes of a run; each of them goes on from here.
+    """Start all processes of a run; each process returns from here.
 
     Raises:
-        NonegError: Lightning cannot do this here, or the processes cannot share a batch.
+        NonegError: Lightning refuses these settings here, or the processes cannot share a batch.
     """
     fabric = _make_fabric(plan)
     config, processes = plan.config, fabric.world_size
     if plan.batch_size % processes:
         raise NonegError(
-            f"--batch-size {plan.batch_size} cannot be shared by {processes} processes: make it a "
-            "multiple"
+            f"--batch-size {plan.batch_size} cannot be split over {processes} processes: give a "
+            f"multiple of {processes}"
         )
     needs_all_weights = {
         "--knn-every": bool(config.knn_every),
@@ -35,7 +35,9 @@ def launch(plan: Plan) -> Fabric:
     }
     for flag, is_set in needs_all_weights.items():
         if is_set and config.strategy == "fsdp":
-            raise NonegError(f"{flag} needs all weights on one process: not with --strategy fsdp")
+            raise NonegError(
+                f"{flag} needs all weights on one process: leave it out, or give another --strategy"
+            )
     with quiet_lightning():
         try:
             fabric.launch()
@@ -48,7 +50,7 @@ def _make_fabric(plan: Plan) -> Fabric:
     hardware = plan.hardware
     strategy: str | ModelParallelStrategy = hardware.strategy
     if strategy == "fsdp":
-        # Lightning's own "fsdp" is the first version, which hooks into a single `forward`.
+        # Lightning's "fsdp" is the first version of FSDP, which hooks into `forward` only.
         strategy = ModelParallelStrategy(parallelize_fn=_shard, save_distributed_checkpoint=False)
     asked = plan.config.precision
     try:
@@ -74,12 +76,12 @@ def _refused(plan: Plan, error: Exception) -> NonegError:
     return NonegError(
         f"--accelerator {hardware.accelerator} --devices {hardware.devices} --num-nodes "
         f"{hardware.num_nodes} --strategy {hardware.strategy} --precision {plan.config.precision} "
-        f"cannot be had here: {sentence}"
+        f"cannot be used here: {sentence}"
     )
 
 
 def use_precision(fabric: Fabric, name: str) -> None:
-    """Compute in this precision from now on; `Fabric` has it already if it was asked for."""
+    """Compute in this precision from now on; `Fabric` already does so if the user chose it."""
     strategy = fabric.strategy
     if name == "32-true":
         strategy.precision = Precision()
@@ -89,14 +91,14 @@ def use_precision(fabric: Fabric, name: str) -> None:
 
 @contextmanager
 def quiet_lightning() -> Iterator[None]:
-    """Without Lightning's announcements, which repeat ours, and advice that does not fit here."""
+    """Hide Lightning's messages, which repeat ours, and its warnings that do not apply here."""
     logger = logging.getLogger("lightning_fabric")
     level = logger.level
     logger.setLevel(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module="lightning_fabric")
-            # Nothing is done in place to what a part returns.
+            # Outputs of the sharded parts are never changed in place.
             warnings.filterwarnings("ignore", message="FSDP2-wrapped module")
             yield
     finally:

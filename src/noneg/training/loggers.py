@@ -1,7 +1,7 @@
-"""Rows of metrics.csv for TensorBoard, Weights & Biases and MLflow, each through its own client.
+"""Send rows of metrics.csv to TensorBoard, Weights & Biases and MLflow, through their clients.
 
-Metrics are always in metrics.csv. A logger shows them somewhere else as well, if `--logger` names
-it. None of them decides anything: if a service fails during a run, the run goes on without it.
+All metrics are in metrics.csv; `--logger` names further places that show them. No decision depends
+on a logger: if a service fails during a run, the run continues without it.
 """
 
 import os
@@ -22,16 +22,16 @@ PROJECT = "noneg"
 
 
 class Logger(ABC):
-    """A place that rows of metrics are sent to."""
+    """A service or file that receives rows of metrics."""
 
     name: LoggerName
 
     def __init__(self) -> None:
-        """Nothing has failed yet."""
+        """Start without a failure."""
         self._failed = False
 
     def log(self, row: Mapping[str, int | float], step: int) -> None:
-        """Send one row; after a failure say so once, and send nothing more."""
+        """Send one row; a failure is reported once, and then nothing more is sent."""
         if self._failed:
             return
         try:
@@ -39,17 +39,17 @@ class Logger(ABC):
         except Exception as error:
             self._failed = True
             say_above(
-                f"{self.name} failed at step {step} ({' '.join(str(error).split())}): the run goes "
-                "on without it; metrics.csv has all rows"
+                f"{self.name} failed at step {step} ({' '.join(str(error).split())}): the run "
+                "continues without it; metrics.csv has all rows"
             )
 
     @abstractmethod
     def _send(self, row: Mapping[str, int | float], step: int) -> None:
-        """Send one row; the client's own exceptions may pass."""
+        """Send one row; may raise any exception of the client."""
 
     @abstractmethod
     def close(self) -> None:
-        """Send what is left, and mark the run as finished."""
+        """Send the remaining rows, and mark the run as finished."""
 
 
 def open_loggers(
@@ -57,13 +57,13 @@ def open_loggers(
 ) -> list[Logger]:
     """Open the named loggers for a run.
 
-    A resumed run goes on with the same W&B and MLflow run: loggers.json in its directory has their
-    ids. Local files are written in the directory too.
+    A resumed run continues the same W&B and MLflow run, whose ids are in loggers.json in its
+    directory. Local files are written to this directory too.
 
     Args:
-        names: in any order; each once.
-        directory: of the run; it exists.
-        settings: of the run, shown beside its metrics; values may be nested.
+        names: each at most once, in any order.
+        directory: the existing directory of the run.
+        settings: the run's settings, shown with its metrics; values may be nested.
 
     Raises:
         NonegError: a client is not installed, or refuses to start.
@@ -86,12 +86,12 @@ def open_loggers(
 
 @final
 class TensorBoard(Logger):
-    """Event files in `tensorboard/` of the run's directory."""
+    """Event files in the folder `tensorboard/` of the run's directory."""
 
     name = "tensorboard"
 
     def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
-        """Import the client; the first row opens the file."""
+        """Import the client; the file is opened for the first row."""
         super().__init__()
         from torch.utils.tensorboard import SummaryWriter
 
@@ -102,7 +102,7 @@ class TensorBoard(Logger):
 
     def _send(self, row: Mapping[str, int | float], step: int) -> None:
         if self._writer is None:
-            # A resumed run repeats the steps after its last checkpoint: hide the first ones.
+            # A resumed run repeats the steps after its last checkpoint: hide their first rows.
             self._writer = self._make_writer(str(self._directory), purge_step=step)
             lines = [f"    {name}: {value}" for name, value in _flat(self._settings)]
             self._writer.add_text("settings", "\n".join(lines), 0)
@@ -118,12 +118,12 @@ class TensorBoard(Logger):
 
 @final
 class WeightsAndBiases(Logger):
-    """A W&B run; it obeys W&B's environment variables, such as WANDB_MODE=offline."""
+    """A W&B run; W&B's environment variables apply, such as WANDB_MODE=offline."""
 
     name = "wandb"
 
     def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
-        """Start a run, or go on with this directory's."""
+        """Start a run, or continue the run of this directory."""
         super().__init__()
         import wandb
 
@@ -135,7 +135,7 @@ class WeightsAndBiases(Logger):
                 id=_read_id(directory, self.name),
                 resume="allow",
                 config=dict(settings),
-                # Standard output and error stay as they are; a run of the caller's own stays open.
+                # Do not capture the output, and do not close a run that the caller has opened.
                 settings=wandb.Settings(console="off", reinit="create_new"),
             )
         except wandb.Error as error:
@@ -144,7 +144,7 @@ class WeightsAndBiases(Logger):
                 "or set WANDB_MODE=offline"
             ) from error
         _save_id(directory, self.name, self._run.id)
-        # W&B's own step never goes back, as a resumed run does.
+        # W&B's own step cannot go back, but the step of a resumed run does.
         self._run.define_metric("*", step_metric="step")
 
     def _send(self, row: Mapping[str, int | float], step: int) -> None:
@@ -157,17 +157,17 @@ class WeightsAndBiases(Logger):
 
 @final
 class MLflow(Logger):
-    """An MLflow run: at MLFLOW_TRACKING_URI, or in `mlflow/` of the run's directory."""
+    """An MLflow run, at MLFLOW_TRACKING_URI or in the folder `mlflow/` of the run's directory."""
 
     name = "mlflow"
 
     def __init__(self, directory: Path, settings: Mapping[str, Any]) -> None:
-        """Start a run, or go on with this directory's."""
+        """Start a run, or continue the run of this directory."""
         super().__init__()
         place = os.environ.get("MLFLOW_TRACKING_URI")
         if not place:
             place = (directory.absolute() / "mlflow").as_uri()
-            # MLflow wants to be told that files are meant. It reports its use over the network.
+            # MLflow refuses files unless told so, and reports its use over the network.
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
             os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from mlflow import MlflowClient
@@ -187,7 +187,7 @@ class MLflow(Logger):
             number = found.experiment_id if found else self._client.create_experiment(experiment)
             run = self._client.create_run(number, run_name=directory.name)
             self._run = run.info.run_id
-            # The most that MLflow takes.
+            # MLflow takes at most 6,000 characters.
             params = [Param(name, str(value)[:6000]) for name, value in _flat(settings)]
             self._client.log_batch(self._run, params=params)
         except MlflowException as error:

@@ -47,15 +47,15 @@ from noneg.views import draw_views
 
 
 class Observer(ABC):
-    """Looks on while a run trains, on the first process, and changes nothing."""
+    """Watches a run on the first process during training, and changes nothing."""
 
     @abstractmethod
     def begin(self, step: int, total_steps: int) -> None:
-        """Training starts or resumes after `step` steps: drop rows of later ones."""
+        """Training starts or resumes after `step` steps: drop rows of later steps."""
 
     @abstractmethod
     def observe(self, step: int, epoch: int, method: Method, embeddings: Embeddings) -> None:
-        """A step is done; called without gradient. Steps count from 1, epochs from 0."""
+        """Called after each step, without gradient. Steps count from 1, epochs from 0."""
 
 
 def train_method(
@@ -73,18 +73,18 @@ def train_method(
     """Train the method's weights in place, from the last checkpoint if there is one.
 
     Args:
-        fabric: of all processes, launched.
-        method: what is trained.
-        images: it is trained on.
-        plan: of the run.
-        info: mean and std of the images, and what the encoder is.
-        run: where rows, checkpoints and the verdict go.
+        fabric: launched, with all processes.
+        method: the method to train.
+        images: the images to train on.
+        plan: the plan of the run.
+        info: describes the encoder, with the mean and std of the images.
+        run: the directory for rows, checkpoints and the verdict.
         parts: labeled images for `--knn-every`: to learn from and to test on.
-        observers: are shown every step.
+        observers: called at every step.
         progress: show a progress bar.
 
     Returns:
-        What watched the run, with its last verdict.
+        The watchdog of the run, with the last verdict.
 
     Raises:
         NonegError: the loss or the weights are not finite, or the checkpoint cannot be read.
@@ -113,7 +113,7 @@ def train_method(
 
     def draw(part: slice) -> Views:
         nonlocal views
-        # The tensors of the step before are free again: memory at hand costs no page faults.
+        # Reuse the tensors of the previous step: allocated memory causes no page faults.
         views = draw_views(
             pixels[part], index[part], plan.policy, size=plan.size, seed=config.seed, epoch=epoch,
             mean=info.mean, std=info.std, out=views,
@@ -122,7 +122,7 @@ def train_method(
 
     stop = StopRequest()
     bar = progress_bar(
-        total=steps.total, initial=step, desc="train", unit="step", shown=progress and is_first
+        total=steps.total, initial=step, desc="train", unit="steps", shown=progress and is_first
     )
     with stop.listening(), bar, quiet_lightning(), ExitStack() as ending:
         for logger in loggers:
@@ -175,13 +175,13 @@ def train_method(
             if stop_now:
                 break
     if stop_now and not watchdog.stopped and step < steps.total:
-        raise KeyboardInterrupt(f"Go on with: noneg train --resume {run.path}")
+        raise KeyboardInterrupt(f"Continue with: noneg train --resume {run.path}")
     return watchdog
 
 
 @final
 class _EmbedInForward(nn.Module):
-    """A method in the form that data-parallel training wraps: `forward` is `embed`."""
+    """A method for data-parallel training, which wraps `forward`: here it is `embed`."""
 
     def __init__(self, method: Method) -> None:
         super().__init__()
@@ -195,7 +195,7 @@ class _EmbedInForward(nn.Module):
 
 @final
 class _State:
-    """What a checkpoint holds: weights, optimizer, and what the rows and the verdict go on from."""
+    """The state in a checkpoint: weights, optimizer, meters, and the history of verdicts."""
 
     def __init__(
         self, fabric: Fabric, method: Method, plan: Plan, metrics: Metrics, watchdog: Watchdog
@@ -218,7 +218,7 @@ class _State:
     ) -> tuple[Loss, Embeddings]:
         """Images -> views -> embeddings -> whole batch -> loss -> gradient."""
         if self.plan.config.norm == "frozen":
-            # `.train()` switches them on again.
+            # `.train()` has switched their updates on again.
             freeze_statistics(self.method)
         method, backward = self.method, self.fabric.backward
         which = index.to(self.fabric.device)
@@ -266,7 +266,7 @@ class _State:
         }
 
     def restore(self, run: RunDirectory) -> int:
-        """Go on from the last checkpoint, if there is one; returns how many steps are done."""
+        """Continue from the last checkpoint, if there is one; returns the number of steps done."""
         self.metrics.metering.set_precision(self.plan.config.precision)
         run.last_checkpoint.parent.mkdir(exist_ok=True)
         step = 0
@@ -282,7 +282,7 @@ class _State:
             except (RuntimeError, KeyError, ValueError, TypeError) as error:
                 raise unusable(run.last_checkpoint, error) from error
         if self.plan.config.on_collapse == "rollback" and not run.healthy_checkpoint.exists():
-            # The untrained weights, in case a rollback has to go back as far.
+            # A rollback may have to go back to the untrained weights.
             self.save(run.healthy_checkpoint, step)
         return step
 
@@ -296,7 +296,7 @@ class _State:
         )
 
     def roll_back(self, run: RunDirectory, step: int) -> None:
-        """Take the last healthy weights again, at half the learning rate."""
+        """Continue from the last healthy weights, at half the learning rate."""
         checkpoint = read_checkpoint(run.healthy_checkpoint)
         self._load(checkpoint)
         self.rate_factor /= 2

@@ -1,4 +1,4 @@
-"""The label-free meters of a run: of the last images' embeddings, streamed, in bounded memory."""
+"""The label-free meters of a run, measured on the embeddings of the last images."""
 
 from collections.abc import Callable
 from typing import final
@@ -12,31 +12,31 @@ from noneg.diagnostics.resolution import resolution_of
 from noneg.methods.base import Embeddings
 
 IMAGES, QUICK_IMAGES = 512, 256
-"""How many of the last images are measured by all meters, and by those of every row.
+"""How many of the last images are measured: by all meters, and by the meters of every row.
 
 Their embeddings take 4 * V * IMAGES * (D + K) bytes.
 """
 
 IMAGES_BETWEEN_SPECTRA = 20_480
-"""All meters cost about a third of a second on a CPU, and so many images a hundred times that."""
+"""All meters take about a third of a second on a CPU; this many images take 100 times as long."""
 
 LARGEST_SPECTRUM = 256
 
 
 @final
 class Window:
-    """A ring of the embeddings of the last so many images, all views of each.
+    """A ring buffer of the embeddings of the last images, with all views of each.
 
-    A batch is often too small for a spectrum. The weights move while the ring fills, so that the
-    oldest rows are from a slightly older encoder. Memory: 4 V D bytes for each image.
+    One batch is often too small for a spectrum. The weights change while the buffer fills, so its
+    oldest rows are from a slightly older encoder. Memory: 4 V D bytes per image.
 
     Attributes:
-        resolution: the coarsest relative precision of what came in, to give to the meters: numbers
-            that were rounded to bfloat16 look finer in float32 than they are.
+        resolution: the coarsest relative precision of the embeddings so far, for the meters:
+            numbers that were rounded to bfloat16 look more precise in float32 than they are.
     """
 
     def __init__(self, most: int) -> None:
-        """Hold no more than `most` images; at least 1."""
+        """Hold at most `most` images, 1 or more."""
         self.most = most
         self.resolution = torch.finfo(torch.float32).eps
         self._ring: Tensor | None = None
@@ -44,14 +44,14 @@ class Window:
         self._held = 0
 
     def __len__(self) -> int:
-        """How many images are held."""
+        """The number of images held."""
         return self._held
 
     @torch.no_grad()
     def add(self, views: Float[Tensor, "views images width"]) -> None:
-        """Copy the embeddings of a batch; the oldest images give way.
+        """Copy the embeddings of a batch, in place of the oldest ones.
 
-        Another number of views, width or device than before: the window starts anew.
+        If the number of views, the width or the device changes, the window starts empty.
         """
         count, _, width = views.shape
         ring = self._ring
@@ -73,7 +73,7 @@ class Window:
         self._held = min(self._held + images, self.most)
 
     def views(self) -> Float[Tensor, "views images width"]:
-        """A copy of what is held, the oldest image first: float32 [V, n, D].
+        """A copy of the embeddings, the oldest image first: float32 [V, n, D].
 
         Raises:
             RuntimeError: nothing was added yet.
@@ -87,7 +87,7 @@ class Window:
 
 @final
 class Metering:
-    """Sees every batch's embeddings, those of all processes, and measures when asked to."""
+    """Keeps the last embeddings of all processes, and measures them when asked."""
 
     def __init__(self) -> None:
         """Keep the last `IMAGES` images."""
@@ -95,13 +95,14 @@ class Metering:
         self.resolution = 0.0
 
     def forget(self) -> None:
-        """Begin anew: the weights are others."""
+        """Drop all embeddings, because the weights were replaced."""
         self.windows = {"h": Window(IMAGES), "z": Window(IMAGES)}
 
     def set_precision(self, precision: str) -> None:
-        """Lightning's name of what the network computes in, coarser than what is seen of it.
+        """Set the precision of the network, by Lightning's name.
 
-        Embeddings are widened before the loss, and bfloat16's rounding would pass for directions.
+        Embeddings are converted to float32 before the loss; without this, the meters would take
+        the rounding errors of bfloat16 for directions.
         """
         halves = {"bf16": torch.bfloat16, "16-": torch.float16}
         found = [each for name, each in halves.items() if precision.startswith(name)]
@@ -113,15 +114,15 @@ class Metering:
             window.add(getattr(e, name))
 
     def quick(self) -> dict[str, float]:
-        """The meters that cost next to nothing, as `std_h`, `std_z` ..."""
+        """The cheap meters, as `std_h`, `std_z` ..."""
         return self._all(quick_measure, QUICK_IMAGES)
 
     def full(self) -> dict[str, float]:
-        """All meters; those of `quick` are the same numbers, so that curves have no jumps."""
+        """All meters; the cheap ones are measured as in `quick`, so their curves have no jumps."""
         return self._all(measure, IMAGES) | self.quick()
 
     def spectra(self) -> dict[str, list[float]]:
-        """Eigenvalues of the covariance of "h" and "z", descending, the largest of them."""
+        """The largest eigenvalues of the covariance of "h" and "z", in descending order."""
         return {
             name: covariance_eigenvalues(
                 window.views()[0], resolution=self._resolution(window)
@@ -140,7 +141,7 @@ class Metering:
         return max(self.resolution, window.resolution)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """What a resumed run's meters go on from."""
+        """The embeddings that a resumed run continues with."""
         return {name: window.views() for name, window in self.windows.items() if len(window)}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:

@@ -21,16 +21,16 @@ class Metrics:
     of the run); loss; one for each term; learning_rate; images_per_second; and the label-free
     meters of the last images' representations and projections, `std_h`, `std_z` ...
     (`noneg.diagnostics` explains them). Meters that need eigenvalues are measured less often, and
-    are empty in between. spectra.csv has the eigenvalues: step; epoch; embedding ("h" or "z");
-    lambda_1 ...
+    their cells are empty in between. spectra.csv has the eigenvalues: step; epoch; embedding ("h"
+    or "z"); lambda_1 ...
 
     Attributes:
-        metering: the embeddings that the next row is about.
-        history: all rows so far, as numbers; of the first process only.
+        metering: the embeddings that the next row measures.
+        history: all rows so far, as numbers; only on the first process.
     """
 
     def __init__(self, run: RunDirectory, plan: Plan, steps: Steps) -> None:
-        """Append to the tables of `run`."""
+        """Write to the tables of `run`."""
         self.table = run.metrics
         self.spectra = run.spectra
         self.batch_size = plan.batch_size
@@ -56,7 +56,7 @@ class Metrics:
         self.last_step = step
 
     def rows(self) -> list[dict[str, float]]:
-        """All rows so far; those of the file if a finished run is resumed and takes no step."""
+        """All rows so far; from the file if a finished run is resumed and takes no step."""
         return self.history or [numbers_of(row) for row in self.table.read()]
 
     def is_due(self, step: int) -> bool:
@@ -65,7 +65,7 @@ class Metrics:
 
     @torch.no_grad()
     def write_row(self, step: int, loss: Loss, learning_rate: float) -> dict[str, float]:
-        """Measure and write; returns the row as it reads back from the file."""
+        """Measure and write a row; returns it as it reads back from the file."""
         now = time.perf_counter()
         images = (step - self.last_step) * self.batch_size
         epoch = (step - 1) // self.steps.per_epoch
@@ -85,13 +85,13 @@ class Metrics:
             row |= self.metering.full()
         else:
             row |= self.metering.quick()
-        # As it reads back, so that a resumed run judges by the same numbers.
+        # Rounded as in the file, so that a resumed run judges by the same numbers.
         self.history.append(numbers_of(self.table.append(row)))
         return self.history[-1]
 
     def _write_spectra(self, step: int, epoch: int) -> None:
         for name, eigenvalues in self.metering.spectra().items():
-            # The first row decides the columns, so it has as many as there can be.
+            # The first row decides the columns, so it needs all that may follow.
             empty = [""] * (LARGEST_SPECTRUM - len(eigenvalues))
             padded: list[float | str] = [*eigenvalues, *empty]
             row: dict[str, int | float | str] = {"step": step, "epoch": epoch, "embedding": name}
@@ -100,7 +100,7 @@ class Metrics:
 
 
 def summarize(row: Mapping[str, float], loss: Loss) -> str:
-    """What a progress bar says of a row."""
+    """The text of the progress bar after a row."""
     parts = " + ".join(f"{name} {row[name]:.3g}" for name in loss.terms)
     # A single term is the loss itself.
     total = f"loss {row['loss']:.4g}" + (f" = {parts}" if len(loss.terms) > 1 else "")

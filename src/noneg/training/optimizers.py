@@ -1,4 +1,4 @@
-"""Parameter groups, update rules, and the learning rate of every step."""
+"""Parameter groups, optimizers, and the learning rate at each step."""
 
 import math
 from typing import Any
@@ -12,7 +12,7 @@ from noneg.training.config import TrainConfig
 
 
 def parameter_groups(method: Method, config: TrainConfig, batch_size: int) -> list[dict[str, Any]]:
-    """Weights, which decay, apart from biases and norms, which do not; special rates apart too."""
+    """One group for weights, with weight decay, and one for biases and norms, for each rate."""
     groups: dict[tuple[bool, Rate], list[torch.nn.Parameter]] = {}
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
@@ -34,21 +34,21 @@ def parameter_groups(method: Method, config: TrainConfig, batch_size: int) -> li
 
 
 def build_optimizer(method: Method, config: TrainConfig, batch_size: int) -> Optimizer:
-    """The update rule over the method's parameter groups."""
+    """The config's optimizer over the method's parameter groups."""
     groups = parameter_groups(method, config, batch_size)
     rate = config.learning_rate
-    # Fused SGD does not know sharded weights.
+    # Fused SGD does not support sharded weights.
     fused = config.strategy != "fsdp"
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=rate, fused=fused)
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=0.9, fused=fused)
-    # timm's LARS adapts the groups that decay alone: biases and norms take plain momentum steps.
+    # timm's LARS only adapts groups with weight decay: biases and norms take plain momentum steps.
     return Lars(groups, lr=rate, momentum=0.9)
 
 
 def rate_share(step: int, total_steps: int, warmup_steps: int) -> float:
-    """The share of the full learning rate at a step: linear warm-up, then a cosine to zero."""
+    """The share of the full learning rate at a step: linear warm-up, then a cosine down to zero."""
     if step < warmup_steps:
         return (step + 1) / warmup_steps
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
@@ -56,6 +56,6 @@ def rate_share(step: int, total_steps: int, warmup_steps: int) -> float:
 
 
 def set_learning_rates(optimizer: Optimizer, share: float, factor: float = 1.0) -> None:
-    """Give every group its rate for this step; `share` is not for constant ones, `factor` is."""
+    """Set the rate of each group for this step; constant groups use `factor`, but not `share`."""
     for group in optimizer.param_groups:
         group["lr"] = group["full_rate"] * factor * (1.0 if group["constant"] else share)

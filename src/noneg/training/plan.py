@@ -1,4 +1,4 @@
-"""What a config comes to on these images and this machine: nothing is left open."""
+"""The plan of a run: a config, completed for its images and its machine."""
 
 from dataclasses import dataclass, replace
 from typing import final
@@ -11,23 +11,23 @@ from noneg.training.config import TrainConfig
 from noneg.training.hardware import Hardware, choose_hardware
 from noneg.views import Policy
 
-# Crops are sharper if they are cut from images somewhat larger than the views, such as 256 for 224.
+# Crops are sharper if the images are a bit larger than the views, such as 256 pixels for 224.
 _STORED_PER_VIEW = 8 / 7
 
 
 @final
 @dataclass(frozen=True)
 class Plan:
-    """A run, known before it starts.
+    """All that is decided before a run starts.
 
     Args:
-        config: all settings, with the values below filled in; what config.yaml holds.
+        config: all settings, with the values below filled in, as in config.yaml.
         size: side of the views in pixels.
         channels: of the images.
         batch_size: images per step over all devices.
         backbone: a name that `build_backbone` takes.
         policy: the views of each image.
-        hardware: what the run computes on.
+        hardware: the devices of the run.
     """
 
     config: TrainConfig
@@ -42,7 +42,7 @@ class Plan:
 @final
 @dataclass(frozen=True)
 class Steps:
-    """How many steps a run takes: in an epoch, in all, and with a rising learning rate."""
+    """The number of steps of a run: per epoch, in total, and in the warm-up."""
 
     per_epoch: int
     total: int
@@ -50,7 +50,7 @@ class Steps:
 
 
 def steps_of(plan: Plan, images: int) -> Steps:
-    """The steps on so many readable images. The last, incomplete batch of an epoch is left out."""
+    """The steps for a number of readable images, without the last, incomplete batch per epoch."""
     per_epoch = images // plan.batch_size
     total = plan.config.epochs * per_epoch
     warmup = round(plan.config.warmup_epochs * per_epoch)
@@ -58,7 +58,7 @@ def steps_of(plan: Plan, images: int) -> Steps:
 
 
 def complete(config: TrainConfig, source: ImageSource) -> Plan:
-    """Fill in what the images decide: channels, size, backbone and batch size."""
+    """Fill in what depends on the images: channels, size, backbone and batch size."""
     size = config.size or choose_size(source.natural_size())
     backbone = config.backbone
     if backbone == "auto":
@@ -74,16 +74,16 @@ def complete(config: TrainConfig, source: ImageSource) -> Plan:
 
 
 def plan_of(config: TrainConfig) -> Plan:
-    """The plan of a config in which the images have left nothing open, such as a run's own.
+    """The plan of a config that is complete, such as the config of a started run.
 
     Raises:
-        NonegError: size, channels, batch_size or backbone is open.
+        NonegError: size, channels, batch_size or backbone has no value.
     """
     size, channels, batch_size = config.size, config.channels, config.batch_size
     if size is None or channels is None or batch_size is None or config.backbone == "auto":
         raise NonegError(
-            "these settings are not those of a run: size, channels, batch_size and backbone must "
-            "have values"
+            "these are not the settings of a started run: size, channels, batch_size and backbone "
+            "must have values"
         )
     return Plan(
         config=config,
@@ -114,5 +114,5 @@ def choose_batch_size(images: int, recipe_batch_size: int) -> int:
 
 
 def stored_size(size: int, natural: int) -> int:
-    """Side at which images are decoded: at most their own, at least what the views need."""
+    """Side for decoding images: 8/7 of the views', at most the images' own, at least the views'."""
     return max(size, min(round(size * _STORED_PER_VIEW), natural))

@@ -1,9 +1,9 @@
-"""The precision of a run: the fastest one whose gradients are right, measured before it starts.
+"""The precision of a run: the fastest one with correct gradients, measured before it starts.
 
-Instructions for bfloat16 are no proof that it is faster, and a kernel may be wrong: oneDNN's
+A CPU with bfloat16 instructions is not always faster with them, and a kernel may be wrong: oneDNN's
 bfloat16 weight gradient of a 3 x 3 convolution of stride 2 over a single pixel left uninitialized
-memory in two of its taps (torch 2.14.1, AVX512-BF16 without AMX). So both are measured, on the
-run's own network and images.
+memory in two of its taps (torch 2.14.1, AVX512-BF16 without AMX). So speed and gradients are
+measured, on the run's network and images.
 """
 
 import copy
@@ -35,26 +35,26 @@ _NAMES: Final = {FLOAT32: "float32"} | {
     name: str(dtype).removeprefix("torch.") for name, dtype in _LOWER.items()
 }
 
-# Seconds that one timed pass should take, images in it at most, and how often it is repeated.
+# Aimed seconds of a timed pass, the most images in it, and the number of repetitions.
 _PASS, _MOST_IMAGES, _ROUNDS = 0.15, 64, 5
 
 _LINEAR = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
-# Products of bfloat16 numbers are exact in float32, and their sums are rounded to 1/256 at the end,
-# or once more for each partial sum. Measured on six sound networks: below 0.06.
+# Products of bfloat16 numbers are exact in float32. Their sums are rounded to 1/256 at the end, and
+# perhaps once for each partial sum. On six sound networks the error was below 0.06.
 _LARGEST_ERROR = 0.1
 
 
 @final
 @dataclass(frozen=True)
 class PrecisionChoice:
-    """In what precision the network computes.
+    """The precision in which the network computes.
 
     Args:
-        name: Lightning's: "32-true", "bf16-mixed", "16-mixed" ...
-        reason: why, for people.
-        check: "passed"; "failed: LAYER" if float32 took its place; else why there was no check.
-        images_per_second: by precision, forward and backward; empty if only one was possible.
+        name: as in Lightning: "32-true", "bf16-mixed", "16-mixed" ...
+        reason: the reason for it, for people.
+        check: "passed"; "failed: LAYER" if float32 was used instead; else why there was no check.
+        images_per_second: of forward and backward passes, by precision; empty if not compared.
     """
 
     name: str
@@ -70,14 +70,14 @@ def choose_precision(
     draw: Callable[[int], tuple[Float[Tensor, "batch channels _ _"], ...]],
     device: torch.device,
 ) -> PrecisionChoice:
-    """Resolve "auto", and check the gradients of anything coarser than float32.
+    """Resolve "auto", and check the gradients of precisions below float32.
 
     Args:
-        asked: the setting: "auto", or one of Lightning's names.
-        hardware: what the run computes on.
-        method: the network; it is copied and stays as it is.
-        draw: the views of as many of the run's images.
-        device: that the run computes on.
+        asked: the setting `precision`: "auto", or a name as in Lightning.
+        hardware: the devices of the run.
+        method: the network; a copy is measured.
+        draw: returns the views of a number of the run's images.
+        device: the device of this process.
     """
     name = _lower_precision_of(hardware) if asked == "auto" else asked
     if name is None:
@@ -115,7 +115,7 @@ def choose_precision(
 
 
 def _lower_precision_of(hardware: Hardware) -> str | None:
-    """The precision below float32 that may be worth having."""
+    """A precision below float32 that may be faster; None if there is none."""
     if hardware.on_cpu:
         return "bf16-mixed" if cpu_computes_bfloat16() else None
     if hardware.accelerator in ("gpu", "cuda") and torch.cuda.is_available():
@@ -125,7 +125,7 @@ def _lower_precision_of(hardware: Hardware) -> str | None:
 
 
 def _affordable(method: Method, views: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """As many of the images as one pass has time for."""
+    """As many of the images as fit into the time of one pass."""
     few = tuple(view[:8] for view in views)
     _pass(method, few, None)
     seconds = _seconds(partial(_pass, method, few, None), few[0])
@@ -136,7 +136,7 @@ def _affordable(method: Method, views: tuple[Tensor, ...]) -> tuple[Tensor, ...]
 def _measure_speeds(
     method: Method, views: tuple[Tensor, ...], dtype: torch.dtype
 ) -> tuple[float, float]:
-    """Images per second in float32 and in `dtype`, in turns, so that a busy machine hits both."""
+    """Images per second in float32 and in `dtype`, in turns: other load then slows down both."""
     precisions = (None, dtype)
     for each in precisions:
         _pass(method, views, each)
@@ -161,7 +161,7 @@ def _seconds(run: Callable[[], None], on: Tensor) -> float:
 
 
 def _pass(method: Method, views: tuple[Tensor, ...], dtype: torch.dtype | None) -> None:
-    """Forward and backward, with random numbers in the place of the loss's gradient."""
+    """Forward and backward, with random numbers instead of the loss's gradient."""
     method.zero_grad()
     with _autocast(views[0], dtype):
         e = method.embed(views)
@@ -176,7 +176,7 @@ def _autocast(on: Tensor, dtype: torch.dtype | None) -> torch.autocast | nullcon
 @final
 @dataclass(frozen=True)
 class _Call:
-    """One call of a layer: what went in, and the gradient with respect to what came out."""
+    """One call of a layer: its input, and the gradient with respect to its output."""
 
     layer: nn.Module
     input: Tensor
@@ -190,11 +190,11 @@ def find_faulty_layer(
 ) -> str | None:
     """The first layer whose output or gradients in `dtype` differ too much from float32.
 
-    Each kind of layer is computed in both, on the inputs and gradients that it has in this network,
-    rounded to `dtype` beforehand. Convolutions and linear layers sum products, and no sum may be
-    off by more than a tenth of its own size plus the root of the products' summed squares. Other
-    layers may be off by a tenth, in the norm. What is computed between layers, such as the products
-    of an attention, is not checked.
+    Each kind of layer is computed in both precisions, on its inputs and gradients in this network,
+    which are first rounded to `dtype`. Convolutions and linear layers compute sums of products: the
+    error of each sum may be at most a tenth of (the size of the sum plus the root of the sum of the
+    squared products). For other layers the norm of the error may be at most a tenth of the norm.
+    Operations between layers, such as the products in attention, are not checked.
 
     Args:
         method: the network, in training mode. Its running statistics and gradients change.
@@ -206,7 +206,7 @@ def find_faulty_layer(
     """
     seen: set[tuple[str, torch.Size]] = set()
     for name, call in _record_calls(method, views).items():
-        # Layers of one kind and shape run the same kernels.
+        # Equal layers with inputs of the same shape use the same kernels.
         kind = (repr(call.layer), call.input.shape)
         if kind not in seen and not _agrees(call, dtype):
             return name
@@ -223,7 +223,7 @@ def _record_calls(method: Method, views: tuple[Tensor, ...]) -> dict[str, _Call]
     def listen(name: str, layer: nn.Module) -> None:
         def before(_: nn.Module, arguments: tuple[object, ...]) -> None:
             if len(arguments) == 1 and isinstance(arguments[0], Tensor):
-                # A copy, because the layer or the next one may work in place.
+                # A copy, because this layer or the next may change its input in place.
                 inputs.setdefault(name, arguments[0].detach().clone())
 
         def after(_: nn.Module, __: object, output: object) -> None:

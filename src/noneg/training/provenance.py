@@ -1,4 +1,4 @@
-"""run.json: where, when, on what and with what a run was made."""
+"""run.json: when a run was made, by which command, and on which data, hardware and versions."""
 
 import platform
 import shlex
@@ -24,12 +24,12 @@ class Provenance:
     """What config.yaml does not say about a run.
 
     Args:
-        command: as it was typed when the run was first started.
-        started: ISO 8601, UTC; of the last start, if the run was resumed.
-        seconds: of training, over all its starts; 0 until it is finished.
-        hardware: device and precision, and why.
-        precision: what was chosen, how the gradient check ended, and the measured speeds.
-        versions: of noneg, Python and the libraries that compute.
+        command: the command line that first started the run, as it was typed.
+        started: time of the last start: ISO 8601, UTC.
+        seconds: training time over all starts; 0 until the run is finished.
+        hardware: device and precision, and the reason for the precision.
+        precision: the chosen precision, the result of the gradient check, and the measured speeds.
+        versions: of noneg, Python and the libraries for computing.
         data: description, images, skipped, channels, stored_size (pixels), classes (or None).
     """
 
@@ -49,14 +49,14 @@ def describe_provenance(
     command: str | None,
     earlier: Mapping[str, Any] | None,
 ) -> Provenance:
-    """What is known before the first step.
+    """The provenance that is known before the first step.
 
     Args:
-        images: of the run.
-        hardware: it computes on.
-        precision: it computes in.
-        command: that started it, if it was the command line.
-        earlier: run.json of a run that is resumed.
+        images: the images of the run.
+        hardware: the devices of the run.
+        precision: the precision of the run.
+        command: the command line, if it started the run.
+        earlier: run.json, if the run is resumed.
     """
     return Provenance(
         command=str((earlier or {}).get("command") or command or python_command()),

@@ -9,7 +9,6 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset
 
 from noneg.diagnostics import Verdict
 from noneg.encoder import Encoder, EncoderInfo
@@ -17,6 +16,7 @@ from noneg.errors import NonegError
 from noneg.evaluation.label_free import images_to_measure, meters_as_dict
 from noneg.evaluation.scores import Score, compare, format_table, scores_as_dict, untrained
 from noneg.images import Images, PixelsOnDemand, Skipped, find_source, write_skipped
+from noneg.images.find import Data
 from noneg.methods.base import Method
 from noneg.networks.norms import batch_norms
 from noneg.records.directory import RunDirectory
@@ -41,11 +41,10 @@ from noneg.training.precision import PrecisionChoice, choose_precision
 from noneg.training.provenance import describe_provenance
 from noneg.training.watchdog import Watchdog
 
-Data = str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any]
 Labels = np.ndarray | torch.Tensor | Sequence[int] | None
 
 REPORTED_IMAGES = 2_000
-"""Images in the report at the end of a run; `noneg report` takes more."""
+"""The most images in the report at the end of a run; `noneg report` shows more."""
 
 
 @final
@@ -54,11 +53,11 @@ class Run:
     """A finished run.
 
     Args:
-        directory: where everything about it is.
-        config: every setting, with what the images and the recipe decided filled in.
-        encoder: ready to use.
-        scores: of the encoder, of the untrained one and of raw pixels; empty without labels.
-        verdict: what the label-free meters say about the training.
+        directory: the directory with all files of the run.
+        config: all settings, completed by the recipe and the images.
+        encoder: the trained encoder.
+        scores: of the encoder, of the untrained encoder and of raw pixels; empty without labels.
+        verdict: the verdict of the label-free meters on the training.
     """
 
     directory: Path
@@ -71,7 +70,7 @@ class Run:
 @final
 @dataclass(frozen=True)
 class _Given:
-    """What the caller has in memory; None for what the config names."""
+    """Data and options from the caller; None for data that the config names."""
 
     data: Data | None = None
     labels: Labels = None
@@ -92,23 +91,23 @@ def train(
     progress: bool = False,
     **settings: Any,
 ) -> Run:
-    """Train an encoder on images, without their labels, and score it.
+    """Train an encoder on images without their labels, and score it.
 
-    With several processes, each of them returns the run; the first one writes its files.
+    With several processes, every process returns the run, and the first one writes its files.
 
     Args:
         data: a folder, a .npy or .npz file, an array [N, H, W] or [N, H, W, C], a tensor
             [N, C, H, W], a map-style Dataset, "shapes", or a torchvision name.
-        labels: int [N], only used for scoring; found by themselves in class folders and data sets.
+        labels: int [N], only used for scoring; by default from class folders or the data set.
         eval_data: labeled images to score on, in any of these forms.
-        eval_labels: int [M], theirs.
-        resume_from: a run's directory, to go on with it; `data` must be what it began with if that
-            was an object in memory, and no settings may be given.
+        eval_labels: int [M], the labels of `eval_data`.
+        resume_from: directory of a run to continue. Settings must not be given; `data` must be the
+            run's own if it was an object in memory.
         progress: show progress bars.
         settings: fields of TrainConfig: method="byol", epochs=200, options={"tau": 0.99} ...
 
     Returns:
-        The run, with its encoder.
+        The finished run, with its encoder.
 
     Raises:
         NonegError: the data or a setting cannot be used; one sentence says why.
@@ -117,7 +116,7 @@ def train(
     given = _Given(data, labels, eval_data, eval_labels, progress=progress)
     if resume_from is not None:
         if settings:
-            raise NonegError("a resumed run keeps the settings it began with: give none")
+            raise NonegError("a resumed run keeps its settings: give no settings with resume_from")
         return _resume(RunDirectory(Path(resume_from)), given)
     if isinstance(eval_data, str | os.PathLike):
         settings["eval_data"] = os.fspath(eval_data)
@@ -132,12 +131,12 @@ def start(
     progress: bool = False,
     command: str | None = None,
 ) -> Run:
-    """Begin a run in a directory of its own.
+    """Start a run in a new directory.
 
     Args:
         config: all settings.
-        data: images in memory, in the place of those that the config names.
-        observers: are shown every step.
+        data: images in memory, used instead of those that the config names.
+        observers: called at every step.
         progress: show progress bars.
         command: the command line, for run.json.
     """
@@ -145,7 +144,7 @@ def start(
 
 
 def resume(directory: Path, *, observers: Sequence[Observer] = (), progress: bool = False) -> Run:
-    """Go on with a run from its last checkpoint; one that never saved any starts over."""
+    """Continue a run from its last checkpoint; without a checkpoint it starts over."""
     return _resume(RunDirectory(directory), _Given(observers=observers, progress=progress))
 
 
@@ -161,7 +160,7 @@ def _resume(run: RunDirectory, given: _Given) -> Run:
 
 
 def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = None) -> Run:
-    """A run from top to bottom, on every process."""
+    """The whole run, from images to report, on every process."""
     source = find_source(config.data if given.data is None else given.data, labels=given.labels)
     plan = complete(config, source)
     fabric = launch(plan)
@@ -188,7 +187,7 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
         )
     except NonegError:
         if resumed is None and is_first_process():
-            # Nothing was made yet: leave no empty directory behind.
+            # Leave no empty directory behind.
             with suppress(OSError):
                 run.path.rmdir()
         raise
@@ -231,7 +230,7 @@ def _new_directory(config: TrainConfig) -> RunDirectory:
         run = RunDirectory(Path(config.out))
         if run.exists():
             raise NonegError(
-                f"{run.path} holds a run already: choose another --out, or go on with "
+                f"{run.path} holds a run already: choose another --out, or continue with "
                 f"noneg train --resume {run.path}"
             )
     else:
@@ -256,7 +255,7 @@ def _precision(
     device: torch.device,
     earlier: dict[str, Any] | None,
 ) -> PrecisionChoice:
-    """A resumed run keeps its precision, whatever would be faster today."""
+    """A resumed run keeps its precision, even if another one is faster now."""
     recorded = (earlier or {}).get("precision")
     if isinstance(recorded, dict):
         return PrecisionChoice(**recorded)
@@ -277,7 +276,7 @@ def _announce(
     precision: PrecisionChoice,
     run: RunDirectory,
 ) -> None:
-    """What will happen, and what the user may want to change about it."""
+    """Print what the run will do, and advice on settings."""
     config = plan.config
     count, channels, side, _ = images.pixels.shape
     say(
@@ -295,12 +294,12 @@ def _announce(
     if (layer := find_wasted_stride(method.backbone, plan)) is not None:
         say(
             f"warning: the feature map is 1 x 1 before {layer}, so that its stride has no effect: "
-            "a larger --size, or a backbone with fewer strides, would use it"
+            "give a larger --size, or a backbone with fewer strides"
         )
     if config.chunk_size and config.norm == "batch" and batch_norms(method):
         say(
             f"BatchNorm sees {config.chunk_size} images of each process at a time, so the gradient "
-            "is not quite the whole batch's: --norm group or --norm frozen makes it so"
+            "differs from the whole batch's: with --norm group or --norm frozen it is the same"
         )
 
 
@@ -314,10 +313,10 @@ def _conclude(
     watchdog: Watchdog,
     progress: bool,
 ) -> tuple[list[Score], Verdict]:
-    """The encoder, what the meters say, what the labels say if there are any, and the report."""
+    """Save the encoder, then measure, judge and score it, and write the report."""
     config = plan.config
     if isinstance(images.pixels, PixelsOnDemand) and images.pixels.skipped:
-        # Only now is it known which they are.
+        # With images on demand, these are only known after training.
         write_skipped(run.skipped_file, images.pixels.skipped)
         _say_skipped(images.pixels.skipped, run)
     encoder = Encoder(method.backbone, info)
@@ -357,8 +356,8 @@ def _conclude(
     print(f'use it   noneg.load("{run.path}").embed(images)')
     if watchdog.stopped:
         raise NonegError(
-            f"the run was stopped early, as --on-collapse {config.on_collapse} asks: "
-            f"{verdict.state}; what it made until then is in {run.path}"
+            f"the run was stopped early because of --on-collapse {config.on_collapse}: "
+            f"{verdict.state}; its results until then are in {run.path}"
         )
     return scores, verdict
 
@@ -366,5 +365,5 @@ def _conclude(
 def _say_skipped(skipped: Sequence[Skipped], run: RunDirectory) -> None:
     say(
         f"skipped {len(skipped)} files, the first {skipped[0].name} ({skipped[0].reason}): "
-        f"all of them in {run.skipped_file}"
+        f"all are listed in {run.skipped_file}"
     )

@@ -1,4 +1,4 @@
-"""One training step's gradient: views -> embeddings -> whole batch -> loss -> gradient."""
+"""The gradient of one training step: views -> embeddings -> whole batch -> loss -> gradient."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -17,7 +17,7 @@ from noneg.training.distributed import gather, rank
 Views = tuple[Float[Tensor, "batch channels _ _"], ...]
 Embed = Callable[[Views], Embeddings]
 
-# Keep the random numbers of dropout, and of the objective, apart from everything else's.
+# Separate the random numbers of dropout and of the objective from all others.
 _NETWORK = 0xD0
 _OBJECTIVE = 0x0B
 
@@ -31,16 +31,16 @@ def compute_gradient(
     embed: Embed | None = None,
     seed: int = 0,
 ) -> tuple[Loss, Embeddings]:
-    """Leave the gradient of the whole batch's loss in the parameters.
+    """Compute the gradient of the whole batch's loss, and leave it in the parameters.
 
     Args:
-        method: what is trained.
+        method: the method that is trained.
         views: this process's views, one tensor per view.
-        index: int64 [batch], which images these are.
-        backward: runs the backward pass; data-parallel training has its own.
+        index: int64 [batch], the images' numbers in the data set.
+        backward: runs the backward pass; data-parallel training passes its own.
         embed: `method.embed`, or what data-parallel training wraps around it.
-        seed: of the step, for torch's global generator: dropout draws different numbers on each
-            process, the objective the same ones on all.
+        seed: seed of the step for torch's global generator. Dropout samples different numbers on
+            each process, the objective the same numbers on all.
 
     Returns:
         The loss with its terms, and the embeddings of all processes' images.
@@ -64,25 +64,25 @@ def compute_gradient_in_chunks(
 ) -> tuple[Loss, Embeddings]:
     """The same gradient in the memory of one chunk: GradCache (Gao et al., arXiv 2101.06983).
 
-    Embed chunk by chunk without a graph, take the loss's gradient with respect to the embeddings,
-    embed each chunk again and push that gradient through.
+    Embed chunk by chunk without a graph, compute the loss's gradient with respect to the
+    embeddings, then embed each chunk again and backpropagate that gradient.
 
-    It equals `compute_gradient` except for BatchNorm, which normalizes a chunk by the chunk's own
-    statistics; its running statistics move as far as in one pass, towards the mean over the
-    chunks. Dropout draws the same numbers both times, but others than without chunks. Parameters
-    that `objective` itself uses get no gradient.
+    The result equals `compute_gradient` except for BatchNorm, which normalizes each chunk by the
+    chunk's statistics; its running statistics are updated once, by the mean over the chunks.
+    Dropout samples the same numbers in both passes, but other numbers than without chunks.
+    Parameters that `objective` itself uses get no gradient.
 
     Args:
-        method: what is trained.
-        draw: the views of a slice of this process's images, the same at each call; called twice
-            for each chunk, so that only the views of one chunk take memory.
-        index: int64 [batch], which images these are.
-        chunk_size: largest number of images at a time; the chunks are as even as possible.
-        backward: runs the backward pass; data-parallel training has its own.
+        method: the method that is trained.
+        draw: returns the views of a slice of this process's images, the same views at each call.
+            It is called twice per chunk, so that only the views of one chunk take memory.
+        index: int64 [batch], the images' numbers in the data set.
+        chunk_size: largest number of images per chunk; the chunks are as even as possible.
+        backward: runs the backward pass; data-parallel training passes its own.
         embed: as for `compute_gradient`.
         seed: as for `compute_gradient`.
-        without_averaging: the context in which `backward` leaves gradients on this process; the
-            last chunk is embedded outside of it, and its backward pass averages all of them.
+        without_averaging: a context in which `backward` does not average gradients over processes.
+            The last chunk is embedded outside of it, and its backward pass averages all gradients.
 
     Returns:
         The loss with its terms, and the embeddings of all processes' images.
@@ -91,7 +91,7 @@ def compute_gradient_in_chunks(
     parts = chunks_of(len(index), chunk_size)
     with torch.no_grad(), statistics_move_once_in(method, len(parts)):
         embedded = [_full_precision(_embed(embed, draw(p), seed, p.start)) for p in parts]
-    # Up to torch 2.9, weights that were cast without a graph would be used again with one.
+    # Up to torch 2.9, weights cast without a graph would be reused in the pass with a graph.
     torch.clear_autocast_cache()
     names = _names(embedded[0])
     local = {
@@ -122,7 +122,7 @@ def chunks_of(count: int, chunk_size: int) -> list[slice]:
 
 
 def whole_batch_objective(method: Method, local: Embeddings, seed: int) -> tuple[Loss, Embeddings]:
-    """The loss on the embeddings of all ranks, in float32 whatever the network computed in."""
+    """The loss on the embeddings of all processes, in float32 whatever the network computes in."""
     e = gather(_full_precision(local))
     torch.manual_seed(hash_key(seed, _OBJECTIVE))
     with torch.autocast(e.z.device.type, enabled=False):
@@ -130,7 +130,7 @@ def whole_batch_objective(method: Method, local: Embeddings, seed: int) -> tuple
 
 
 def _embed(embed: Embed, views: Views, seed: int, start: int) -> Embeddings:
-    # Dropout then repeats itself, in a chunk's second pass and in a resumed run.
+    # So dropout samples the same numbers in a chunk's second pass and in a resumed run.
     torch.manual_seed(hash_key(seed, rank(), start, _NETWORK))
     return embed(views)
 

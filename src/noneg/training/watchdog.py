@@ -1,4 +1,4 @@
-"""Says as it happens when a run's embeddings collapse, and acts on it if asked to."""
+"""Reports a collapse of the embeddings when it happens, and acts as `--on-collapse` says."""
 
 import os
 import shutil
@@ -7,8 +7,9 @@ from dataclasses import asdict
 from typing import Any, Literal, final
 
 from noneg.diagnostics import Verdict, judge, judge_end
-from noneg.evaluation.label_free import VIEWS, Meters
+from noneg.evaluation.label_free import VIEWS
 from noneg.files import whole_or_not_at_all
+from noneg.records.contents import Meters
 from noneg.records.directory import RunDirectory
 from noneg.training.causes import likely_causes
 from noneg.training.config import TrainConfig
@@ -17,24 +18,24 @@ from noneg.training.metrics import Metrics
 MOST_ROLLBACKS = 3
 
 PROBATION = 5
-"""Rows for which weights must stay healthy, because a collapse begins before it shows."""
+"""Weights are kept as healthy after this many more healthy rows: a collapse starts unseen."""
 
 Action = Literal["nothing", "stop", "rollback"]
 
 
 @final
 class Watchdog:
-    """Judges every new row of metrics, and keeps verdict.json: its judgment now and before.
+    """Judges every new row of metrics, and writes verdicts with their history to verdict.json.
 
     Attributes:
-        verdict: the last one.
+        verdict: the last verdict.
         stopped: whether the run was stopped early.
     """
 
     def __init__(
         self, run: RunDirectory, config: TrainConfig, metrics: Metrics, say: Callable[[str], None]
     ) -> None:
-        """Watch the run; `say` prints a line while a progress bar is shown."""
+        """Watch the run; `say` prints a line above the progress bar."""
         self.run = run
         self.config = config
         self.metrics = metrics
@@ -46,7 +47,7 @@ class Watchdog:
         self.stopped = False
 
     def judge(self, step: int) -> Action:
-        """Judge the run after its newest row, and keep the checkpoint if all is well."""
+        """Judge the run after its newest row, and keep the checkpoint if the run is healthy."""
         rows = self._considered(self.metrics.history)
         verdict = self.verdict = judge(rows, total_steps=self.metrics.steps.total)
         if not self.history or self.history[-1]["state"] != verdict.state:
@@ -64,12 +65,12 @@ class Watchdog:
         return "rollback"
 
     def rolled_back(self, step: int, *, to_step: int, rate_factor: float) -> None:
-        """Note that the weights of `to_step` are back, at a lower learning rate."""
+        """Record that training continues from `to_step`, at a lower learning rate."""
         self.rows_on_probation = None
         self.rollbacks.append(step)
         self.say(
-            f"  back to the weights of step {to_step}, and on from there at {rate_factor:g} of the "
-            f"learning rate ({len(self.rollbacks)} of {MOST_ROLLBACKS} rollbacks)"
+            f"  back to the weights of step {to_step}; training continues at {rate_factor:g} of "
+            f"the learning rate ({len(self.rollbacks)} of {MOST_ROLLBACKS} rollbacks)"
         )
         entry = f"back to the weights of step {to_step}"
         self.history.append({"step": step, "state": "rolled back", "sentence": entry})
@@ -77,11 +78,11 @@ class Watchdog:
             self._write(self.verdict)
 
     def conclude(self, meters: tuple[Meters, Meters] | None, images: int) -> Verdict:
-        """The verdict on the whole run, with the meters of its end if they were measured.
+        """The verdict on the whole run, with the meters at its end if they were measured.
 
         Args:
             meters: of the trained and of the untrained network.
-            images: that they were measured on.
+            images: the number of images that were measured.
         """
         rows = self.metrics.rows()
         verdict = judge(self._considered(rows), total_steps=self.metrics.steps.total)
@@ -95,7 +96,7 @@ class Watchdog:
         return verdict
 
     def _considered(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
-        """Rows since the last rollback; and the first, which is of the untrained network."""
+        """The first row, of the untrained network, and the rows since the last rollback."""
         since = self.rollbacks[-1] if self.rollbacks else 0
         return rows[:1] + [row for row in rows[1:] if row["step"] > since]
 
@@ -103,7 +104,7 @@ class Watchdog:
         self.history.append({"step": step, "state": verdict.state, "sentence": verdict.sentence})
 
     def _keep_healthy(self, step: int, verdict: Verdict) -> None:
-        """Keep a checkpoint as checkpoints/healthy.ckpt if all stays well after it."""
+        """Keep a checkpoint as checkpoints/healthy.ckpt if the rows after it stay healthy."""
         if self.config.on_collapse != "rollback":
             return
         if verdict.state != "healthy":
@@ -117,7 +118,7 @@ class Watchdog:
         if self.rows_on_probation is None and step % self.config.checkpoint_every == 0:
             with whole_or_not_at_all(self.run.candidate_checkpoint) as unfinished:
                 try:
-                    # Checkpoints are replaced, never changed: a second name costs nothing.
+                    # Checkpoints are replaced, never changed, so a hard link is enough.
                     os.link(self.run.last_checkpoint, unfinished)
                 except OSError:
                     shutil.copyfile(self.run.last_checkpoint, unfinished)
@@ -128,7 +129,7 @@ class Watchdog:
         self.run.write_verdict(asdict(verdict) | {"causes": causes, "history": self.history})
 
     def state_dict(self) -> dict[str, Any]:
-        """What was said and done so far."""
+        """The history and the rollbacks so far."""
         return {"history": list(self.history), "rollbacks": list(self.rollbacks)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

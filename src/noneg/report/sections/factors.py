@@ -17,13 +17,15 @@ def factors_section(readouts: Sequence[Readout]) -> Section:
     lost = [
         each
         for each in ordered
-        if each.kept(each.random) >= _KEPT and each.kept(each.trained) < each.kept(each.random) / 2
+        if each.kept(each.untrained) >= _KEPT
+        and each.kept(each.trained) < each.kept(each.untrained) / 2
     ]
     kept = [each for each in ordered if each.kept(each.trained) >= _KEPT and each not in lost]
     unseen = [
         each
         for each in ordered
-        if max(each.kept(each.trained), each.kept(each.random)) < _SEEN and each.factor != "class"
+        if max(each.kept(each.trained), each.kept(each.untrained)) < _SEEN
+        and each.factor != "class"
     ]
     sentence = f"Kept: {_listed(kept)}." if kept else "Almost nothing can be read."
     if lost:
@@ -69,14 +71,14 @@ def _listed(readouts: Sequence[Readout]) -> str:
 
 
 def _row(each: Readout) -> str:
-    trained, untrained = 100 * each.kept(each.trained), 100 * each.kept(each.random)
+    trained, untrained = 100 * each.kept(each.trained), 100 * each.kept(each.untrained)
     low, high = sorted((trained, untrained))
     return (
         f'<tr><th scope="row">{escape(each.title)}</th><td><span class="range" aria-hidden="true">'
         f'<span class="between" style="left:{low:.1f}%;width:{high - low:.1f}%"></span>'
         f'<span class="dot untrained" style="left:{untrained:.1f}%"></span>'
         f'<span class="dot trained" style="left:{trained:.1f}%"></span></span></td>'
-        f"<td>{_value(each, each.trained)}</td><td>{_value(each, each.random)}</td>"
+        f"<td>{_value(each, each.trained)}</td><td>{_value(each, each.untrained)}</td>"
         f"<td>{_value(each, each.chance)}</td></tr>"
     )
 

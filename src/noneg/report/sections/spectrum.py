@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from noneg.records.contents import RunFiles, Spectrum
+from noneg.records.contents import RunFiles, SpectrumRow
 from noneg.report.canvases import Canvases
 from noneg.report.colors import H, Z
 from noneg.report.html import Section
@@ -19,7 +19,9 @@ def spectrum_section(run: RunFiles, sample: Sample | None, canvases: Canvases) -
     spectra = {name: [each for each in run.spectra if each.embedding == name] for name in _MEANINGS}
     note = ""
     if not run.spectra and sample is not None:
-        spectra["h"] = [Spectrum(int(run.last("step") or 0), "h", eigenvalues(sample.embeddings))]
+        spectra["h"] = [
+            SpectrumRow(int(run.last("step") or 0), "h", eigenvalues(sample.embeddings))
+        ]
         note = " This run recorded no spectra; this one is the trained encoder's, measured now."
     for name, found in spectra.items():
         if found:
@@ -43,7 +45,7 @@ def eigenvalues(embeddings: np.ndarray) -> np.ndarray:
     return values[: max(1, len(centered) - 1)]
 
 
-def _figure(name: str, found: list[Spectrum], canvases: Canvases) -> str:
+def _figure(name: str, found: list[SpectrumRow], canvases: Canvases) -> str:
     meaning, color = _MEANINGS[name]
     if len(found) > _MOST_LINES:
         chosen = np.linspace(0, len(found) - 1, _MOST_LINES).round().astype(int)
@@ -92,12 +94,12 @@ def _figure(name: str, found: list[Spectrum], canvases: Canvases) -> str:
     )
 
 
-def _positive(each: Spectrum, largest: float) -> np.ndarray:
+def _positive(each: SpectrumRow, largest: float) -> np.ndarray:
     positive: np.ndarray = each.eigenvalues[each.eigenvalues > largest * 10.0**-_DECADES]
     return positive
 
 
-def _directions_for(each: Spectrum, share: float) -> int:
+def _directions_for(each: SpectrumRow, share: float) -> int:
     """How few directions hold this share of the variance."""
     values = np.maximum(each.eigenvalues, 0)
     if values.sum() <= 0:
