@@ -23,11 +23,10 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from noneg._version import __version__
-from noneg.errors import NonegError
-from noneg.files import whole_or_not_at_all
+from noneg.errors import NonegError, printable
+from noneg.files import whole_or_not_at_all, write_text
 from noneg.images import ImageSource, Skipped, find_source, stream_images
 from noneg.images.find import Data
-from noneg.images.source import printable
 from noneg.networks import Norm
 from noneg.networks.backbones import build_backbone
 from noneg.progress import progress_bar
@@ -276,8 +275,7 @@ class Encoder:
             directory.mkdir(parents=True, exist_ok=True)
             with whole_or_not_at_all(directory / WEIGHTS) as unfinished:
                 save_file(weights, unfinished, metadata={"format": "pt"})
-            with whole_or_not_at_all(directory / INFO) as unfinished:
-                unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+            write_text(directory / INFO, text)
         except (OSError, SafetensorError) as error:
             raise NonegError(
                 f"The encoder cannot be written to {printable(str(directory))} ({error}): choose "

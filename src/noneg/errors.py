@@ -15,3 +15,8 @@ class NonegError(Exception):
 
 class DivergedError(NonegError):
     """The loss or the weights of a run are no longer finite. Studies count this as a result."""
+
+
+def printable(name: str) -> str:
+    """The name with undecodable bytes written as escapes, so that it can be printed and saved."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -19,7 +19,7 @@ from noneg.evaluation.scores import (
     split_for_evaluation,
     untrained,
 )
-from noneg.files import save_json
+from noneg.files import write_json
 from noneg.images import Images
 from noneg.networks.backbones import SMALL
 from noneg.records.directory import RunDirectory
@@ -194,14 +194,14 @@ def test_the_table_is_aligned() -> None:
 
 
 def test_scores_are_saved_as_json(tmp_path: Path) -> None:
-    save_json(tmp_path / "scores.json", scores_as_dict(SCORES))
+    write_json(tmp_path / "scores.json", scores_as_dict(SCORES))
     assert json.loads((tmp_path / "scores.json").read_text()) == {
         "trained": {"knn": 0.40567, "linear": 0.5, "dimensions": 256},
         "pixels": {"knn": 1.0, "linear": 0.03449, "dimensions": 3072},
     }
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(NonegError, match="cannot be written"):
-        save_json(tmp_path / "nowhere" / "scores.json", {})
+        write_json(tmp_path / "nowhere" / "scores.json", {})
 
 
 def save_npz(path: Path, images: Images) -> str:

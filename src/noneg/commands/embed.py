@@ -9,12 +9,11 @@ import numpy as np
 import torch
 
 from noneg.encoder import Encoder, load
-from noneg.errors import NonegError
+from noneg.errors import printable
 from noneg.files import whole_or_not_at_all
 from noneg.images import Skipped, find_source
 from noneg.images.find import Data
 from noneg.images.folder import FolderSource
-from noneg.images.source import printable
 
 _BYTES_PER_ROW_GROUP = 2**24
 
@@ -91,27 +90,21 @@ def write_parquet(
     rows = 0
     # Many small row groups would be slow to read, so batches are collected.
     waiting: list[Any] = []
-    try:
-        with (
-            whole_or_not_at_all(Path(path)) as unfinished,
-            pyarrow.parquet.ParquetWriter(unfinished, schema) as writer,
+    with (
+        whole_or_not_at_all(path) as unfinished,
+        pyarrow.parquet.ParquetWriter(unfinished, schema) as writer,
+    ):
+        for indices, block in encoder.embed_source(
+            source, batch_size, device, progress, strict, skipped
         ):
-            for indices, block in encoder.embed_source(
-                source, batch_size, device, progress, strict, skipped
-            ):
-                keys = [printable(source.name(index)) for index in indices] if by_path else indices
-                values = pyarrow.array(np.ascontiguousarray(block).reshape(-1))
-                lists = pyarrow.FixedSizeListArray.from_arrays(values, width)
-                waiting.append(pyarrow.record_batch([keys, lists], schema=schema))
-                rows += len(indices)
-                if sum(batch.num_rows for batch in waiting) >= rows_per_group:
-                    writer.write_table(pyarrow.Table.from_batches(waiting))
-                    waiting.clear()
-            if waiting:
+            keys = [printable(source.name(index)) for index in indices] if by_path else indices
+            values = pyarrow.array(np.ascontiguousarray(block).reshape(-1))
+            lists = pyarrow.FixedSizeListArray.from_arrays(values, width)
+            waiting.append(pyarrow.record_batch([keys, lists], schema=schema))
+            rows += len(indices)
+            if sum(batch.num_rows for batch in waiting) >= rows_per_group:
                 writer.write_table(pyarrow.Table.from_batches(waiting))
-    except OSError as error:
-        raise NonegError(
-            f"{printable(os.fspath(path))} cannot be written ({error.strerror or error}): choose "
-            "an existing folder with enough room."
-        ) from error
+                waiting.clear()
+        if waiting:
+            writer.write_table(pyarrow.Table.from_batches(waiting))
     return Written(rows, tuple(skipped))

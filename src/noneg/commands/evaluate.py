@@ -19,7 +19,7 @@ from noneg.evaluation.scores import (
     split_for_evaluation,
     untrained,
 )
-from noneg.files import save_json
+from noneg.files import write_json
 from noneg.images import Images, find_source, load_images
 from noneg.methods.base import Method
 from noneg.records.contents import Meters
@@ -95,7 +95,7 @@ def evaluate_run(
             "its images into one subfolder per class, or leave --bank out"
         )
     if out is not None:
-        save_json(out, scores_as_dict(scores) | {"meters": meters_as_dict(*meters, measured)})
+        write_json(out, scores_as_dict(scores) | {"meters": meters_as_dict(*meters, measured)})
     return Evaluation(tuple(scores), *meters)
 
 

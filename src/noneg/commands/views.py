@@ -49,14 +49,8 @@ def write_sheet(path: Path, config: TrainConfig, *, images: int = 8, epochs: int
     views = views_of(pixels, index, plan.policy, size=plan.size, seed=config.seed, epochs=epochs)
     columns = {"image": pixels, **views}
     sheet = _paste([_shown(column) for column in columns.values()], list(columns))
-    try:
-        with whole_or_not_at_all(path) as unfinished:
-            sheet.save(unfinished, format="PNG")
-    except OSError as error:
-        raise NonegError(
-            f"{path} cannot be written ({error.strerror or error}): give a file in a folder that "
-            "exists and has room"
-        ) from error
+    with whole_or_not_at_all(path) as unfinished:
+        sheet.save(unfinished, format="PNG")
     sizes = sorted(set(view_sizes(plan.policy, plan.size)), reverse=True)
     name = config.views if isinstance(config.views, str) else "own"
     return (

@@ -20,7 +20,7 @@ from noneg.experiments.recorder import BatchRecorder
 from noneg.experiments.results import FinishedRun
 from noneg.experiments.scoring import labeled_parts, score_baselines, score_encoder
 from noneg.experiments.study import Study, Variant
-from noneg.files import whole_or_not_at_all
+from noneg.files import write_text
 from noneg.records.directory import RunDirectory, read_json
 from noneg.records.table import StepTable, numbers_of
 from noneg.training.config import TrainConfig, to_dict
@@ -192,6 +192,5 @@ def _last_row(table: StepTable) -> dict[str, float]:
 
 
 def _write(path: Path, numbers: Mapping[str, Any]) -> None:
-    # Not `save_json`: some measures are NaN.
-    with whole_or_not_at_all(path) as unfinished:
-        unfinished.write_text(json.dumps(dict(numbers), indent=1) + "\n", encoding="utf-8")
+    # Not `write_json`: some measures are NaN.
+    write_text(path, json.dumps(dict(numbers), indent=1) + "\n")

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from noneg.experiments.results import ACCURACIES
 from noneg.experiments.study import JudgedStudy
-from noneg.files import whole_or_not_at_all
+from noneg.files import whole_or_not_at_all, write_text
 
 _NAMES = {
     "knn": "kNN",
@@ -32,8 +32,7 @@ def write_study_page(judged: JudgedStudy) -> None:
     stem = judged.directory / judged.study.name
     judged.directory.mkdir(parents=True, exist_ok=True)
     for ending, text in ((".csv", as_csv(judged)), (".md", as_markdown(judged))):
-        with whole_or_not_at_all(stem.with_suffix(ending)) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
+        write_text(stem.with_suffix(ending), text)
     if judged.results.runs:
         draw_figure(judged, stem.with_suffix(".png"))
 

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from jaxtyping import Shaped, UInt8
 
-from noneg.errors import NonegError
+from noneg.errors import NonegError, printable
 from noneg.images.resize import array_to_pixels, check_channels, to_uint8
-from noneg.images.source import ImageSource, printable
+from noneg.images.source import ImageSource
 
 # How to convert each kind of dtype, for error messages.
 _CONVERSIONS = {

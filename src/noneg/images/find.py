@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from noneg.errors import NonegError
+from noneg.errors import NonegError, printable
 from noneg.images.array import as_labels, file_source, numpy_source, tensor_source
 from noneg.images.dataset import DatasetSource
 from noneg.images.folder import FolderSource
 from noneg.images.named import DATA_SETS, is_data_set, named_source
-from noneg.images.source import ImageSource, printable
+from noneg.images.source import ImageSource
 
 Data = str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any]
 

@@ -10,13 +10,12 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import UInt8
 
-from noneg.errors import NonegError
+from noneg.errors import NonegError, printable
 from noneg.images.decode import decode, read_short_side
 from noneg.images.source import (
     ImageSource,
     Unreadable,
     evenly_spaced,
-    printable,
     read_readable,
 )
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from noneg.errors import NonegError
+from noneg.errors import NonegError, printable
 from noneg.files import whole_or_not_at_all
 from noneg.images.free_memory import available_memory
 from noneg.images.on_demand import PixelsOnDemand
 from noneg.images.reading import read_blocks
-from noneg.images.source import ImageSource, Skipped, check_channels_and_size, printable
+from noneg.images.source import ImageSource, Skipped, check_channels_and_size
 from noneg.progress import progress_bar
 
 
@@ -173,18 +173,12 @@ def _fill_file(
 ) -> np.ndarray:
     """Raw bytes, image after image, because the number of images is known only at the end."""
     filled = 0
-    try:
-        with whole_or_not_at_all(cache_file) as unfinished, open(unfinished, "wb") as file:
-            for block in blocks:
-                file.write(np.ascontiguousarray(block).data)
-                filled += len(block)
-        # Copy-on-write, because torch warns about arrays that cannot be written to.
-        return np.memmap(cache_file, dtype=np.uint8, mode="c", shape=(filled, *shape[1:]))
-    except OSError as error:
-        raise NonegError(
-            f"The cache file {printable(str(cache_file))} cannot be written "
-            f"({error.strerror or error}): give a path in an existing folder with enough space."
-        ) from error
+    with whole_or_not_at_all(cache_file) as unfinished, open(unfinished, "wb") as file:
+        for block in blocks:
+            file.write(np.ascontiguousarray(block).data)
+            filled += len(block)
+    # Copy-on-write, because torch warns about arrays that cannot be written to.
+    return np.memmap(cache_file, dtype=np.uint8, mode="c", shape=(filled, *shape[1:]))
 
 
 def _kept_labels(labels: np.ndarray | None, kept: list[int]) -> np.ndarray | None:

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import UInt8
 
-from noneg.errors import NonegError
+from noneg.errors import NonegError, printable
 
 T = TypeVar("T")
 
@@ -122,8 +122,3 @@ def unreadable_error(source: ImageSource, image: Skipped) -> NonegError:
         f"The image {printable(image.name)} of the {source.description} cannot be read "
         f"({printable(image.reason)}): fix or remove it, or turn strict off to leave it out."
     )
-
-
-def printable(name: str) -> str:
-    """The name with undecodable bytes written as escapes, so that it can be printed and saved."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -8,8 +8,7 @@ from typing import Any, TypeVar, final
 import numpy as np
 from jaxtyping import Float64
 
-from noneg.errors import NonegError
-from noneg.images.source import printable
+from noneg.errors import NonegError, printable
 from noneg.records.directory import RunDirectory
 from noneg.records.table import StepTable
 

@@ -1,7 +1,6 @@
 """The directory of a run: the names of its files, and a reader and a writer for each."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, final
 import yaml
 
 from noneg.errors import NonegError
-from noneg.files import save_json, whole_or_not_at_all
+from noneg.files import write_json, write_text
 from noneg.records.table import StepTable
 
 
@@ -49,7 +48,7 @@ class RunDirectory:
 
     def write_config(self, settings: Mapping[str, Any]) -> None:
         """Write the settings, given as plain values, in their order."""
-        _write_text(self.config_file, yaml.safe_dump(dict(settings), sort_keys=False))
+        write_text(self.config_file, yaml.safe_dump(dict(settings), sort_keys=False))
 
     @property
     def provenance_file(self) -> Path:
@@ -62,7 +61,7 @@ class RunDirectory:
 
     def write_provenance(self, fields: Mapping[str, Any]) -> None:
         """See `read_provenance`."""
-        save_json(self.provenance_file, fields)
+        write_json(self.provenance_file, fields)
 
     # During training
 
@@ -129,7 +128,7 @@ class RunDirectory:
 
     def write_verdict(self, fields: Mapping[str, Any]) -> None:
         """See `read_verdict`."""
-        save_json(self.verdict_file, fields)
+        write_json(self.verdict_file, fields)
 
     @property
     def meters_file(self) -> Path:
@@ -145,7 +144,7 @@ class RunDirectory:
 
     def write_meters(self, fields: Mapping[str, Any]) -> None:
         """See `read_meters`."""
-        save_json(self.meters_file, fields)
+        write_json(self.meters_file, fields)
 
     @property
     def scores_file(self) -> Path:
@@ -158,7 +157,7 @@ class RunDirectory:
 
     def write_scores(self, fields: Mapping[str, Any]) -> None:
         """See `read_scores`."""
-        save_json(self.scores_file, fields)
+        write_json(self.scores_file, fields)
 
     @property
     def report_file(self) -> Path:
@@ -208,15 +207,3 @@ def _with_untrained(fields: dict[str, Any] | None) -> dict[str, Any] | None:
     if fields is None:
         return None
     return {"untrained" if name == "random" else name: each for name, each in fields.items()}
-
-
-def _write_text(path: str | os.PathLike[str], text: str) -> None:
-    path = Path(path)
-    try:
-        with whole_or_not_at_all(path) as unfinished:
-            unfinished.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise NonegError(
-            f"{path} cannot be written ({error.strerror or error}): choose a place in an existing "
-            "folder with room"
-        ) from error

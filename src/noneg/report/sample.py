@@ -8,10 +8,9 @@ import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
 from noneg.encoder import Encoder
-from noneg.errors import NonegError
+from noneg.errors import NonegError, printable
 from noneg.evaluation.scores import sample_images
 from noneg.images import Images, find_source, images_on_demand
-from noneg.images.source import printable
 from noneg.records.contents import RunFiles
 from noneg.report.numbers import count
 

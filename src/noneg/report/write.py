@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from noneg.errors import NonegError
-from noneg.files import whole_or_not_at_all
+from noneg.files import write_text
 from noneg.images import Images
 from noneg.records.directory import RunDirectory
 from noneg.report.compare import several_runs
@@ -48,12 +48,5 @@ def write_report(
     else:
         out = out or Path("comparison.html")
         html = several_runs(runs)
-    try:
-        with whole_or_not_at_all(out) as unfinished:
-            unfinished.write_text(html, encoding="utf-8", errors="backslashreplace")
-    except OSError as error:
-        raise NonegError(
-            f"{out} cannot be written ({error.strerror or error}): give a file in an existing "
-            "folder that has room"
-        ) from error
+    write_text(out, html)
     return out

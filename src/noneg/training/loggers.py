@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, final
 
 from noneg.errors import NonegError
-from noneg.files import save_json
+from noneg.files import write_json
 from noneg.progress import say_above
 from noneg.records.directory import read_json
 from noneg.training.config import LoggerName
@@ -213,7 +213,7 @@ def _read_id(directory: Path, name: str) -> str | None:
 
 def _save_id(directory: Path, name: str, value: str) -> None:
     ids = read_json(directory / "loggers.json") or {}
-    save_json(directory / "loggers.json", ids | {name: value})
+    write_json(directory / "loggers.json", ids | {name: value})
 
 
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
