@@ -329,10 +329,10 @@ def _conclude(
     verdict = watchdog.conclude(meters, measured)
     scores: list[Score] = []
     if config.evaluate and parts is not None:
-        start = untrained(encoder, seed=config.seed)
+        initial = untrained(encoder, seed=config.seed)
         scores = compare(
             encoder,
-            start,
+            initial,
             *parts,
             most=config.evaluation_images,
             seed=config.seed,
