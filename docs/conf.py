@@ -35,3 +35,4 @@ napoleon_numpy_docstring = False
 napoleon_use_rtype = False
 # "Attributes" of a dataclass describe its fields; autodoc lists the fields once more otherwise.
 napoleon_use_ivar = True
+smartquotes = False  # They turn the hyphens of flags into dashes.
