@@ -41,7 +41,7 @@ def launch(plan: Plan) -> Fabric:
     with quiet_lightning():
         try:
             fabric.launch()
-        except (ValueError, RuntimeError) as error:
+        except (ValueError, TypeError, RuntimeError) as error:
             raise _refused(plan, error) from error
     return fabric
 
