@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
-import yaml
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from noneg.errors import NonegError
@@ -330,14 +329,12 @@ def load_config(path: Path) -> TrainConfig:
     Raises:
         NonegError: the file is missing, is not YAML, or has settings that do not exist.
     """
-    try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise NonegError(f"{path.parent} is not a run: it has no {path.name}") from None
-    except yaml.YAMLError as error:
-        raise NonegError(f"{path} is not YAML: {explain(error)}") from None
-    if not isinstance(fields, dict):
-        raise NonegError(f"{path} must hold settings, one 'name: value' per line")
+    # It imports numpy, for which `noneg train --help` should not wait.
+    from noneg.records.directory import read_settings
+
+    fields = read_settings(path)
+    if fields is None:
+        raise NonegError(f"{path.parent} is not a run: it has no {path.name}")
     return config_from_dict(fields)
 
 
