@@ -171,7 +171,7 @@ def test_runs_of_the_former_method_directcopy_are_evaluated_as_before(tmp_path: 
     actual = evaluate_run(run, str(tmp_path / "images.npz"))
     for meters, others in (
         (actual.meters, expected.meters),
-        (actual.random_meters, expected.random_meters),
+        (actual.untrained_meters, expected.untrained_meters),
     ):
         for name, numbers in others.items():
             np.testing.assert_array_equal(list(meters[name].values()), list(numbers.values()))

@@ -44,7 +44,7 @@ def test_the_older_name_of_a_setting_is_read() -> None:
         ([{"hue": "much"}], 32, None, "wrong kind"),
         ([{"crop_scale": [0.5]}], 32, None, "wrong kind"),
         ([{"crop_scale": 0.5}], 32, None, "wrong kind"),
-        ([{"flip": 2.0}], 32, None, "flip is a probability"),
+        ([{"flip": 2.0}], 32, None, r"flip must be in \[0, 1\]"),
         ("byol", 0, None, "size is at least 1 pixel"),
         ("byol", 32, 0, "num_views is at least 1"),
     ],
