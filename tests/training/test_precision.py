@@ -165,12 +165,13 @@ def test_a_resumed_run_keeps_its_precision(tmp_path: Path, monkeypatch: pytest.M
     assert recorded["images_per_second"] == {"32-true": 100.0, "bf16-mixed": 200.0}
 
 
+@pytest.mark.parametrize("asked", ["bf16-mixed", "bf16-true"])
 def test_a_run_with_a_faulty_layer_equals_the_float32_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    asked: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings: dict[str, Any] = {"epochs": 1, "batch_size": 8, "evaluate": False, "report": False}
     monkeypatch.setattr(precision, "find_faulty_layer", lambda *_: "backbone.conv1")
-    fallen = noneg.train(noise(), out=str(tmp_path / "a"), precision="bf16-mixed", **settings)
+    fallen = noneg.train(noise(), out=str(tmp_path / "a"), precision=asked, **settings)
     assert "wrong gradient in the layer backbone.conv1" in capsys.readouterr().out
     full = noneg.train(noise(), out=str(tmp_path / "b"), precision="32-true", **settings)
     weights = [run.encoder.module.state_dict() for run in (fallen, full)]

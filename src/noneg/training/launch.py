@@ -87,6 +87,8 @@ def use_precision(fabric: Fabric, name: str) -> None:
         strategy.precision = Precision()
     elif name in ("16-mixed", "bf16-mixed") and not isinstance(strategy.precision, MixedPrecision):
         strategy.precision = MixedPrecision(name, device=fabric.device.type)  # type: ignore[arg-type]
+    # `fabric.setup_module` converts weights by this one, which "bf16-true" would have set.
+    fabric._precision = strategy.precision
 
 
 @contextmanager
