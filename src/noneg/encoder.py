@@ -237,14 +237,7 @@ class Encoder:
         self.module.to(device)
         # Not inference_mode: a head could not be trained on its tensors.
         with torch.no_grad(), torch.autocast(device.type, enabled=False):
-            images = pixels.to(torch.float32) / 255
-            if pixels.shape[-1] != info.size:
-                images = interpolate(
-                    images, size=(info.size, info.size), mode="bilinear", antialias=True
-                )
-            mean = torch.tensor(info.mean, dtype=torch.float32, device=device)[:, None, None]
-            std = torch.tensor(info.std, dtype=torch.float32, device=device)[:, None, None]
-            images = ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+            images = normalized_images(pixels, info)
             features: Tensor = self.module(images)
             return features.float()
 
@@ -324,6 +317,18 @@ class Encoder:
                 )
                 # Images that are left out count as well.
                 bar.update(indices[-1] + 1 - bar.done)
+
+
+def normalized_images(
+    pixels: UInt8[Tensor, "batch channels stored stored"], info: EncoderInfo
+) -> Float32[Tensor, "batch channels side side"]:
+    """Resized to `info.size` (bilinear, antialiased), divided by 255 and normalized."""
+    images = pixels.to(torch.float32) / 255
+    if pixels.shape[-1] != info.size:
+        images = interpolate(images, size=(info.size, info.size), mode="bilinear", antialias=True)
+    mean = torch.tensor(info.mean, dtype=torch.float32, device=pixels.device)[:, None, None]
+    std = torch.tensor(info.std, dtype=torch.float32, device=pixels.device)[:, None, None]
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def load(path: str | os.PathLike[str]) -> Encoder:

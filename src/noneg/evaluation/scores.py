@@ -17,6 +17,7 @@ from noneg.evaluation.splits import every_fifth
 from noneg.images import Images, PixelsOnDemand
 from noneg.networks.backbones import build_backbone
 from noneg.networks.norms import copy_statistics
+from noneg.networks.patch_whitening import copy_whitening
 from noneg.progress import progress_bar
 
 LARGEST_PIXEL_SIDE = 32
@@ -134,8 +135,8 @@ def evaluate_features(
 def untrained(encoder: Encoder, *, seed: int = 0) -> Encoder:
     """The encoder before training with this seed; torch's random state does not change.
 
-    Frozen BatchNorm keeps the statistics that were measured before the first step, so they are
-    copied from the trained encoder.
+    What was measured before the first step is copied from the trained encoder: the whitening of
+    patches, and the statistics of frozen BatchNorm.
     """
     info = encoder.info
     with torch.random.fork_rng(devices=[]):
@@ -143,6 +144,7 @@ def untrained(encoder: Encoder, *, seed: int = 0) -> Encoder:
         backbone = build_backbone(
             info.backbone, channels=info.channels, size=info.size, norm=info.norm
         )
+    copy_whitening(encoder.module, backbone)
     if info.norm == "frozen":
         copy_statistics(encoder.module, backbone)
     return Encoder(backbone, replace(info, scores=None))

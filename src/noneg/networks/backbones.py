@@ -17,9 +17,15 @@ from torch import nn
 from noneg.errors import NonegError
 from noneg.networks import Norm
 from noneg.networks.norms import use_group_norm
+from noneg.networks.small_convnet import SmallConvnet
 
-SMALL = "small_resnet"
-"""Default for small images and CPUs: four residual blocks, 1.2 million weights, 256 features."""
+SMALL = "small_convnet"
+"""Default for small images and CPUs: whitened patches, five convolutions, 256 features."""
+
+SMALL_RESNET = "small_resnet"
+"""The first default: four residual blocks, 1.2 million weights, 256 features."""
+
+OURS = (SMALL, SMALL_RESNET)
 
 LARGEST_SIDE_WITH_SMALL_STEM = 64
 """In pixels."""
@@ -31,8 +37,7 @@ def list_backbones(pattern: str = "*") -> list[str]:
     Args:
         pattern: a shell pattern such as `"resnet*"`.
     """
-    ours = [SMALL] if fnmatch.fnmatch(SMALL, pattern) else []
-    return ours + list(timm.list_models(pattern))
+    return fnmatch.filter(OURS, pattern) + list(timm.list_models(pattern))
 
 
 def build_backbone(name: str, *, channels: int, size: int, norm: Norm = "batch") -> nn.Module:
@@ -43,7 +48,7 @@ def build_backbone(name: str, *, channels: int, size: int, norm: Norm = "batch")
     stride 1 instead of the 7 x 7 of stride 2, and no max-pooling.
 
     Args:
-        name: `"small_resnet"`, or any name of `list_backbones()`.
+        name: any name of `list_backbones()`, such as `"small_convnet"` or `"resnet18"`.
         channels: channels of the images, at least 1.
         size: side of the square images in pixels. It decides the stem of a ResNet and the position
             embeddings of a transformer; a convolutional network also runs on other sizes.
@@ -63,7 +68,13 @@ def build_backbone(name: str, *, channels: int, size: int, norm: Norm = "batch")
             f"A backbone needs at least 1 channel and 1 pixel, but got channels={channels} and "
             f"size={size}; give positive numbers."
         )
-    backbone = _small_resnet(channels) if name == SMALL else _from_timm(name, channels, size)
+    backbone: nn.Module
+    if name == SMALL:
+        backbone = SmallConvnet(channels)
+    elif name == SMALL_RESNET:
+        backbone = _small_resnet(channels)
+    else:
+        backbone = _from_timm(name, channels, size)
     if norm == "group":
         use_group_norm(backbone)
     # timm's num_features is the width before the head's hidden layer (MobileNetV3 says 576 and

@@ -4,18 +4,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from noneg.encoder import EncoderInfo
+from noneg.encoder import EncoderInfo, normalized_images
 from noneg.errors import NonegError
 from noneg.images import Images, PixelsOnDemand
 from noneg.methods import find_method
 from noneg.methods.base import Method
 from noneg.networks.backbones import build_backbone
 from noneg.networks.norms import measure_statistics, use_group_norm
+from noneg.networks.patch_whitening import has_whitening, measure_whitening
 from noneg.training.batches import epoch_order
 from noneg.training.data import measure_normalization
 from noneg.training.hardware import keep_freed_memory
 from noneg.training.plan import Plan
 from noneg.views import draw_views, view_sizes
+
+
+_WHITENED_IMAGES = 1_000
 
 
 def build_method(plan: Plan) -> Method:
@@ -117,6 +121,15 @@ def describe_encoder(backbone: nn.Module, plan: Plan, images: Images) -> Encoder
             "epochs": config.epochs,
         },
     )
+
+
+def measure_first_layer(method: Method, images: Images, plan: Plan, info: EncoderInfo) -> None:
+    """Measure the whitening of patches, if the backbone has one, on the first images of the run."""
+    if not has_whitening(method):
+        return
+    index = epoch_order(plan.config.seed, 0, len(images.pixels))[:_WHITENED_IMAGES]
+    pixels = torch.from_numpy(images.pixels[index.numpy()])
+    measure_whitening(method, normalized_images(pixels, info))
 
 
 def measure_norms(method: Method, images: Images, plan: Plan, info: EncoderInfo) -> None:

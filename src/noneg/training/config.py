@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -40,9 +40,11 @@ class TrainConfig:
         options: settings of the method itself.
         out: directory of the run; default: a new one under runs/.
         eval_data: labeled images to score the encoder on; never used for training.
-        backbone: a name from `noneg list backbones`; "auto" is small_resnet up to 64 px and on
+        backbone: a name from `noneg list backbones`; "auto" is small_convnet up to 64 px and on
             CPUs, and resnet18 otherwise.
-        size: side of the views in pixels; default: 32 or 64, depending on the images.
+        size: side of the encoder's images in pixels; default: 32 or 64, depending on the images.
+        view_size: side of the views in training, in pixels; default: half of `size` for
+            small_convnet, and `size` for all others.
         channels: 1 or 3 (arrays: any number); default: as the images have.
         strict: stop at the first unreadable image instead of skipping it.
         cache: where decoded images are kept: in "memory"; on "disk", in the run's directory; or
@@ -54,7 +56,7 @@ class TrainConfig:
             at once.
         norm: "batch" leaves the networks' BatchNorm as it is; "group" replaces it by GroupNorm;
             "frozen" measures its statistics before the first step and keeps them.
-        optimizer: name of the optimizer.
+        optimizer: name of the optimizer; muon is for convolutions, with adamw for all else.
         learning_rate: for a batch of 256; it is scaled in proportion to the batch.
         weight_decay: for weights, but not for biases and norm layers.
         bias_rate: learning rate of biases and norm layers, relative to that of the weights.
@@ -90,6 +92,7 @@ class TrainConfig:
     eval_data: str | None = None
     backbone: str = "auto"
     size: int | None = None
+    view_size: int | None = None
     channels: int | None = None
     strict: bool = False
     cache: Literal["auto", "memory", "disk", "none"] = "auto"
@@ -97,7 +100,7 @@ class TrainConfig:
     batch_size: int | None = None
     chunk_size: int | None = None
     norm: Norm = "batch"
-    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    optimizer: Literal["adamw", "muon", "sgd", "lars"] = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     bias_rate: float = 1.0
@@ -125,6 +128,7 @@ class TrainConfig:
             "batch_size": 2,
             "chunk_size": 2,
             "size": 8,
+            "view_size": 8,
             "channels": 1,
             "num_views": 2,
             "num_nodes": 1,
@@ -156,8 +160,12 @@ class TrainConfig:
             )
 
     def policy(self, size: int) -> Policy:
-        """The `num_views` views per image at this size."""
-        return resolve_policy(self.views, size, self.num_views)
+        """The `num_views` views per image: of `view_size`, which is by default this size."""
+        side = self.view_size or size
+        policy = resolve_policy(self.views, side, self.num_views)
+        if side == size:
+            return policy
+        return tuple(replace(view, size=view.size or side) for view in policy)
 
 
 def flag(name: str) -> str:

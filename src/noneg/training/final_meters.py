@@ -13,6 +13,7 @@ from noneg.evaluation.scores import untrained
 from noneg.images import Images
 from noneg.methods.base import Method
 from noneg.networks.norms import copy_statistics
+from noneg.networks.patch_whitening import copy_whitening
 from noneg.records.contents import Meters
 from noneg.training.build import build_method
 from noneg.training.plan import Plan
@@ -69,10 +70,11 @@ def measure_trained_and_untrained(
 def untrained_method(trained: Method, plan: Plan) -> Method:
     """The method with the run's initial weights, on the device of `trained`.
 
-    Frozen BatchNorm keeps the statistics that were measured before the first step, so they are
-    copied from the trained network.
+    What was measured before the first step is copied from the trained network: the whitening of
+    patches, and the statistics of frozen BatchNorm.
     """
     initial = build_method(plan)
+    copy_whitening(trained, initial)
     if plan.config.norm == "frozen":
         copy_statistics(trained, initial)
     return initial.to(next(trained.parameters()).device)

@@ -9,15 +9,28 @@ from torch.optim import Optimizer
 
 from noneg.methods.base import Method, Rate
 from noneg.training.config import TrainConfig
+from noneg.training.muon import Muon
 
 
 def parameter_groups(method: Method, config: TrainConfig, batch_size: int) -> list[dict[str, Any]]:
-    """One group for weights, with weight decay, and one for biases and norms, for each rate."""
-    groups: dict[tuple[bool, Rate], list[torch.nn.Parameter]] = {}
+    """One group for weights, with weight decay, and one for biases and norms, for each rate.
+
+    Muon has one more, for the convolutions of the backbone. The projector's matrices are larger
+    than all of these together, and orthogonalizing them would double the time of a step.
+    """
+    groups: dict[tuple[bool, bool, Rate], list[torch.nn.Parameter]] = {}
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
-            rate = method.rates.get(name.partition(".")[0], Rate())
-            groups.setdefault((parameter.ndim > 1, rate), []).append(parameter)
+            part = name.partition(".")[0]
+            rate = method.rates.get(part, Rate())
+            # One input channel per output (depthwise): the rows are no matrix of directions.
+            orthogonal = (
+                config.optimizer == "muon"
+                and part == "backbone"
+                and parameter.ndim == 4
+                and parameter.shape[1] > 1
+            )
+            groups.setdefault((parameter.ndim > 1, orthogonal, rate), []).append(parameter)
     return [
         {
             "params": parameters,
@@ -28,8 +41,9 @@ def parameter_groups(method: Method, config: TrainConfig, batch_size: int) -> li
             * rate.multiplier
             * (1.0 if is_weight else config.bias_rate),
             "constant": rate.constant,
+            **({"orthogonal": orthogonal} if config.optimizer == "muon" else {}),
         }
-        for (is_weight, rate), parameters in groups.items()
+        for (is_weight, orthogonal, rate), parameters in groups.items()
     ]
 
 
@@ -41,6 +55,8 @@ def build_optimizer(method: Method, config: TrainConfig, batch_size: int) -> Opt
     fused = config.strategy != "fsdp"
     if config.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=rate, fused=fused)
+    if config.optimizer == "muon":
+        return Muon(groups, rate, fused=fused)
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=0.9, fused=fused)
     # timm's LARS only adapts groups with weight decay: biases and norms take plain momentum steps.

@@ -22,7 +22,7 @@ class Plan:
 
     Args:
         config: all settings, with the values below filled in, as in config.yaml.
-        size: side of the views in pixels.
+        size: side of the encoder's images in pixels; views may be smaller.
         channels: of the images.
         batch_size: images per step over all devices.
         backbone: a name that `build_backbone` takes.
@@ -67,9 +67,15 @@ def complete(config: TrainConfig, source: ImageSource) -> Plan:
     if batch_size is None:
         recipe = find_method(config.method).recipe(config.recipe)
         batch_size = choose_batch_size(len(source), recipe.batch_size)
-    channels = config.channels or source.natural_channels()
     return plan_of(
-        replace(config, channels=channels, size=size, backbone=backbone, batch_size=batch_size)
+        replace(
+            config,
+            channels=config.channels or source.natural_channels(),
+            size=size,
+            view_size=config.view_size or (max(8, size // 2) if backbone == SMALL else size),
+            backbone=backbone,
+            batch_size=batch_size,
+        )
     )
 
 

@@ -26,6 +26,7 @@ from noneg.training.build import (
     describe_encoder,
     draw_first_views,
     find_wasted_stride,
+    measure_first_layer,
     measure_norms,
 )
 from noneg.training.causes import likely_causes
@@ -36,7 +37,7 @@ from noneg.training.distributed import from_first_process, is_first_process, say
 from noneg.training.final_meters import measure_trained_and_untrained
 from noneg.training.launch import launch, use_precision
 from noneg.training.loop import Observer, train_method
-from noneg.training.plan import Plan, complete
+from noneg.training.plan import Plan, complete, plan_of
 from noneg.training.precision import PrecisionChoice, choose_precision
 from noneg.training.provenance import describe_provenance
 from noneg.training.watchdog import Watchdog
@@ -162,7 +163,7 @@ def _resume(run: RunDirectory, given: _Given) -> Run:
 def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = None) -> Run:
     """The whole run, from images to report, on every process."""
     source = find_source(config.data if given.data is None else given.data, labels=given.labels)
-    plan = complete(config, source)
+    plan = complete(config, source) if resumed is None else plan_of(config)
     fabric = launch(plan)
     run = resumed or from_first_process(lambda: _new_directory(plan.config))
     run.path.mkdir(parents=True, exist_ok=True)
@@ -170,6 +171,7 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
         images = load_for_training(source, plan, run, progress=given.progress)
         method = build_method(plan)
         info = describe_encoder(method.backbone, plan, images)
+        measure_first_layer(method, images, plan, info)
         if config.norm == "frozen":
             measure_norms(method, images, plan, info)
         arrange_memory(method, plan)
@@ -281,7 +283,7 @@ def _announce(
     count, channels, side, _ = images.pixels.shape
     say(
         f"{config.method} on {images.description}: {count} images of {channels} x {side} x {side}, "
-        f"views of {plan.size} px, {config.epochs} epochs in batches of {plan.batch_size}"
+        f"views of {_in_words(view_sizes(plan.policy, plan.size))} px, {config.epochs} epochs in batches of {plan.batch_size}"
     )
     if images.skipped:
         _say_skipped(images.skipped, run)

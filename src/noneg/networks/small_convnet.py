@@ -1,0 +1,58 @@
+"""The default backbone for small images and CPUs: six plain convolutions on whitened patches.
+
+Measured under a budget of CPU minutes (docs/log.md, 2026-11-27): it pools twice only, so that its
+last feature map still has 8 x 8 places at 32 pixels, and it sees at most 29 x 29 pixels at a time.
+The whitened first layer, the identity-like initial weights and the pooling after each stage's first
+convolution follow Jordan 2024 (arXiv 2404.00498), who trained such networks with labels.
+"""
+
+from collections import OrderedDict
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from noneg.networks.patch_whitening import PatchWhitening
+
+WIDTHS = (48, 128, 256)
+
+
+class SmallConvnet(nn.Sequential):
+    """Whitened patches, two stages of two convolutions, a last convolution, the mean over places.
+
+    Args:
+        channels: of the images.
+        widths: of the two stages and of the output.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, int, int] = WIDTHS) -> None:
+        """The convolutions begin as identities where the widths allow, and random elsewhere."""
+        whitening = PatchWhitening(channels)
+        first, second, features = widths
+        super().__init__(
+            OrderedDict(
+                whitening=whitening,
+                activation=nn.GELU(),
+                stage1=_stage(whitening.out_channels, first),
+                stage2=_stage(first, second),
+                last=_convolution(second, features),
+                mean=_MeanOverPlaces(),
+            )
+        )
+
+
+def _stage(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(_convolution(inputs, outputs, pooled=True), _convolution(outputs, outputs))
+
+
+def _convolution(inputs: int, outputs: int, *, pooled: bool = False) -> nn.Sequential:
+    convolution = nn.Conv2d(inputs, outputs, 3, padding=1, bias=False)
+    # The first outputs repeat the inputs; the others keep PyTorch's random weights.
+    nn.init.dirac_(convolution.weight.detach()[: min(inputs, outputs)])
+    pooling = [nn.MaxPool2d(2)] if pooled else []
+    return nn.Sequential(convolution, *pooling, nn.BatchNorm2d(outputs), nn.GELU())
+
+
+class _MeanOverPlaces(nn.Module):
+    def forward(self, maps: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d"]:
+        return torch.mean(maps, dim=(2, 3))
