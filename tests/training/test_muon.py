@@ -1,5 +1,7 @@
 """Muon: singular values near 1, Nesterov's momentum, AdamW everywhere else."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 from torch import nn
@@ -84,7 +86,8 @@ def test_its_state_can_be_saved_and_loaded() -> None:
 
     weights, unbroken = make()
     go(weights, unbroken, 1)
-    saved, copies = unbroken.state_dict(), [weight.detach().clone() for weight in weights]
+    # state_dict() refers to the tensors that the next step changes.
+    saved, copies = deepcopy(unbroken.state_dict()), [weight.detach().clone() for weight in weights]
     go(weights, unbroken, 2)
     resumed, optimizer = make()
     with torch.no_grad():

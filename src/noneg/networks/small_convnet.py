@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from noneg.networks.patch_whitening import PatchWhitening
 
-WIDTHS = (48, 128, 256)
+WIDTHS = (64, 256, 256)
 
 
 class SmallConvnet(nn.Sequential):

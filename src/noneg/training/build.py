@@ -18,7 +18,6 @@ from noneg.training.hardware import keep_freed_memory
 from noneg.training.plan import Plan
 from noneg.views import draw_views, view_sizes
 
-
 _WHITENED_IMAGES = 1_000
 
 
