@@ -41,6 +41,7 @@ from noneg.training.plan import Plan, complete, plan_of
 from noneg.training.precision import PrecisionChoice, choose_precision
 from noneg.training.provenance import describe_provenance
 from noneg.training.watchdog import Watchdog
+from noneg.views import view_sizes
 
 Labels = np.ndarray | torch.Tensor | Sequence[int] | None
 
@@ -281,9 +282,11 @@ def _announce(
     """Print what the run will do, and advice on settings."""
     config = plan.config
     count, channels, side, _ = images.pixels.shape
+    sizes = sorted(set(view_sizes(plan.policy, plan.size)), reverse=True)
     say(
         f"{config.method} on {images.description}: {count} images of {channels} x {side} x {side}, "
-        f"views of {_in_words(view_sizes(plan.policy, plan.size))} px, {config.epochs} epochs in batches of {plan.batch_size}"
+        f"views of {' and '.join(map(str, sizes))} px, {config.epochs} epochs in batches of "
+        f"{plan.batch_size}"
     )
     if images.skipped:
         _say_skipped(images.skipped, run)
