@@ -21,7 +21,8 @@ Train an image encoder on your own unlabeled images, without negative pairs.
 
 commands:
   train [DATA]                    train an encoder, and say how good it is
-  train --resume RUN              continue a run that was stopped
+  train --resume RUN              finish a run that was stopped
+  train --continue-from RUN       train a finished run further, as a new run
   report RUN [RUN ...]            write a page about a run, or a comparison of several
   views DATA                      write a picture of the views that a run would train on
   evaluate RUN DATA               measure a run's encoder, and score it if there are labels

@@ -12,6 +12,7 @@ from PIL import Image
 import noneg
 from noneg.cli import main
 from noneg.commands.train import parse_train
+from noneg.errors import NonegError
 from noneg.records.directory import RunDirectory
 from noneg.training.config import TrainConfig, load_config, make_config, to_dict
 from noneg.views import View
@@ -148,6 +149,32 @@ def test_flags_override_the_file_in_any_order(tmp_path: Path) -> None:
     assert parse_train(["--epochs", "8", "--config", str(path)]).epochs == 8
 
 
+def test_what_is_given_later_says_how_long_to_train(tmp_path: Path) -> None:
+    def lengths(*arguments: str) -> tuple[int | None, int | None, float | None]:
+        config = parse_train(arguments)
+        return config.epochs, config.steps, config.minutes
+
+    one, other = tmp_path / "one.yaml", tmp_path / "other.yaml"
+    one.write_text("minutes: 2.5\n")
+    # As a run of minutes writes it.
+    other.write_text("epochs: null\nsteps: 70\nminutes: null\n")
+    assert lengths() == (24, None, None)
+    assert lengths("--minutes", "20") == (None, None, 20.0)
+    assert lengths("--steps", "30") == (None, 30, None)
+    assert lengths("--config", str(one)) == (None, None, 2.5)
+    assert lengths("--config", str(other)) == (None, 70, None)
+    assert lengths("--config", str(other), "--config", str(one)) == (None, None, 2.5)
+    assert lengths("--config", str(other), "--epochs", "3") == (3, None, None)
+    assert lengths("--minutes", "1", "--config", str(other)) == (None, None, 1.0)
+    for settings in ({"minutes": 2}, {"minutes": 2, "epochs": None}):
+        config = make_config(**settings)
+        assert (config.epochs, config.minutes) == (None, 2.0)
+    with pytest.raises(NonegError, match="--epochs and --minutes both say"):
+        make_config(minutes=2, epochs=24)
+    RunDirectory(tmp_path).write_config(to_dict(config))
+    assert load_config(tmp_path / "config.yaml") == config
+
+
 def test_loggers_can_be_named_in_several_ways(tmp_path: Path) -> None:
     assert parse_train([]).logger == ()
     both = ("tensorboard", "wandb")
@@ -197,6 +224,16 @@ def test_printed_config_in_both_spellings(capsys: pytest.CaptureFixture[str]) ->
         (["train", "--views=[{bright: 1}, {}]"], "a view has: size, crop_scale"),
         (["train", "--epochs"], "--epochs needs a value"),
         (["train", "--epochs", "0"], "--epochs must be at least 1"),
+        (["train", "--minutes", "0"], "--minutes must be a number above 0: 0"),
+        (["train", "--minutes=-5"], "--minutes must be a number above 0: -5"),
+        (["train", "--minutes", "nan"], "--minutes"),
+        (["train", "--minutes", ".inf"], "--minutes must be a number above 0: inf"),
+        (["train", "--minutes", "soon"], "--minutes wants float, not soon"),
+        (["train", "--minutes", "5", "--epochs", "3"], "--epochs and --minutes both say how long"),
+        (["train", "--minutes", "5", "--steps", "3"], "--steps and --minutes both say how long"),
+        (["train", "--steps", "0"], "--steps must be at least 1"),
+        (["train", "--epochs", "null"], "give one of --epochs, --steps, --minutes"),
+        (["train", "--continue-from", "nothing"], "nothing is not a run: it has no config.yaml"),
         (["train", "--learning-rate", "nan"], "--learning-rate wants float, not nan"),
         (["train", "--optimizer", "adam"], "one of 'adamw', 'sgd', 'lars'"),
         (["train", "--method", "vicregs"], "did you mean vicreg?"),
@@ -233,6 +270,7 @@ def test_bad_input_gets_one_sentence(
         ("views: [{bright: 1}, {}]", "--views: a view has no setting 'bright'; it has: size, "),
         ("- 3", "must hold settings"),
         ("epochs: [", "is not YAML"),
+        ("{epochs: 3, minutes: 5}", "--epochs and --minutes both say how long to train"),
     ],
 )
 def test_a_bad_file_of_settings_gets_one_sentence(

@@ -146,6 +146,19 @@ def test_what_was_so_from_the_start_is_no_collapse() -> None:
     assert judge(rows, 100).state == "complete collapse"
 
 
+def test_a_continued_run_is_compared_with_the_untrained_network() -> None:
+    first_run = history()
+    trained = {**SOUND, "alignment_h": 0.5}
+    unchanged = [{"step": float(step), **trained} for step in range(10, 101, 10)]
+    # By itself it would look as if it learned nothing.
+    assert judge(unchanged, 100).state == "not learning"
+    assert judge(unchanged, 100, first_run[:2]).state == "healthy"
+    assert judge(unchanged[:3], 100, first_run[:2]).state == "too early to say"
+    collapsed = [{**row, "mean_cosine_h": 0.99} for row in unchanged]
+    assert judge(collapsed, 100).state == "not learning"
+    assert judge(collapsed, 100, first_run[:2]).state == "complete collapse"
+
+
 def test_the_end_is_judged_beside_the_start() -> None:
     sound, standing = judge(history(), 100), judge(history(alignment_h=1.0), 100)
     collapsed = judge(history(mean_cosine_h=0.99), 100)

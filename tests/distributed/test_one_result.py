@@ -182,6 +182,46 @@ def test_sharded_weights(images: Path, one_process: dict[str, Path], tmp_path: P
     assert_same_metrics(one_process["batch"], out)
 
 
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_minutes_are_the_same_steps_on_all_ranks(
+    strategy: str, images: Path, tmp_path: Path
+) -> None:
+    """Timed on copies of the ranks' networks: the run ends as one that is given the steps."""
+    settings = {name: value for name, value in SETTINGS.items() if name != "epochs"}
+    flags = [f"--{name}={value}" for name, value in settings.items()]
+
+    def train_two(out: Path, length: str) -> dict[str, Tensor]:
+        program = ["-m", "noneg", "train", str(images), f"--out={out}", length, *flags]
+        finish(start_python([*program, "--devices=2", f"--strategy={strategy}", "--no-report"]))
+        state = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
+        state["state_dict"]["steps"] = torch.tensor(state["global_step"])
+        return dict(state["state_dict"])
+
+    timed = train_two(tmp_path / "timed", "--minutes=0.02")
+    assert not (tmp_path / "timed" / "timing").exists()
+    given = train_two(tmp_path / "given", f"--steps={int(timed['steps'])}")
+    assert timed.keys() == given.keys()
+    for name, value in timed.items():
+        assert torch.equal(value, given[name]), name
+
+
+def test_a_sharded_run_is_continued_in_one_process_and_in_two(images: Path, tmp_path: Path) -> None:
+    """All of its weights are in one file."""
+    former, out = tmp_path / "former", tmp_path / "out"
+    finish(begin(["-m", "noneg"], images, former, devices=2, strategy="fsdp"))
+    settings = {"epochs": 1, "learning_rate": 1e-9, "report": False}
+    noneg.train(continue_from=former, out=str(out), devices=1, strategy="auto", **settings)
+    flags = [f"--{name}={value}" for name, value in settings.items()]
+    again = tmp_path / "again"
+    program = ["-m", "noneg", "train", f"--continue-from={former}", f"--out={again}"]
+    finish(start_python([*program, *flags]))
+    trained = [load_file(run / "encoder" / "encoder.safetensors") for run in (former, out, again)]
+    for name, value in trained[0].items():
+        if "running" not in name and "num_batches" not in name:
+            torch.testing.assert_close(trained[1][name], value, rtol=1e-5, atol=1e-7)
+            torch.testing.assert_close(trained[2][name], value, rtol=1e-5, atol=1e-7)
+
+
 def test_torchrun_sets_the_number_of_processes(
     images: Path, one_process: dict[str, Path], tmp_path: Path
 ) -> None:

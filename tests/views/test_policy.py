@@ -60,7 +60,7 @@ def test_a_preview_is_what_training_draws_before_normalization() -> None:
     pixels = torch.randint(0, 256, (3, 2, 20, 20), dtype=torch.uint8)
     index = torch.tensor([4, 0, 7])
     policy = resolve_policy([{"size": 8}, {}], 16)
-    found = views_of(pixels, index, policy, size=16, seed=5, epochs=2)
+    found = views_of(pixels, index, policy, size=16, seed=5, epochs=range(2))
     assert list(found) == [f"epoch {epoch}, view {view}" for epoch in (1, 2) for view in (1, 2)]
     mean, std = (0.3, 0.6), (0.5, 0.25)
     drawn = draw_views(pixels, index, policy, size=16, seed=5, epoch=1, mean=mean, std=std)

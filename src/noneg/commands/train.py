@@ -4,8 +4,9 @@ import argparse
 import dataclasses
 import json
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser
@@ -13,10 +14,13 @@ from jsonargparse import ArgumentError, ArgumentParser
 from noneg.errors import NonegError
 from noneg.methods import describe_method
 from noneg.training.config import (
+    LENGTHS,
     TrainConfig,
     config_from_namespace,
     explain,
     make_parser,
+    set_aside_other_lengths,
+    settings_to_continue,
 )
 
 _SWITCHES = [field.name for field in dataclasses.fields(TrainConfig) if field.type is bool]
@@ -30,11 +34,12 @@ def help_parser(arguments: Sequence[str] = ()) -> ArgumentParser:
     Raises:
         NonegError: there is no such method, recipe or file of settings.
     """
-    return make_parser(*_choice(_normalize(arguments)), find=describe_method)
+    flags = _with_former_settings(_normalize(arguments))
+    return make_parser(*_choice(flags), find=describe_method)
 
 
 def run(arguments: Sequence[str]) -> None:
-    """Train, or continue a run.
+    """Train, or finish a stopped run.
 
     Raises:
         NonegError: a setting does not exist, or it or the data cannot be used.
@@ -65,15 +70,15 @@ def parse_resume(arguments: Sequence[str]) -> Path | None:
 
 
 def parse_train(arguments: Sequence[str]) -> TrainConfig:
-    """Flags override a YAML file, and the file overrides the recipe.
+    """Flags override a YAML file, the file a run that is continued, and this run the recipe.
 
     Raises:
         NonegError: a flag does not exist, or its value cannot be used.
     """
-    flags = _normalize(arguments)
+    flags = _with_former_settings(_normalize(arguments))
     parser = make_parser(*_choice(flags))
     try:
-        return config_from_namespace(parser.parse_args(flags))
+        return config_from_namespace(parser.parse_args(_with_one_length(flags)))
     except (ArgumentError, argparse.ArgumentError) as error:
         raise NonegError(f"{explain(error)}; noneg train --help lists the settings") from None
 
@@ -118,20 +123,63 @@ def _normalize(arguments: Sequence[str]) -> list[str]:
     return sorted(flags, key=lambda each: not each.startswith("--config="))
 
 
+def _values(flags: list[str]) -> list[tuple[str, str]]:
+    return [(name, value) for name, _, value in (each[2:].partition("=") for each in flags)]
+
+
+def _with_former_settings(flags: list[str]) -> list[str]:
+    """Put the settings of the run in --continue-from first, so that all others override them."""
+    values = dict(_values(flags))
+    if (run := values.get("continue_from")) is None:
+        return flags
+    files = [value for name, value in _values(flags) if name == "config"]
+    given = {name: value for file in files for name, value in _read(file).items()} | values
+    settings_to_continue(run, given)
+    # It imports numpy, for which `noneg train --help` should not wait.
+    from noneg.records.directory import RunDirectory
+
+    # The first epoch is that of the former run, and not of the one that continues it.
+    return [f"--config={RunDirectory(Path(run)).config_file}", "--first_epoch=null", *flags]
+
+
+def _with_one_length(flags: list[str]) -> list[str]:
+    """Where a file or the flags say how long to train, unset what they override."""
+    ordered: list[str] = []
+    for each in flags:
+        ordered.append(each)
+        if each.startswith("--config="):
+            ordered += _unset(set_aside_other_lengths(_read(each.partition("=")[2])))
+    given = {
+        name: value
+        for name, value in _values(flags)
+        if name in LENGTHS and value not in ("null", "None")
+    }
+    return [*ordered, *_unset(set_aside_other_lengths(given))]
+
+
+def _unset(names: Iterable[str]) -> list[str]:
+    return [f"--{name}=null" for name in names]
+
+
+def _read(file: str) -> dict[str, Any]:
+    """The settings in a file that --config names."""
+    try:
+        fields = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise NonegError(f"--config {file}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise NonegError(f"--config {file} is not YAML: {explain(error)}") from None
+    if not isinstance(fields, dict):
+        raise NonegError(f"--config {file} must hold settings, one 'name: value' per line")
+    return fields
+
+
 def _choice(flags: list[str]) -> tuple[str, str, str]:
     """Method, recipe and data, which decide the other defaults."""
     chosen = {"method": TrainConfig.method, "recipe": TrainConfig.recipe, "data": TrainConfig.data}
-    values = [each[2:].partition("=")[::2] for each in flags if "=" in each]
-    for name, value in values:
+    for name, value in _values(flags):
         if name == "config":
-            try:
-                fields = yaml.safe_load(Path(value).read_text(encoding="utf-8"))
-            except OSError as error:
-                raise NonegError(f"--config {value}: {error.strerror}") from None
-            except (yaml.YAMLError, UnicodeDecodeError) as error:
-                raise NonegError(f"--config {value} is not YAML: {explain(error)}") from None
-            if not isinstance(fields, dict):
-                raise NonegError(f"--config {value} must hold settings, one 'name: value' per line")
+            fields = _read(value)
             chosen.update({name: str(fields[name]) for name in chosen if name in fields})
-    chosen.update({name: value for name, value in values if name in chosen})
+    chosen.update({name: value for name, value in _values(flags) if name in chosen})
     return chosen["method"], chosen["recipe"], chosen["data"]

@@ -46,7 +46,9 @@ def write_sheet(path: Path, config: TrainConfig, *, images: int = 8, epochs: int
     source = find_source(config.data)
     plan = complete(config, source)
     index, pixels = _read_some(source, images, plan)
-    views = views_of(pixels, index, plan.policy, size=plan.size, seed=config.seed, epochs=epochs)
+    views = views_of(
+        pixels, index, plan.policy, size=plan.size, seed=config.seed, epochs=range(epochs)
+    )
     columns = {"image": pixels, **views}
     sheet = _paste([_shown(column) for column in columns.values()], list(columns))
     with whole_or_not_at_all(path) as unfinished:

@@ -81,7 +81,11 @@ class Verdict:
         return self.state not in ("healthy", "too early to say")
 
 
-def judge(rows: Sequence[Mapping[str, float]], total_steps: int) -> Verdict:
+def judge(
+    rows: Sequence[Mapping[str, float]],
+    total_steps: int,
+    start: Sequence[Mapping[str, float]] = (),
+) -> Verdict:
     """The verdict on a run from its rows so far.
 
     It is based on the representation `h` and the projection `z`: whether different images still
@@ -93,25 +97,28 @@ def judge(rows: Sequence[Mapping[str, float]], total_steps: int) -> Verdict:
         rows: of metrics.csv, in order; the first one is of the untrained network. Each has `step`,
             and `mean_cosine`, `participation_ratio`, `norm` and `alignment` of both `_h` and `_z`.
         total_steps: of the whole run.
+        start: the first two rows to compare with, if the run began with trained weights: those of
+            the run that began with untrained ones.
 
     Returns:
         The verdict on the run as it stands at the last row.
     """
     if len(rows) < FIRST_ROWS + 1:
         return Verdict("too early to say", f"{len(rows)} rows of metrics are too few to compare.")
-    rows = [_with_directions(row) for row in (rows[0], rows[1], *rows[-LAST_ROWS:])]
-    start, now = rows[0], _recent(rows)
+    start = start if len(start) > 1 else rows
+    rows = [_with_directions(row) for row in (*start[:2], *rows[-LAST_ROWS:])]
+    first, now = rows[0], _recent(rows)
     numbers: dict[str, float] = {}
     for embedding in ("h", "z"):
         for meter in ("mean_cosine", "participation_ratio"):
             numbers[f"{meter}_{embedding}"] = now[f"{meter}_{embedding}"]
-        growth = now[f"norm_{embedding}"] / max(start[f"norm_{embedding}"], 1e-12)
+        growth = now[f"norm_{embedding}"] / max(first[f"norm_{embedding}"], 1e-12)
         numbers[f"norm_growth_{embedding}"] = growth
-        left = _distance(now, embedding) / max(_distance(start, embedding), 1e-12)
+        left = _distance(now, embedding) / max(_distance(first, embedding), 1e-12)
         numbers[f"distance_left_{embedding}"] = left
     # The first row is of a single batch, which has too few images for this comparison.
     numbers["separation_gain_h"] = separation(now) / max(separation(rows[1]), 1e-12)
-    for verdict in (_scale(numbers), _collapse(numbers, start), _few_directions(numbers, start)):
+    for verdict in (_scale(numbers), _collapse(numbers, first), _few_directions(numbers, first)):
         if verdict is not None:
             return verdict
     return _learning(numbers, now["step"] / total_steps)
@@ -253,7 +260,7 @@ def _learning(numbers: dict[str, float], progress: float) -> Verdict:
     gain = numbers["separation_gain_h"]
     told = (
         "Relative to views of the same image, different images are "
-        f"{gain:.2f} times as far apart as when the run began"
+        f"{gain:.2f} times as far apart as when training began"
     )
     if gain >= LEAST_GAIN:
         return Verdict(

@@ -25,7 +25,13 @@ def peak_memory(run: RunDirectory, data: str) -> float:
     pixels = images.pixels[: 2 * plan.batch_size].transpose(0, 2, 3, 1)
     with tempfile.TemporaryDirectory() as directory:
         short = replace(
-            plan.config, epochs=1, evaluate=False, report=False, eval_data=None, out=directory
+            plan.config,
+            epochs=1,
+            steps=None,
+            evaluate=False,
+            report=False,
+            eval_data=None,
+            out=directory,
         )
         with redirect_stdout(sys.stderr):
             start(short, pixels)

@@ -101,6 +101,11 @@ class RunDirectory:
         return self.path / "checkpoints" / "candidate.ckpt"
 
     @property
+    def timing_directory(self) -> Path:
+        """Scratch of `--minutes`, removed before the first step."""
+        return self.path / "timing"
+
+    @property
     def pixels_file(self) -> Path:
         """Decoded images, with `--cache disk`."""
         return self.path / "images.bytes"

@@ -117,7 +117,6 @@ def describe_encoder(backbone: nn.Module, plan: Plan, images: Images) -> Encoder
             "description": images.description,
             "images": len(images.pixels),
             "skipped": len(images.skipped),
-            "epochs": config.epochs,
         },
     )
 

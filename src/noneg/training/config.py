@@ -5,11 +5,12 @@ Nothing here imports torch, so that `noneg train --help` is fast.
 
 import argparse
 import dataclasses
+import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, final
+from typing import Any, Final, Literal, final
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
@@ -27,6 +28,9 @@ _SHAPES = {"epochs": 24, "views": "outline"}
 
 # A run that is repeated from its config.yaml gets a new directory.
 _NOT_SAVED = ("out",)
+
+LENGTHS: Final = ("epochs", "steps", "minutes")
+"""The settings that say how long to train; one of them has a value."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,11 @@ class TrainConfig:
         cache: where decoded images are kept: in "memory"; on "disk", in the run's directory; or
             "none": they are decoded again in every epoch. "auto" is the first that has room.
         epochs: passes over the images.
+        steps: steps of the optimizer, instead of epochs.
+        minutes: minutes of training, instead of epochs. Some steps are timed on a copy of the
+            network; then the number of steps is fixed, and config.yaml has it as `steps`. Loading
+            the images, timing (a twentieth of the minutes, and at most half of one, unless four
+            steps take longer), scoring and the report come on top.
         batch_size: images per step, over all devices; default: the recipe's, fewer for small sets.
         chunk_size: images that a device embeds at a time. The gradient is that of the whole batch,
             in the memory of one chunk (GradCache: Gao et al., 2101.06983); default: the whole batch
@@ -66,6 +75,11 @@ class TrainConfig:
         num_views: views per image: the first ones of the policy, repeated as needed; default: as
             many as it has, which is two, or eight for multi_crop.
         seed: decides the initial weights, the order of the images, and the views.
+        continue_from: a finished run. A new run begins with all of its last weights, with a new
+            optimizer and a new schedule; its settings are the defaults. (--resume finishes a
+            stopped run.)
+        first_epoch: the number of the first epoch, which decides the order of the images and the
+            views, as the seed does; default: 0, or the next one after the run that is continued.
         accelerator: "auto", "cpu", "gpu" ..., as in Lightning.
         devices: how many, or which ones.
         num_nodes: number of machines.
@@ -96,7 +110,9 @@ class TrainConfig:
     channels: int | None = None
     strict: bool = False
     cache: Literal["auto", "memory", "disk", "none"] = "auto"
-    epochs: int = 100
+    epochs: int | None = 100
+    steps: int | None = None
+    minutes: float | None = None
     batch_size: int | None = None
     chunk_size: int | None = None
     norm: Norm = "batch"
@@ -108,6 +124,8 @@ class TrainConfig:
     views: str | list[View] = "gentle"
     num_views: int | None = None
     seed: int = 0
+    continue_from: str | None = None
+    first_epoch: int | None = None
     accelerator: str = "auto"
     devices: int | str = "auto"
     num_nodes: int = 1
@@ -125,6 +143,8 @@ class TrainConfig:
     def __post_init__(self) -> None:
         lowest = {
             "epochs": 1,
+            "steps": 1,
+            "first_epoch": 0,
             "batch_size": 2,
             "chunk_size": 2,
             "size": 8,
@@ -146,6 +166,10 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not value >= limit:
                 raise NonegError(f"{flag(name)} must be at least {limit}: {value}")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise NonegError(f"--minutes must be a number above 0: {self.minutes}")
+        if not set_aside_other_lengths(vars(self)):
+            raise NonegError(f"give one of {', '.join(map(flag, LENGTHS))}")
         if isinstance(self.views, str) and self.views.startswith("["):
             raise NonegError(
                 f"--views {self.views} is not a list of views, such as "
@@ -173,6 +197,20 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def set_aside_other_lengths(settings: Mapping[str, Any]) -> dict[str, None]:
+    """The lengths that have no value because `settings` gives another one; empty if it gives none.
+
+    Raises:
+        NonegError: it gives more than one.
+    """
+    given = [name for name in LENGTHS if settings.get(name) is not None]
+    if len(given) > 1:
+        raise NonegError(
+            f"{flag(given[0])} and {flag(given[1])} both say how long to train: give one of them"
+        )
+    return {name: None for name in LENGTHS if given and name not in given}
+
+
 def settings_for(definition: Definition, recipe: str, data: str | None) -> dict[str, Any]:
     """The settings that a recipe decides; the built-in images change some of them."""
     settings = dict(vars(definition.recipe(recipe)))
@@ -182,11 +220,14 @@ def settings_for(definition: Definition, recipe: str, data: str | None) -> dict[
     return settings
 
 
-def make_config(data: object = "shapes", **settings: Any) -> TrainConfig:
+def make_config(data: object = None, **settings: Any) -> TrainConfig:
     """A config from keyword settings; the method's recipe fills in the others.
 
+    With `continue_from`, the settings of that run do so.
+
     Args:
-        data: as in TrainConfig; for an object in memory only the type is recorded.
+        data: as in TrainConfig; for an object in memory only the type is recorded. None is the
+            default, "shapes" or the data of the run that is continued.
         settings: fields of TrainConfig; `options` may be a dict with some of the method's options.
 
     Raises:
@@ -195,10 +236,18 @@ def make_config(data: object = "shapes", **settings: Any) -> TrainConfig:
     known = _names(TrainConfig)
     if unknown := sorted(settings.keys() - set(known)):
         raise NonegError(f"unknown setting {unknown[0]!r}; there are: {', '.join(sorted(known))}")
-    definition = find_method(settings.get("method", TrainConfig.method))
-    recipe = settings.get("recipe", TrainConfig.recipe)
+    former: dict[str, Any] = {}
+    if settings.get("continue_from") is not None:
+        settings["continue_from"] = str(settings["continue_from"])
+        former = settings_to_continue(settings["continue_from"], settings)
+
+    def chosen(name: str) -> Any:
+        return settings.get(name, former.get(name, getattr(TrainConfig, name)))
+
+    definition, recipe = find_method(chosen("method")), chosen("recipe")
+    data = chosen("data") if data is None else data
     described = str(data) if isinstance(data, str | Path) else f"<{type(data).__name__}>"
-    defaults = settings_for(definition, recipe, described)
+    defaults = {**settings_for(definition, recipe, described), **former}
     options = settings.pop("options", None) or {}
     if isinstance(options, dict):
         names = _names(definition.options)
@@ -207,10 +256,54 @@ def make_config(data: object = "shapes", **settings: Any) -> TrainConfig:
                 f"{definition.name} has no option {unknown[0]!r}; "
                 f"it has: {', '.join(sorted(names))}"
             )
-        options = {**dataclasses.asdict(defaults["options"]), **options}
+        usual = defaults["options"]
+        options = {**(usual if isinstance(usual, dict) else dataclasses.asdict(usual)), **options}
     # The parser checks values from Python as it checks those from the command line.
-    fields = {**defaults, **settings, "options": options, "data": described}
+    lengths = set_aside_other_lengths(settings)
+    fields = {**defaults, **lengths, **settings, "options": options, "data": described}
     return config_from_dict(fields)
+
+
+def settings_to_continue(run: str | Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a finished run, as defaults of a run that continues it.
+
+    Args:
+        run: the directory of the finished run.
+        given: the other settings, by name.
+
+    Raises:
+        NonegError: there is no such run, or `given` has another method or recipe.
+    """
+    # It imports numpy, for which `noneg train --help` should not wait.
+    from noneg.records.directory import RunDirectory
+
+    directory = RunDirectory(Path(run))
+    former = directory.read_config()
+    if former is None:
+        raise NonegError(f"{run} is not a run: it has no {directory.config_file.name}")
+    check_kept(given, former, run, ("method", "recipe"))
+    # Only the first of two continued runs begins where this one ended.
+    return {**former, "continue_from": str(run), "first_epoch": None}
+
+
+KEPT: Final = ("data", "method", "recipe", "backbone", "size", "channels", "norm")
+"""The settings that a run has in common with the run that it continues."""
+
+
+def check_kept(
+    given: Mapping[str, Any], former: Mapping[str, Any], run: str | Path, names: Iterable[str]
+) -> None:
+    """Compare settings with those of the run that is continued; a name may be missing in either.
+
+    Raises:
+        NonegError: one of `names` has another value.
+    """
+    for name in names:
+        if name in given and name in former and str(given[name]) != str(former[name]):
+            raise NonegError(
+                f"{run} was trained with {flag(name)} {former[name]}, and a run that continues it "
+                f"cannot have {given[name]}: leave {flag(name)} out"
+            )
 
 
 def make_parser(
@@ -233,8 +326,9 @@ def make_parser(
         prog="noneg train",
         usage="noneg train [DATA] [--setting VALUE ...]",
         description="Train an encoder on unlabeled images, and say how good it is. "
-        "Continue a stopped run with: noneg train --resume RUN. Switches need no value: --strict "
-        "is --strict true, and --no-report is --report false.",
+        "Finish a stopped run with: noneg train --resume RUN. Train a finished one further, as a "
+        "new run, with: noneg train --continue-from RUN --epochs 50. Switches need no value: "
+        "--strict is --strict true, and --no-report is --report false.",
         formatter_class=_HelpFormatter,
         exit_on_error=False,
     )
@@ -318,7 +412,7 @@ def config_from_dict(fields: dict[str, Any]) -> TrainConfig:
         if dataclasses.is_dataclass(value) and not isinstance(value, type)
         else value
         for name, value in fields.items()
-    }
+    } | set_aside_other_lengths(fields)
     views = plain.get("views")
     if isinstance(views, list | tuple):
         plain["views"] = [dataclasses.asdict(view_from_settings(view)) for view in views]

@@ -42,7 +42,7 @@ from noneg.training.metrics import Metrics, summarize
 from noneg.training.optimizers import build_optimizer, rate_share, set_learning_rates
 from noneg.training.plan import Plan, steps_of
 from noneg.training.step import Views, compute_gradient, compute_gradient_in_chunks
-from noneg.training.watchdog import Action, Watchdog
+from noneg.training.watchdog import Action, Rows, Watchdog
 from noneg.views import draw_views
 
 
@@ -67,6 +67,7 @@ def train_method(
     run: RunDirectory,
     *,
     parts: tuple[Images, Images] | None = None,
+    start_rows: Rows = (),
     observers: Sequence[Observer] = (),
     progress: bool = True,
 ) -> Watchdog:
@@ -80,6 +81,7 @@ def train_method(
         info: describes the encoder, with the mean and std of the images.
         run: the directory for rows, checkpoints and the verdict.
         parts: labeled images for `--knn-every`: to learn from and to test on.
+        start_rows: of a continued run: the first rows of the run that began with untrained weights.
         observers: called at every step.
         progress: show a progress bar.
 
@@ -93,8 +95,8 @@ def train_method(
     config, steps = plan.config, steps_of(plan, len(images.pixels))
     is_first = is_first_process()
     metrics = Metrics(run, plan, steps)
-    watchdog = Watchdog(run, config, metrics, say_above)
-    state = _State(fabric, method, plan, metrics, watchdog)
+    watchdog = Watchdog(run, config, metrics, say_above, start_rows)
+    state = State(fabric, method, plan, info, metrics, watchdog)
     step = state.restore(run)
     knn = (
         KNNMonitor(run, parts, info, config.evaluation_images)
@@ -108,18 +110,7 @@ def train_method(
     if knn:
         knn.begin(step)
     loggers = open_loggers(config.logger, run.path, run.read_config() or {}) if is_first else []
-    views: Views | None = None
     stop_now = False
-
-    def draw(part: slice) -> Views:
-        nonlocal views
-        # Reuse the tensors of the previous step: allocated memory causes no page faults.
-        views = draw_views(
-            pixels[part], index[part], plan.policy, size=plan.size, seed=config.seed, epoch=epoch,
-            mean=info.mean, std=info.std, out=views,
-        )  # fmt: skip
-        return views
-
     stop = StopRequest()
     bar = progress_bar(
         total=steps.total, initial=step, desc="train", unit="steps", shown=progress and is_first
@@ -128,20 +119,12 @@ def train_method(
         for logger in loggers:
             ending.callback(logger.close)
         for number, pixels, index in batches(
-            images.pixels, plan.batch_size, config.seed, range(step, steps.total),
+            images.pixels, plan.batch_size, config.seed,
+            range(steps.before + step, steps.before + steps.total),
             rank=fabric.global_rank, ranks=fabric.world_size,
         ):  # fmt: skip
-            step, epoch = number + 1, number // steps.per_epoch
-            pixels = pixels.to(fabric.device, non_blocking=True)
-            state.optimizer.zero_grad()
-            loss, embeddings = state.gradient(draw, index, seed=hash_key(config.seed, number))
-            _stop_if_not_finite(loss, number, plan)
-            share = rate_share(number, steps.total, steps.warmup)
-            set_learning_rates(state.raw_optimizer, share, state.rate_factor)
-            state.optimizer.step()
-            method.after_step(step / steps.total)
-            if step % steps.per_epoch == 0:
-                method.after_epoch()
+            loss, embeddings = state.take_step(number, pixels, index)
+            step, epoch = number - steps.before + 1, (number - steps.before) // steps.per_epoch
             bar.update()
 
             if is_first:
@@ -194,14 +177,22 @@ class _EmbedInForward(nn.Module):
 
 
 @final
-class _State:
+class State:
     """The state in a checkpoint: weights, optimizer, meters, and the history of verdicts."""
 
     def __init__(
-        self, fabric: Fabric, method: Method, plan: Plan, metrics: Metrics, watchdog: Watchdog
+        self,
+        fabric: Fabric,
+        method: Method,
+        plan: Plan,
+        info: EncoderInfo,
+        metrics: Metrics,
+        watchdog: Watchdog,
     ) -> None:
-        self.fabric, self.method, self.plan = fabric, method, plan
+        """Set up network and optimizer on all processes; the arguments are `train_method`'s."""
+        self.fabric, self.method, self.plan, self.info = fabric, method, plan, info
         self.metrics, self.watchdog = metrics, watchdog
+        self.views: Views | None = None
         self.rate_factor = 1.0
         self.is_sharded = plan.config.strategy == "fsdp"
         if fabric.world_size > 1:
@@ -213,7 +204,44 @@ class _State:
         self.raw_optimizer = build_optimizer(method, plan.config, plan.batch_size)
         self.optimizer = cast(Optimizer, fabric.setup_optimizers(self.raw_optimizer))
 
-    def gradient(
+    def take_step(self, number: int, pixels: Tensor, index: Tensor) -> tuple[Loss, Embeddings]:
+        """Draw the views of a batch, and change the weights by one step of the optimizer.
+
+        Args:
+            number: of the step, as `batches` counts.
+            pixels: this process's images, uint8 [B, C, H, W].
+            index: their numbers in the data set, int64 [B].
+
+        Returns:
+            The loss and the embeddings of the whole batch, with the weights before the step.
+
+        Raises:
+            DivergedError: the loss is not finite.
+        """
+        plan, steps = self.plan, self.metrics.steps
+        done, epoch = number - steps.before, number // steps.per_epoch
+        pixels = pixels.to(self.fabric.device, non_blocking=True)
+
+        def draw(part: slice) -> Views:
+            # Reuse the tensors of the previous step: allocated memory causes no page faults.
+            self.views = draw_views(
+                pixels[part], index[part], plan.policy, size=plan.size, seed=plan.config.seed,
+                epoch=epoch, mean=self.info.mean, std=self.info.std, out=self.views,
+            )  # fmt: skip
+            return self.views
+
+        self.optimizer.zero_grad()
+        loss, embeddings = self._gradient(draw, index, seed=hash_key(plan.config.seed, number))
+        _stop_if_not_finite(loss, done, plan)
+        share = rate_share(done, steps.total, steps.warmup)
+        set_learning_rates(self.raw_optimizer, share, self.rate_factor)
+        self.optimizer.step()
+        self.method.after_step((done + 1) / steps.total)
+        if (done + 1) % steps.per_epoch == 0:
+            self.method.after_epoch()
+        return loss, embeddings
+
+    def _gradient(
         self, draw: Callable[[slice], Views], index: Tensor, seed: int
     ) -> tuple[Loss, Embeddings]:
         """Images -> views -> embeddings -> whole batch -> loss -> gradient."""

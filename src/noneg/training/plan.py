@@ -42,19 +42,39 @@ class Plan:
 @final
 @dataclass(frozen=True)
 class Steps:
-    """The number of steps of a run: per epoch, in total, and in the warm-up."""
+    """The number of steps of a run: per epoch, in total, and in the warm-up.
+
+    Attributes:
+        before: steps in the epochs before `first_epoch`. Order, views and random numbers depend on
+            the number of the step, counted from these on.
+    """
 
     per_epoch: int
     total: int
     warmup: int
+    before: int = 0
+
+    @property
+    def epochs(self) -> float:
+        """The length of the run in epochs."""
+        return self.total / self.per_epoch
 
 
 def steps_of(plan: Plan, images: int) -> Steps:
-    """The steps for a number of readable images, without the last, incomplete batch per epoch."""
-    per_epoch = images // plan.batch_size
-    total = plan.config.epochs * per_epoch
-    warmup = round(plan.config.warmup_epochs * per_epoch)
-    return Steps(per_epoch, total, min(warmup, total // 10))
+    """The steps for a number of readable images, without the last, incomplete batch per epoch.
+
+    Raises:
+        NonegError: the number of steps is not fixed yet.
+    """
+    config, per_epoch = plan.config, images // plan.batch_size
+    total = config.steps
+    if total is None and config.epochs is not None:
+        total = config.epochs * per_epoch
+    if total is None:
+        raise NonegError("--minutes is not a number of steps before some steps were timed")
+    warmup = round(config.warmup_epochs * per_epoch)
+    before = (config.first_epoch or 0) * per_epoch
+    return Steps(per_epoch, total, min(warmup, total // 10), before)
 
 
 def complete(config: TrainConfig, source: ImageSource) -> Plan:

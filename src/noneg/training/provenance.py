@@ -13,6 +13,7 @@ from typing import Any, final
 from noneg._version import __version__
 from noneg.images import Images
 from noneg.training.hardware import Hardware
+from noneg.training.origin import Origin
 from noneg.training.precision import PrecisionChoice
 
 _LIBRARIES = ("torch", "torchvision", "timm", "lightning-fabric", "numpy")
@@ -31,6 +32,7 @@ class Provenance:
         precision: the chosen precision, the result of the gradient check, and the measured speeds.
         versions: of noneg, Python and the libraries for computing.
         data: description, images, skipped, channels, stored_size (pixels), classes (or None).
+        origin: the run that this one continues; None if it began with untrained weights.
     """
 
     command: str
@@ -40,6 +42,7 @@ class Provenance:
     precision: dict[str, Any]
     versions: dict[str, str]
     data: dict[str, Any]
+    origin: Origin | None = None
 
 
 def describe_provenance(
@@ -48,6 +51,7 @@ def describe_provenance(
     precision: PrecisionChoice,
     command: str | None,
     earlier: Mapping[str, Any] | None,
+    origin: Origin | None = None,
 ) -> Provenance:
     """The provenance that is known before the first step.
 
@@ -57,6 +61,7 @@ def describe_provenance(
         precision: the precision of the run.
         command: the command line, if it started the run.
         earlier: run.json, if the run is resumed.
+        origin: the run that this one continues.
     """
     return Provenance(
         command=str((earlier or {}).get("command") or command or python_command()),
@@ -78,6 +83,7 @@ def describe_provenance(
             "stored_size": images.pixels.shape[-1],
             "classes": None if images.classes is None else len(images.classes),
         },
+        origin=origin,
     )
 
 

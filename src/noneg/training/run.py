@@ -20,6 +20,7 @@ from noneg.images.find import Data
 from noneg.methods.base import Method
 from noneg.networks.norms import batch_norms
 from noneg.records.directory import RunDirectory
+from noneg.records.table import numbers_of
 from noneg.training.build import (
     arrange_memory,
     build_method,
@@ -37,7 +38,9 @@ from noneg.training.distributed import from_first_process, is_first_process, say
 from noneg.training.final_meters import measure_trained_and_untrained
 from noneg.training.launch import launch, use_precision
 from noneg.training.loop import Observer, train_method
-from noneg.training.plan import Plan, complete, plan_of
+from noneg.training.origin import Origin, find_origin, load_origin
+from noneg.training.pace import describe_length, describe_minutes, fix_steps
+from noneg.training.plan import Plan, complete, plan_of, steps_of
 from noneg.training.precision import PrecisionChoice, choose_precision
 from noneg.training.provenance import describe_provenance
 from noneg.training.watchdog import Watchdog
@@ -84,7 +87,7 @@ class _Given:
 
 
 def train(
-    data: Data = "shapes",
+    data: Data | None = None,
     *,
     labels: Labels = None,
     eval_data: Data | None = None,
@@ -99,14 +102,17 @@ def train(
 
     Args:
         data: a folder, a .npy or .npz file, an array [N, H, W] or [N, H, W, C], a tensor
-            [N, C, H, W], a map-style Dataset, "shapes", or a torchvision name.
+            [N, C, H, W], a map-style Dataset, "shapes", or a torchvision name; default: "shapes",
+            or the data of the run in `continue_from`.
         labels: int [N], only used for scoring; by default from class folders or the data set.
         eval_data: labeled images to score on, in any of these forms.
         eval_labels: int [M], the labels of `eval_data`.
-        resume_from: directory of a run to continue. Settings must not be given; `data` must be the
-            run's own if it was an object in memory.
+        resume_from: directory of a stopped run to finish. Settings must not be given; `data` must
+            be the run's own if it was an object in memory.
         progress: show progress bars.
         settings: fields of TrainConfig: method="byol", epochs=200, options={"tau": 0.99} ...
+            minutes=20 trains for about twenty minutes; continue_from="runs/first" begins with the
+            last weights of a finished run.
 
     Returns:
         The finished run, with its encoder.
@@ -146,7 +152,7 @@ def start(
 
 
 def resume(directory: Path, *, observers: Sequence[Observer] = (), progress: bool = False) -> Run:
-    """Continue a run from its last checkpoint; without a checkpoint it starts over."""
+    """Finish a run from its last checkpoint; without a checkpoint it starts over."""
     return _resume(RunDirectory(directory), _Given(observers=observers, progress=progress))
 
 
@@ -163,8 +169,16 @@ def _resume(run: RunDirectory, given: _Given) -> Run:
 
 def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = None) -> Run:
     """The whole run, from images to report, on every process."""
+    if config.continue_from is not None and given.data is None and config.data.startswith("<"):
+        raise NonegError(
+            f"{config.continue_from} was trained on {config.data} in memory: continue it from "
+            "Python, with noneg.train(the same data, continue_from=...)"
+        )
     source = find_source(config.data if given.data is None else given.data, labels=given.labels)
     plan = complete(config, source) if resumed is None else plan_of(config)
+    origin = find_origin(plan.config, resumed)
+    if origin is not None and config.first_epoch is None:
+        plan = replace(plan, config=replace(plan.config, first_epoch=origin.next_epoch))
     fabric = launch(plan)
     run = resumed or from_first_process(lambda: _new_directory(plan.config))
     run.path.mkdir(parents=True, exist_ok=True)
@@ -173,7 +187,9 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
         method = build_method(plan)
         info = describe_encoder(method.backbone, plan, images)
         measure_first_layer(method, images, plan, info)
-        if config.norm == "frozen":
+        if origin is not None and not run.last_checkpoint.exists():
+            load_origin(method, origin.run)
+        elif config.norm == "frozen":
             measure_norms(method, images, plan, info)
         arrange_memory(method, plan)
         earlier = run.read_provenance() if resumed else None
@@ -188,18 +204,27 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
             config.eval_data if given.eval_data is None else given.eval_data,
             given.eval_labels,
         )
-    except NonegError:
+        _announce(plan, images, method, info, precision, run, origin)
+        if plan.config.minutes is not None:
+            plan = fix_steps(fabric, method, images, plan, info, run, parts)
+    except (NonegError, KeyboardInterrupt):
         if resumed is None and is_first_process():
             # Leave no empty directory behind.
             with suppress(OSError):
                 run.path.rmdir()
         raise
-    provenance = describe_provenance(images, plan.hardware, precision, given.command, earlier)
+    steps = steps_of(plan, len(images.pixels))
+    # Those of the runs that this one continues count as well.
+    epochs = round((steps.before + steps.total) / steps.per_epoch, 2)
+    epochs = int(epochs) if epochs.is_integer() else epochs
+    info = replace(info, data=info.data | {"epochs": epochs})
+    provenance = describe_provenance(
+        images, plan.hardware, precision, given.command, earlier, origin
+    )
     if is_first_process():
         write_skipped(run.skipped_file, images.skipped)
         run.write_config(to_dict(plan.config))
         run.write_provenance(asdict(provenance))
-    _announce(plan, images, method, info, precision, run)
 
     watchdog = train_method(
         fabric,
@@ -209,6 +234,7 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
         info,
         run,
         parts=parts,
+        start_rows=[numbers_of(row) for row in origin.start_rows] if origin is not None else [],
         observers=given.observers,
         progress=given.progress,
     )
@@ -278,16 +304,25 @@ def _announce(
     info: EncoderInfo,
     precision: PrecisionChoice,
     run: RunDirectory,
+    origin: Origin | None,
 ) -> None:
     """Print what the run will do, and advice on settings."""
     config = plan.config
     count, channels, side, _ = images.pixels.shape
     sizes = sorted(set(view_sizes(plan.policy, plan.size)), reverse=True)
+    length = (
+        describe_length(plan, count)
+        if config.minutes is None
+        else f"about {describe_minutes(config.minutes)}"
+    )
     say(
         f"{config.method} on {images.description}: {count} images of {channels} x {side} x {side}, "
-        f"views of {' and '.join(map(str, sizes))} px, {config.epochs} epochs in batches of "
-        f"{plan.batch_size}"
+        f"views of {' and '.join(map(str, sizes))} px, {length} in batches of {plan.batch_size}"
     )
+    if origin is not None:
+        say(f"it continues {origin.run}, which took {origin.steps:,} steps")
+    if origin is not None and origin.images not in (None, count):
+        say(f"warning: {origin.run} was trained on {origin.images} images, and there are {count}")
     if images.skipped:
         _say_skipped(images.skipped, run)
     if isinstance(images.pixels, PixelsOnDemand):

@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any, Literal, final
 
@@ -21,6 +21,7 @@ PROBATION = 5
 """Weights are kept as healthy after this many more healthy rows: a collapse starts unseen."""
 
 Action = Literal["nothing", "stop", "rollback"]
+Rows = Sequence[Mapping[str, float]]
 
 
 @final
@@ -33,9 +34,24 @@ class Watchdog:
     """
 
     def __init__(
-        self, run: RunDirectory, config: TrainConfig, metrics: Metrics, say: Callable[[str], None]
+        self,
+        run: RunDirectory,
+        config: TrainConfig,
+        metrics: Metrics,
+        say: Callable[[str], None],
+        start_rows: Rows = (),
     ) -> None:
-        """Watch the run; `say` prints a line above the progress bar."""
+        """Watch the run.
+
+        Args:
+            run: where verdicts are written.
+            config: of the run.
+            metrics: of the run.
+            say: prints a line above the progress bar.
+            start_rows: of a continued run: the first rows of the run that began with untrained
+                weights.
+        """
+        self.start_rows = start_rows
         self.run = run
         self.config = config
         self.metrics = metrics
@@ -49,7 +65,7 @@ class Watchdog:
     def judge(self, step: int) -> Action:
         """Judge the run after its newest row, and keep the checkpoint if the run is healthy."""
         rows = self._considered(self.metrics.history)
-        verdict = self.verdict = judge(rows, total_steps=self.metrics.steps.total)
+        verdict = self.verdict = judge(rows, self.metrics.steps.total, self.start_rows)
         if not self.history or self.history[-1]["state"] != verdict.state:
             self._note(step, verdict)
             if verdict.is_alarm:
@@ -85,7 +101,7 @@ class Watchdog:
             images: the number of images that were measured.
         """
         rows = self.metrics.rows()
-        verdict = judge(self._considered(rows), total_steps=self.metrics.steps.total)
+        verdict = judge(self._considered(rows), self.metrics.steps.total, self.start_rows)
         if meters is not None:
             h = [each["h"] for each in meters]
             verdict = judge_end(verdict, *h, searches=images * (VIEWS - 1))

@@ -15,7 +15,7 @@ def views_of(
     *,
     size: int,
     seed: int,
-    epochs: int,
+    epochs: range,
 ) -> dict[str, UInt8[Tensor, "images channels _ _"]]:
     """The views that a run with these settings draws of some images, before normalization.
 
@@ -25,14 +25,14 @@ def views_of(
         policy: one `View` for each view.
         size: side in pixels of the views that have no size of their own.
         seed: of the run.
-        epochs: how many epochs, from the first.
+        epochs: which epochs, counted from 0.
 
     Returns:
         uint8 [N, C, side, side] for each "epoch 1, view 1" ..., in that order.
     """
     channels = pixels.shape[1]
     columns = {}
-    for epoch in range(epochs):
+    for epoch in epochs:
         views = draw_views(
             pixels,
             index,

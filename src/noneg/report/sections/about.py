@@ -55,10 +55,21 @@ def _commands(run: RunFiles) -> str:
     started = run.provenance.get("command")
     if isinstance(started, str) and started and not _made_up(started, run.directory):
         html += f"<p>Started as</p>{_code(started)}"
+    if former := _former_runs(run.provenance.get("origin")):
+        html += f"<p>It continues {escape(', which continued '.join(former))}.</p>"
     if run.settings:
         repeat = ["noneg", "train", "--config", str(RunDirectory(run.directory).config_file)]
         html += f"<p>To repeat it</p>{_code(shlex.join(repeat))}"
     return html
+
+
+def _former_runs(origin: object) -> list[str]:
+    """The runs whose training this one continues, the latest first."""
+    if not isinstance(origin, Mapping):
+        return []
+    steps = origin.get("steps")
+    took = f" ({steps:,} steps)" if isinstance(steps, int) else ""
+    return [f"{origin.get('run')}{took}", *_former_runs(origin.get("origin"))]
 
 
 def _made_up(command: str, directory: Path) -> bool:

@@ -124,6 +124,8 @@ def facts_html(run: RunFiles, images: int | None) -> str:
         facts.append(("images", f"{images:,}"))
     if (epochs := run.settings.get("epochs")) is not None:
         facts.append(("epochs", escape(str(epochs))))
+    elif (steps := run.settings.get("steps")) is not None:
+        facts.append(("steps", escape(f"{steps:,}" if isinstance(steps, int) else str(steps))))
     if run.seconds is not None:
         facts.append(("training", duration(run.seconds)))
     if (speed := median_speed(run)) is not None:

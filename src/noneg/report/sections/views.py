@@ -29,7 +29,14 @@ def views_section(images: Images, settings: Mapping[str, Any]) -> tuple[Section,
     Raises:
         NonegError: a setting that the views depend on is missing or impossible.
     """
-    size, epochs, seed = (_whole(settings, name) for name in ("size", "epochs", "seed"))
+    size, seed = _whole(settings, "size"), _whole(settings, "seed")
+    if settings.get("epochs") is not None:
+        epochs = _whole(settings, "epochs")
+    else:
+        # The last epoch of a run may be begun only.
+        shown = _whole(settings, "steps") * _whole(settings, "batch_size")
+        epochs = -(-shown // len(images.pixels))
+    first = _whole(settings, "first_epoch") if settings.get("first_epoch") is not None else 0
     num_views = _whole(settings, "num_views") if settings.get("num_views") is not None else None
     policy = resolve_policy(settings.get("views"), size, num_views)
     chosen = np.array(evenly_spaced(len(images.pixels), _IMAGES))
@@ -40,7 +47,7 @@ def views_section(images: Images, settings: Mapping[str, Any]) -> tuple[Section,
         policy,
         size=size,
         seed=seed,
-        epochs=min(_EPOCHS, epochs),
+        epochs=range(first, first + min(_EPOCHS, epochs)),
     )
     columns = {"image": pixels, **views}
     atlas = make_atlas("view", np.concatenate([_tiles(column) for column in columns.values()]))
