@@ -216,7 +216,9 @@ class TakingTurns(Observer):
         if since:
             seconds = time.perf_counter() - self.started
             turns = {"noneg": self.steps * BATCH / seconds}
-            turns |= {name: turn() for name, turn in self.others.items()}
+            # The loop calls its observers without gradient.
+            with torch.enable_grad():
+                turns |= {name: turn() for name, turn in self.others.items()}
             self.rounds.append(turns)
             listed = ", ".join(
                 f"{name} {speed:.0f}" for name, speed in turns.items() if name != PEAK
