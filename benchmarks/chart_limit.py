@@ -19,7 +19,8 @@ def shares(table: Path, method: str) -> dict[str, list[float]]:
     rounds: dict[str, dict[str, float]] = defaultdict(dict)
     with table.open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            if row["method"] == method:
+            # The matrix product has no images.
+            if row["method"] == method and row["images_per_second"]:
                 rounds[row["round"]][row["side"]] = float(row["images_per_second"])
     sides = [side for side in next(iter(rounds.values())) if side != "limit"]
     return {side: [each[side] / each["limit"] for each in rounds.values()] for side in sides}

@@ -7,6 +7,10 @@ DataLoader and the views of lightly and of torchvision, in the training process 
 workers; the better of the two counts. The sides take turns of a few steps in one process. Each
 share is relative to the limit in the same round; the median over the rounds is printed.
 
+A large matrix product in the run's precision takes turns as well: the most that this machine does.
+What a training step reaches of it is the limit's own limit. Its floating-point operations are
+counted by torch, forward and backward; views, metrics and the optimizer count as none.
+
     pip install 'noneg[bench]'
     python benchmarks/limit.py            about ten minutes
     python benchmarks/limit.py --quick    under two minutes
@@ -30,6 +34,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from torch.utils.flop_counter import FlopCounterMode
 
 from noneg.images import find_source
 from noneg.images.shapes import draw_shapes
@@ -55,6 +60,9 @@ from peers import lightly_views, require, torchvision_views
 
 WARM_UP = 3
 IMAGES, BATCH = 2048, 256
+MATRIX = 2048
+"""Side of the matrices: large enough that a larger one is no faster."""
+PEAK = "matrix product"
 Turn = Callable[[], float]
 
 
@@ -85,6 +93,35 @@ class NetworkAlone:
         for _ in range(self.steps):
             self.step()
         return self.steps * BATCH / (time.perf_counter() - started)
+
+    def operations(self) -> int:
+        """Floating-point operations of a step, forward and backward; a multiply-add is two."""
+        counter = FlopCounterMode(display=False)
+        with counter:
+            self.step()
+        return counter.get_total_flops()
+
+
+@final
+class MatrixProduct:
+    """Products of two square matrices, for about as long as a step takes."""
+
+    def __init__(self, precision: str) -> None:
+        dtype = torch.bfloat16 if precision.startswith("bf16") else torch.float32
+        generator = torch.Generator().manual_seed(0)
+        self.factors = [
+            torch.randn(MATRIX, MATRIX, generator=generator).to(dtype) for _ in range(2)
+        ]
+        self.product = torch.empty(MATRIX, MATRIX, dtype=dtype)
+        self.turn()
+
+    def turn(self) -> float:
+        """Floating-point operations per second."""
+        repetitions = 8
+        started = time.perf_counter()
+        for _ in range(repetitions):
+            torch.mm(*self.factors, out=self.product)
+        return repetitions * 2 * MATRIX**3 / (time.perf_counter() - started)
 
 
 class Peer(NetworkAlone):
@@ -168,7 +205,7 @@ class TakingTurns(Observer):
         self.rounds: list[dict[str, float]] = []
         self.started = 0.0
 
-    def begin(self, step: int) -> None:
+    def begin(self, step: int, total_steps: int) -> None:
         """Every run starts at step 0, with no rows."""
 
     def observe(self, step: int, epoch: int, method: Method, embeddings: Embeddings) -> None:
@@ -179,10 +216,14 @@ class TakingTurns(Observer):
         if since:
             seconds = time.perf_counter() - self.started
             turns = {"noneg": self.steps * BATCH / seconds}
-            turns |= {name: turn() for name, turn in self.others.items()}
+            # The loop calls its observers without gradient.
+            with torch.enable_grad():
+                turns |= {name: turn() for name, turn in self.others.items()}
             self.rounds.append(turns)
-            listed = ", ".join(f"{name} {speed:.0f}" for name, speed in turns.items())
-            print(f"\n{listed} images/s", flush=True)
+            listed = ", ".join(
+                f"{name} {speed:.0f}" for name, speed in turns.items() if name != PEAK
+            )
+            print(f"\n{listed} images/s; {PEAK} {turns[PEAK] / 1e9:.1f} GFLOP/s", flush=True)
         self.started = time.perf_counter()
 
 
@@ -218,6 +259,24 @@ def take_turns(
     return turns.rounds
 
 
+FIGURES = ("images_per_second", "gflops", "share_of_matmul_peak")
+
+
+def rows_of(turns: dict[str, float], per_image: float) -> list[list[str]]:
+    """The rows of a round: side, and `FIGURES`.
+
+    Args:
+        turns: images per second of every side; of `PEAK`, floating-point operations per second.
+        per_image: floating-point operations for an image.
+    """
+    rows = []
+    for side, speed in turns.items():
+        images = "" if side == PEAK else f"{speed:.1f}"
+        operations = speed if side == PEAK else speed * per_image
+        rows.append([side, images, f"{operations / 1e9:.1f}", f"{operations / turns[PEAK]:.4f}"])
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
@@ -237,6 +296,8 @@ def main() -> None:
     pixels = np.ascontiguousarray(draw_shapes(IMAGES, seed=0).pixels.transpose(0, 2, 3, 1))
     rows = []
     shares: dict[str, dict[str, float]] = {}
+    of_peak: dict[str, dict[str, float]] = {}
+    peak: dict[str, float] = {}
     for name in methods:
         config = make_config(
             pixels,
@@ -248,7 +309,12 @@ def main() -> None:
             accelerator="cpu",
         )
         plan = plan_in_its_precision(complete(config, find_source(pixels)), pixels)
-        sides: dict[str, Turn] = {"limit": NetworkAlone(plan, pixels, steps).turn}
+        limit = NetworkAlone(plan, pixels, steps)
+        per_image = limit.operations() / BATCH
+        sides: dict[str, Turn] = {
+            "limit": limit.turn,
+            PEAK: MatrixProduct(plan.config.precision).turn,
+        }
         if name == methods[0]:
             for peer, transform in (
                 ("lightly", LightlyTransform(plan.size)),
@@ -259,22 +325,32 @@ def main() -> None:
                     sides[f"{peer}, {workers} workers"] = side.turn
         measured = take_turns(plan, pixels, steps, sides)
         for number, turns in enumerate(measured):
-            rows += [[name, number, side, f"{speed:.1f}"] for side, speed in turns.items()]
+            rows += [[name, number, *row] for row in rows_of(turns, per_image)]
+        networks = [side for side in measured[0] if side != PEAK]
         shares[name] = {
             side: statistics.median(turns[side] / turns["limit"] for turns in measured)
-            for side in measured[0]
+            for side in networks
         }
-        print(f"{name}: median share of the limit, {len(measured)} rounds")
+        of_peak[name] = {
+            side: statistics.median(turns[side] * per_image / turns[PEAK] for turns in measured)
+            for side in networks
+        }
+        peak[name] = statistics.median(turns[PEAK] for turns in measured) / 1e9
+        print(
+            f"{name}: {per_image / 1e6:.1f} MFLOP per image; matrix product "
+            f"({plan.config.precision}) {peak[name]:.1f} GFLOP/s\n"
+            f"median share of the limit, and of the matrix product, {len(measured)} rounds"
+        )
         for side, share in shares[name].items():
-            print(f"  {side:24} {share:.3f}")
+            print(f"  {side:24} {share:.3f}  {of_peak[name][side]:.3f}")
     out = chosen.out or (None if chosen.quick else "benchmarks/results/limit.csv")
     if out is not None:
         with open(out, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["method", "round", "side", "images_per_second"])
+            writer.writerow(["method", "round", "side", *FIGURES])
             writer.writerows(rows)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"peak memory {peak:.2f} GiB, {torch.get_num_threads()} threads")
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(f"peak memory {memory:.2f} GiB, {torch.get_num_threads()} threads")
     first = shares[methods[0]]
     best = {
         peer: max(share for side, share in first.items() if side.startswith(peer))
@@ -285,6 +361,11 @@ def main() -> None:
             {
                 "share": {name: round(share, 3) for name, share in best.items()},
                 "noneg_by_method": {name: round(each["noneg"], 3) for name, each in shares.items()},
+                "share_of_matmul_peak": {
+                    name: {side: round(each[side], 3) for side in ("limit", "noneg")}
+                    for name, each in of_peak.items()
+                },
+                "matmul_peak_gflops": {name: round(each, 1) for name, each in peak.items()},
             }
         )
     )

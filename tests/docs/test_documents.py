@@ -144,7 +144,9 @@ def all_flags() -> set[str]:
 
 
 # Those of the benchmarks, and of other programs.
-_NOT_OURS = {"--judge", "--rounds", "--steps", "--quick", "--ntasks-per-node", "--nodes"}
+_NOT_OURS = {
+    *("--judge", "--rounds", "--steps", "--quick", "--open-test", "--ntasks-per-node", "--nodes"),
+}
 
 
 @every_document
