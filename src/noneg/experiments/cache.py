@@ -52,7 +52,7 @@ class RunCache:
         # Loggers change no result.
         del settings["logger"]
         # Runs were kept before these settings existed.
-        for name in ("steps", "minutes", "continue_from", "first_epoch"):
+        for name in ("view_size", "steps", "minutes", "continue_from", "first_epoch"):
             if settings[name] is None:
                 del settings[name]
         return RunDirectory(

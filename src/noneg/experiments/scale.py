@@ -14,6 +14,7 @@ STANDARD: Final[dict[str, Any]] = {
     "size": 32,
     "batch_size": 64,
     "epochs": 4,
+    "optimizer": "adamw",
     "learning_rate": 0.012,
     "warmup_epochs": 0.3,
     "evaluation_images": 2_000,
@@ -30,8 +31,11 @@ QUICK: Final[dict[str, Any]] = {
     "log_every": 4,
 }
 
-HEADS: Final[dict[str, Any]] = {"projector": [256, 128], "predictor_hidden": 128}
-"""Widths that suit a small backbone; a method ignores those that it has no option for."""
+HEADS: Final[dict[str, Any]] = {"projector": [256, 128], "predictor_hidden": 128, "covariance": 1.0}
+"""Options that suit a small backbone; a method ignores those that it does not have.
+
+The covariance weight is the paper's. That of VICReg's small recipe suits a wider projector.
+"""
 
 _IMAGES, _TEST_IMAGES = 4_000, 1_000
 _QUICK_IMAGES, _QUICK_TEST_IMAGES = 128, 100
