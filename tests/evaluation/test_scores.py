@@ -21,7 +21,7 @@ from noneg.evaluation.scores import (
 )
 from noneg.files import write_json
 from noneg.images import Images
-from noneg.networks.backbones import SMALL
+from noneg.networks.backbones import SMALL_RESNET
 from noneg.records.directory import RunDirectory
 from noneg.training.config import make_config, to_dict
 
@@ -42,7 +42,7 @@ class Blind(nn.Module):
 
 def information(features: int = 3) -> EncoderInfo:
     return EncoderInfo(
-        SMALL, 3, 8, 8, mean=(0.5,) * 3, std=(0.25,) * 3, features=features, method="test"
+        SMALL_RESNET, 3, 8, 8, mean=(0.5,) * 3, std=(0.25,) * 3, features=features, method="test"
     )
 
 
@@ -212,7 +212,7 @@ def save_npz(path: Path, images: Images) -> str:
 def test_a_saved_run_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = tmp_path / "run"
     untrained(Encoder(Blind(), information(256)), seed=3).save(run / "encoder")
-    config = make_config("gone", seed=3, backbone=SMALL, channels=3, size=8, batch_size=8)
+    config = make_config("gone", seed=3, backbone=SMALL_RESNET, channels=3, size=8, batch_size=8)
     RunDirectory(run).write_config(to_dict(config))
     data = save_npz(tmp_path / "test.npz", corner_images(100, 11))
     bank = save_npz(tmp_path / "bank.npz", corner_images(150, 12))

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+from torch import nn
 
 from conftest import TinyBackbone
 from noneg.methods.simsiam import Options, SimSiam
@@ -42,7 +43,7 @@ def test_the_schedule_warms_up_and_ends_at_zero() -> None:
     assert rate_share(0, 1, 0) == 1
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd", "lars"])
 def test_constant_groups_keep_their_rate(optimizer: str) -> None:
     method = SimSiam(TinyBackbone(), 16, Options(projector=(8, 8), predictor_hidden=4))
     config = TrainConfig(optimizer=optimizer, learning_rate=0.1)  # type: ignore[arg-type]
@@ -50,3 +51,17 @@ def test_constant_groups_keep_their_rate(optimizer: str) -> None:
     set_learning_rates(built, 0.25)
     rates = {group["constant"]: group["lr"] for group in built.param_groups}
     assert rates == {True: pytest.approx(0.1), False: pytest.approx(0.025)}
+
+
+def test_muon_takes_the_convolutions_of_the_backbone_and_adamw_the_rest() -> None:
+    backbone = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, groups=8), nn.Flatten(), nn.Linear(8, 16)
+    )
+    method = SimSiam(backbone, 16, Options(projector=(8, 8), predictor_hidden=4))
+    config = TrainConfig(optimizer="muon", learning_rate=0.1)
+    groups = parameter_groups(method, config, batch_size=256)
+    orthogonal = [
+        parameter for group in groups if group["orthogonal"] for parameter in group["params"]
+    ]
+    assert [id(each) for each in orthogonal] == [id(backbone[0].weight)]
+    assert sum(len(group["params"]) for group in groups) == len(list(method.parameters()))

@@ -18,6 +18,7 @@ from noneg.training.plan import (
     plan_of,
     steps_of,
 )
+from noneg.views import view_sizes
 
 
 def small_config(**settings: object) -> TrainConfig:
@@ -29,13 +30,45 @@ def test_the_images_decide_the_settings_without_a_value() -> None:
     gray = np.zeros((500, 60, 60), dtype=np.uint8)
     plan = complete(make_config(gray), find_source(gray))
     assert (plan.size, plan.channels, plan.batch_size) == (64, 1, 64)
-    assert plan.backbone == "small_resnet"
+    assert plan.backbone == "small_convnet"
     assert len(plan.policy) == 2
     assert plan.config == replace(
-        make_config(gray), size=64, channels=1, batch_size=64, backbone="small_resnet"
+        make_config(gray),
+        size=64,
+        view_size=32,
+        channels=1,
+        batch_size=64,
+        backbone="small_convnet",
     )
     # The saved config gives the same plan without the images.
     assert plan_of(plan.config) == plan
+
+
+@pytest.mark.parametrize(
+    ("settings", "sides"),
+    [
+        ({"backbone": "small_convnet"}, (32, 32)),
+        ({"backbone": "small_convnet", "size": 9}, (8, 8)),
+        ({"backbone": "small_convnet", "view_size": 48}, (48, 48)),
+        ({"backbone": "resnet18"}, (64, 64)),
+        ({"backbone": "resnet18", "view_size": 40}, (40, 40)),
+        # A view that names its own side keeps it, and policies choose theirs from the views'.
+        ({"backbone": "small_convnet", "views": [{"size": 20}, {}]}, (20, 32)),
+        ({"backbone": "small_convnet", "views": "multi_crop"}, (32, 32, *(16,) * 6)),
+    ],
+)
+def test_views_are_half_as_large_as_the_images_for_the_small_network_only(
+    settings: dict[str, object], sides: tuple[int, ...]
+) -> None:
+    gray = np.zeros((500, 60, 60), dtype=np.uint8)
+    plan = complete(make_config(gray, **settings), find_source(gray))
+    assert view_sizes(plan.policy, plan.size) == sides
+
+
+def test_runs_from_before_there_was_a_view_size_keep_views_of_full_size() -> None:
+    plan = plan_of(small_config(backbone="small_convnet"))
+    assert plan.config.view_size is None
+    assert view_sizes(plan.policy, plan.size) == (32, 32)
 
 
 @pytest.mark.parametrize("name", ["size", "channels", "batch_size", "backbone"])

@@ -45,7 +45,12 @@ RECIPES = {
         warmup_epochs=10.0,
         views="barlow_twins",
     ),
-    "small": Recipe(options=Options(projector=(1024, 1024)), learning_rate=3e-3),
+    "small": Recipe(
+        options=Options(projector=(1024, 1024)),
+        batch_size=64,
+        optimizer="muon",
+        learning_rate=8e-3,
+    ),
 }
 
 

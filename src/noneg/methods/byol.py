@@ -62,7 +62,9 @@ RECIPES = {
     # Short runs need a target and a predictor that follow faster (appendix I).
     "small": Recipe(
         options=Options(projector=(1024, 256), predictor_hidden=1024, predictor_rate=5.0, tau=0.98),
-        learning_rate=3e-3,
+        batch_size=64,
+        optimizer="muon",
+        learning_rate=8e-3,
     ),
 }
 

@@ -59,7 +59,10 @@ RECIPES = {
         views="simsiam",
     ),
     "small": Recipe(
-        options=Options(projector=(1024, 1024), predictor_hidden=256), learning_rate=3e-3
+        options=Options(projector=(1024, 1024), predictor_hidden=256),
+        batch_size=64,
+        optimizer="muon",
+        learning_rate=8e-3,
     ),
 }
 

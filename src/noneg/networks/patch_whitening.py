@@ -95,20 +95,21 @@ def _both_signs(
 
 def measure_whitening(module: nn.Module, images: Float[Tensor, "n c s s"]) -> None:
     """Measure every patch whitening in a module on the same images."""
-    for each in module.modules():
-        if isinstance(each, PatchWhitening):
-            each.measure(images)
+    for each in _whitenings(module):
+        each.measure(images)
 
 
 def has_whitening(module: nn.Module) -> bool:
     """Whether a module has weights that are measured on images."""
-    return any(isinstance(each, PatchWhitening) for each in module.modules())
+    return bool(_whitenings(module))
 
 
 @torch.no_grad()
 def copy_whitening(source: nn.Module, target: nn.Module) -> None:
     """Give every patch whitening of `target` the measured weights of its twin in `source`."""
-    twins = zip(source.modules(), target.modules(), strict=True)
-    for one, other in twins:
-        if isinstance(one, PatchWhitening) and isinstance(other, PatchWhitening):
-            other.weight.copy_(one.weight)
+    for one, other in zip(_whitenings(source), _whitenings(target), strict=True):
+        other.weight.copy_(one.weight)
+
+
+def _whitenings(module: nn.Module) -> list[PatchWhitening]:
+    return [each for each in module.modules() if isinstance(each, PatchWhitening)]
