@@ -18,6 +18,7 @@ from noneg.training.build import (
     describe_encoder,
     draw_first_views,
     feature_width,
+    measure_first_layer,
 )
 from noneg.training.config import make_config
 from noneg.training.plan import complete
@@ -57,6 +58,7 @@ class SameNetwork:
         backbone = build_backbone(
             self.plan.backbone, channels=self.plan.channels, size=self.plan.size
         )
+        measure_first_layer(backbone, self.images, self.plan, self.info)
         return backbone.to(memory_format=torch.channels_last), feature_width(backbone)
 
     def autocast(self) -> AbstractContextManager[object]:

@@ -36,7 +36,7 @@ import numpy as np
 from budget import TOLERANCE
 from lightly_side import settings_of
 from noneg.images import find_source
-from noneg.networks.backbones import SMALL
+from noneg.networks.backbones import SMALL_RESNET
 from noneg.training.config import TrainConfig, make_config, to_dict
 from noneg.training.plan import choose_batch_size, complete
 from speedrun_data import TABLE, Parts, checkout, load_dev, open_test
@@ -54,7 +54,7 @@ ENTRIES = ("noneg", "lightly", "previous", "lightly_ours", "supervised", *BASELI
 PREVIOUS: dict[str, Any] = {
     "method": "vicreg",
     "options": {"invariance": 25.0, "variance": 25.0, "covariance": 1.0, "projector": [1024, 1024]},
-    "backbone": SMALL,
+    "backbone": SMALL_RESNET,
     "norm": "batch",
     "optimizer": "adamw",
     "learning_rate": 3e-3,

@@ -121,13 +121,13 @@ def describe_encoder(backbone: nn.Module, plan: Plan, images: Images) -> Encoder
     )
 
 
-def measure_first_layer(method: Method, images: Images, plan: Plan, info: EncoderInfo) -> None:
+def measure_first_layer(network: nn.Module, images: Images, plan: Plan, info: EncoderInfo) -> None:
     """Measure the whitening of patches, if the backbone has one, on the first images of the run."""
-    if not has_whitening(method):
+    if not has_whitening(network):
         return
     index = epoch_order(plan.config.seed, 0, len(images.pixels))[:_WHITENED_IMAGES]
     pixels = torch.from_numpy(images.pixels[index.numpy()])
-    measure_whitening(method, normalized_images(pixels, info))
+    measure_whitening(network, normalized_images(pixels, info))
 
 
 def measure_norms(method: Method, images: Images, plan: Plan, info: EncoderInfo) -> None:
