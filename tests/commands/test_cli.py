@@ -55,7 +55,7 @@ def failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_a_run_writes_its_results(run: Path, folder: Path) -> None:
     scores = json.loads((run / "scores.json").read_text())
-    assert scores.keys() == {"trained", "untrained", "pixels"}
+    assert scores.keys() == {"trained", "untrained", "pixels", "patches"}
     for score in scores.values():
         assert 0 <= score["knn"] <= 1
         assert 0 <= score["linear"] <= 1

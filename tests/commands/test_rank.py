@@ -45,6 +45,15 @@ def test_it_says_how_reliable_the_order_is(tmp_path: Path) -> None:
     assert "trained on different images" in format_ranking(rank_runs([*runs, other]))
 
 
+def test_scores_of_earlier_versions_are_told_apart(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, name, 0.3) for name in ("a", "b", "unscored")]
+    for run in runs[:2]:
+        (run / "scores.json").write_text(json.dumps({"trained": {"knn": 0.5}}))
+    assert "do not compare these" not in format_ranking(rank_runs(runs))
+    (runs[0] / "scores.json").write_text(json.dumps({"trained": {"knn": 0.5, "knn_raw": 0.25}}))
+    assert "do not compare these" in format_ranking(rank_runs(runs))
+
+
 def test_a_directory_without_a_finished_run_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,7 +23,10 @@ from noneg.files import write_json
 from noneg.images import Images
 from noneg.networks.backbones import SMALL_RESNET
 from noneg.records.directory import RunDirectory
+from noneg.training.build import build_method
 from noneg.training.config import make_config, to_dict
+from noneg.training.knn_monitor import KNNMonitor
+from noneg.training.plan import plan_of
 
 
 class Corner(nn.Module):
@@ -75,9 +78,12 @@ def test_scores_of_a_seeing_and_of_a_blind_encoder() -> None:
         test,
         progress=False,
     )
-    assert [score.features for score in scores] == ["trained", "untrained", "pixels"]
-    assert [score.dimensions for score in scores] == [3, 3, 192]
-    trained, start, pixels = scores
+    assert [score.features for score in scores] == ["trained", "untrained", "pixels", "patches"]
+    assert [score.dimensions for score in scores] == [3, 3, 192, 3]
+    trained, start, pixels, patches = scores
+    assert patches.unreduced is not None
+    assert patches.unreduced.dimensions == 1600
+    assert trained.unreduced is None
     assert (trained.knn, trained.linear) == (1.0, 1.0)
     assert (start.knn, start.linear) == (0.5, 0.5)
     # One of 64 pixels: a plane finds it, a distance hardly.
@@ -96,7 +102,7 @@ def test_raw_pixels_are_centered_by_the_bank() -> None:
         for chosen in (strengths, test_strengths)
     )
     encoder = Encoder(Blind(), information())
-    assert compare(encoder, encoder, bank, test, progress=False)[2].knn == 1.0
+    assert compare(encoder, encoder, bank, test, progress=False)[2].knn_raw == 1.0
 
 
 def patterned(strengths: np.ndarray) -> np.ndarray:
@@ -117,6 +123,18 @@ def test_classes_are_matched_by_name() -> None:
     assert compare(encoder, encoder, lacking, partly, progress=False)[0].knn == 0.5
     with pytest.raises(NonegError, match="no class in common"):
         compare(encoder, encoder, bank, replace_classes(test, ("cat", "dog")), progress=False)
+
+
+def test_monitor_and_scores_agree(tmp_path: Path) -> None:
+    bank, test = corner_images(80, 13), corner_images(40, 14)
+    plan = plan_of(make_config("x", backbone=SMALL, channels=3, size=8, batch_size=8))
+    method, info = build_method(plan), information(256)
+    run = RunDirectory(tmp_path)
+    KNNMonitor(run, (bank, test), info, most=10_000).measure(1, 1, 8, method, torch.device("cpu"))
+    encoder = Encoder(method.backbone, info)
+    score = compare(encoder, encoder, bank, test)[0]
+    assert [float(row["knn"]) for row in run.knn.read()] == [pytest.approx(score.knn, abs=1e-4)]
+    assert score.knn != score.knn_raw
 
 
 def replace_classes(images: Images, classes: tuple[str, ...]) -> Images:
@@ -182,7 +200,10 @@ def test_the_untrained_encoder_depends_only_on_the_seed() -> None:
     assert not np.allclose(first.embed(images), other.embed(images))
 
 
-SCORES = [Score("trained", 0.40567, 0.5, 256), Score("pixels", 1.0, 0.03449, 3072)]
+SCORES = [
+    Score("trained", 0.40567, 0.5, 256, 0.375),
+    Score("pixels", 1.0, 0.03449, 3072, 0.25, unreduced=Score("", 0.5, 0.625, 9999, 0.125)),
+]
 
 
 def test_the_table_is_aligned() -> None:
@@ -196,8 +217,14 @@ def test_the_table_is_aligned() -> None:
 def test_scores_are_saved_as_json(tmp_path: Path) -> None:
     write_json(tmp_path / "scores.json", scores_as_dict(SCORES))
     assert json.loads((tmp_path / "scores.json").read_text()) == {
-        "trained": {"knn": 0.40567, "linear": 0.5, "dimensions": 256},
-        "pixels": {"knn": 1.0, "linear": 0.03449, "dimensions": 3072},
+        "trained": {"knn": 0.40567, "linear": 0.5, "dimensions": 256, "knn_raw": 0.375},
+        "pixels": {
+            "knn": 1.0,
+            "linear": 0.03449,
+            "dimensions": 3072,
+            "knn_raw": 0.25,
+            "unreduced": {"knn": 0.5, "linear": 0.625, "dimensions": 9999, "knn_raw": 0.125},
+        },
     }
     assert len(list(tmp_path.iterdir())) == 1
     with pytest.raises(NonegError, match="cannot be written"):

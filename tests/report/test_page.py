@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,11 +226,21 @@ def test_scores_stand_beside_those_of_the_untrained_encoder(
     np.save(tmp_path / "two.npy", np.zeros((2, 32, 32, 3), dtype=np.uint8))
     run = make_run("run", str(tmp_path / "two.npy"))
     (tmp_path / "two.npy").unlink()
-    scores = {"trained": {"knn": 0.5}, name: {"knn": 0.25}, "pixels": {"knn": 0.625}}
+    scores: dict[str, dict[str, Any]] = {
+        "trained": {"knn": 0.5},
+        name: {"knn": 0.25},
+        "pixels": {"knn": 0.625},
+    }
     (run / "scores.json").write_text(json.dumps(scores))
     html = written([run])
     assert '<div class="bar untrained"><span>untrained</span>' in html
-    assert "25.0 points above the untrained encoder and 12.5 points below raw pixels" in html
+    assert "25.0 points above the untrained encoder and 12.5 points below raw pixels." in html
+    assert "bar patches" not in html
+    scores["patches"] = {"knn": 0.375, "knn_raw": 0.3, "unreduced": {"knn": 0.4}}
+    (run / "scores.json").write_text(json.dumps(scores))
+    html = written([run])
+    assert '<div class="bar patches"><span>patches</span>' in html
+    assert "12.5 points below raw pixels and 12.5 points above patches with k-means." in html
 
 
 def test_views_come_from_the_settings_of_the_run(make_run: MakeRun, folder: Path) -> None:
@@ -354,6 +365,12 @@ def test_runs_are_compared_and_only_differing_settings_are_shown(
     assert "Loss of byol" in html
     assert "Loss of vicreg" in html
     assert html.count("No verdict") == 1
+    # A run that was scored since then.
+    assert "do not compare these" not in html
+    scores = {"trained": {"knn": 0.25, "knn_raw": 0.125}}
+    (one / "scores.json").write_text(json.dumps(scores))
+    assert main(["report", str(one), str(other)]) == 0
+    assert "do not compare these" in Path("comparison.html").read_text(encoding="utf-8")
 
 
 def test_the_command_writes_into_the_run_and_errors_are_one_sentence(

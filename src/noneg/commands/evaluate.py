@@ -37,7 +37,7 @@ class Evaluation:
     """The results of `noneg evaluate`.
 
     Attributes:
-        scores: of the encoder, of the untrained one and of raw pixels; empty without labels.
+        scores: of the encoder, the untrained one, raw pixels and patches; empty without labels.
         meters: label-free meters of `h`, and of `z` if the run has a checkpoint.
         untrained_meters: the same for the untrained network.
     """
@@ -56,7 +56,7 @@ def evaluate_run(
     out: Path | None = None,
     progress: bool = False,
 ) -> Evaluation:
-    """Measure the trained and the untrained encoder; with labels, score both and raw pixels.
+    """Measure the trained and the untrained encoder; with labels, score them and baselines.
 
     The probes learn from `bank`. By default they learn from the run's own images, if these are not
     `data` and have all classes of `data`; otherwise from four fifths of `data`, with the last fifth

@@ -7,6 +7,7 @@ from typing import Final, final
 
 from noneg.diagnostics import METERS
 from noneg.errors import NonegError
+from noneg.records.contents import EARLIER_KNN
 from noneg.records.directory import RunDirectory
 
 
@@ -56,6 +57,8 @@ class Ranked:
         value: of the ranking meter; None if it was not measured.
         state: of its verdict.
         knn: accuracy in [0, 1], if there were labels; the order does not depend on it.
+        whitened: whether that is the accuracy of whitened features; earlier versions did not
+            whiten them.
     """
 
     run: Path
@@ -64,6 +67,7 @@ class Ranked:
     value: float | None
     state: str
     knn: float | None
+    whitened: bool = True
 
 
 def rank_runs(runs: Sequence[Path], by: RankingMeter = RANKING_METER) -> list[Ranked]:
@@ -132,6 +136,8 @@ def trust(ranked: Sequence[Ranked], by: RankingMeter = RANKING_METER) -> list[st
         )
     if any(each.value is None for each in ranked):
         sentences.append("Runs without this meter come last: noneg evaluate RUN DATA measures it.")
+    if len({each.whitened for each in ranked if each.knn is not None}) > 1:
+        sentences.append(EARLIER_KNN)
     return sentences
 
 
@@ -145,14 +151,16 @@ def _read(path: Path, by: RankingMeter) -> Ranked:
             f"{path} has no meters.json, so it is not finished: finish it with "
             f"noneg train --resume {path}"
         )
-    verdict, scores = run.read_verdict() or {}, run.read_scores() or {}
+    verdict = run.read_verdict() or {}
+    scored = (run.read_scores() or {}).get("trained", {})
     return Ranked(
         run=path,
         method=str(config.get("method", "?")),
         data=str(config.get("data", "?")),
         value=meters.get("trained", {}).get(by.embedding, {}).get(by.meter),
         state=str(verdict.get("state", "?")),
-        knn=scores.get("trained", {}).get("knn"),
+        knn=scored.get("knn"),
+        whitened="knn_raw" in scored,
     )
 
 

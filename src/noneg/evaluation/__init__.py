@@ -1,1 +1,1 @@
-"""How good the features are: label-free meters, and two probes with two baselines for labels."""
+"""How good the features are: label-free meters, and two probes beside three baselines."""

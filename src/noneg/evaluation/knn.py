@@ -24,7 +24,8 @@ def knn_accuracy(
 
     Each neighbor votes for its class with weight exp(cos / temperature), where cos is the cosine of
     the angle between the two feature vectors (Wu et al. 2018, arXiv 1805.01978, section 3.4).
-    Nothing is trained, and features are not centered; only their directions matter.
+    Nothing is trained, and features are used as they are: not centered, and only their directions
+    matter. Scores whiten them first, see `noneg.evaluation.scores.whitened_knn_accuracy`.
 
     Ties: among equally near images the first ones in the bank are neighbors, and among classes with
     equal votes the lowest label wins. M queries take M * N * D multiplications on the device of the

@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from noneg.errors import NonegError
 from noneg.evaluation.splits import every_fifth
+from noneg.evaluation.standardize import standardized
 
 GRID = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 SEARCH_IMAGES = 10_000
@@ -77,28 +78,13 @@ def linear_probe_accuracy(
     if len(train) > max_images:
         chosen = np.sort(np.random.default_rng(seed).choice(len(train), max_images, replace=False))
         train, train_labels = train[chosen], train_labels[chosen]
-    train, test = _standardized(train, test)
+    train, test = standardized(train, test)
     regularization, validation = _search(train, train_labels, seed)
     classes, targets = np.unique(train_labels, return_inverse=True)
     weights = torch.zeros(len(classes), train.shape[1] + 1)
     _fit(torch.from_numpy(train), torch.from_numpy(targets), weights, regularization)
     predicted = classes[_predict(torch.from_numpy(test), weights)]
     return LinearProbe(float(np.mean(predicted == test_labels)), regularization, validation)
-
-
-def _standardized(
-    train: Float[np.ndarray, "train width"], test: Float[np.ndarray, "test width"]
-) -> tuple[Float32[np.ndarray, "train width"], Float32[np.ndarray, "test width"]]:
-    mean = train.mean(axis=0, dtype=np.float64)
-    std = train.std(axis=0, dtype=np.float64)
-    # The std of a constant feature is rounding errors; divided by it, these would become features.
-    std[std <= 1e-6 * np.abs(mean)] = np.inf
-    std[std == 0] = np.inf
-    scale, shift = (1 / std).astype(np.float32), mean.astype(np.float32)
-    return (
-        (train.astype(np.float32) - shift) * scale,
-        (test.astype(np.float32) - shift) * scale,
-    )
 
 
 def _search(

@@ -1,4 +1,4 @@
-"""Score the trained encoder, the untrained encoder and raw pixels with the same probes."""
+"""Score the trained and the untrained encoder, raw pixels and patches with the same probes."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -6,22 +6,23 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int, Int64, UInt8
-from torch.nn.functional import interpolate
+from jaxtyping import Float32, Int, Int64
 
 from noneg.encoder import Encoder
 from noneg.errors import NonegError
 from noneg.evaluation.knn import knn_accuracy
 from noneg.evaluation.linear import linear_probe_accuracy
+from noneg.evaluation.patches import first_components, patch_features
+from noneg.evaluation.pixels import LARGEST_PIXEL_SIDE, centered_pixels
 from noneg.evaluation.splits import every_fifth
+from noneg.evaluation.standardize import whitened
 from noneg.images import Images, PixelsOnDemand
 from noneg.networks.backbones import build_backbone
 from noneg.networks.norms import copy_statistics
 from noneg.networks.patch_whitening import copy_whitening
 from noneg.progress import progress_bar
 
-LARGEST_PIXEL_SIDE = 32
-"""At this side raw RGB pixels are 3,072 features; at 224 they would be 150,528."""
+_Parts = tuple[Float32[np.ndarray, "bank width"], Float32[np.ndarray, "test width"]]
 
 
 @final
@@ -30,16 +31,22 @@ class Score:
     """The accuracies of the probes on one kind of features.
 
     Attributes:
-        features: "trained" (the encoder), "untrained" (the same before training) or "pixels".
-        knn: accuracy of the nearest-neighbor probe, in [0, 1].
+        features: "trained" (the encoder), "untrained" (the same before training), "pixels" or
+            "patches".
+        knn: accuracy of the nearest-neighbor probe on whitened features, in [0, 1].
         linear: accuracy of the linear probe, in [0, 1].
         dimensions: length of a feature vector.
+        knn_raw: accuracy of the nearest-neighbor probe on the features as they are, in [0, 1].
+        unreduced: only for patches: the score of all their features, before they were reduced to
+            the length of the encoder's.
     """
 
     features: str
     knn: float
     linear: float
     dimensions: int
+    knn_raw: float
+    unreduced: "Score | None" = None
 
 
 def compare(
@@ -53,10 +60,14 @@ def compare(
     device: str = "auto",
     progress: bool = False,
 ) -> list[Score]:
-    """Score an encoder, the untrained encoder and raw pixels on the same images.
+    """Score an encoder, the untrained encoder, raw pixels and patches on the same images.
 
     Raw pixels are the encoder's input, at 32 x 32 at most, minus the mean image of the bank. With
     the mean image, all cosines would be close to 1, and the baseline unfairly weak.
+
+    Patches are learned from the bank at the same size, without its labels (see
+    `noneg.evaluation.patches`). Their 1,600 features are reduced to the number of the encoder's
+    features by principal components.
 
     Classes are matched by name if both parts have names, else by number.
 
@@ -66,37 +77,48 @@ def compare(
         bank: labeled images that the probes learn from.
         test: labeled images that the probes are tested on, none of them in the bank.
         most: use a random choice of at most this many images of each part.
-        seed: decides this choice, and the held-out fifth of the linear probe.
+        seed: decides this choice, the held-out fifth of the linear probe, and the patches.
         device: for the encoders; "auto" is a GPU if there is one.
         progress: show a progress bar on stderr.
 
     Returns:
-        Three scores: "trained", "untrained", "pixels".
+        Four scores: "trained", "untrained", "pixels", "patches".
 
     Raises:
         NonegError: images have no labels, or a probe cannot use them.
     """
     bank, test = sample_images(bank, most, seed=seed), sample_images(test, most, seed=seed)
-    bank_labels, test_labels = matched_labels(bank, test)
+    labels = matched_labels(bank, test)
     bank_pixels, test_pixels = np.asarray(bank.pixels), np.asarray(test.pixels)
+    side = min(encoder.info.size, LARGEST_PIXEL_SIDE)
+
+    width = encoder.info.features
     scores = []
-    with progress_bar(total=6, desc="scoring", unit="steps", shown=progress) as bar:
-        for name in ("trained", "untrained", "pixels"):
+    with progress_bar(total=10, desc="scoring", unit="steps", shown=progress) as bar:
+
+        def score(name: str, features: _Parts) -> Score:
+            bar.update()
+            of_bank, of_test = features
+            found = evaluate_features(name, of_bank, labels[0], of_test, labels[1], seed=seed)
+            bar.update()
+            return found
+
+        for name in ("trained", "untrained", "pixels", "patches"):
             bar.set_description(f"scoring {name}")
             if name == "pixels":
-                side = min(encoder.info.size, LARGEST_PIXEL_SIDE)
-                bank_features, test_features = centered_pixels(bank_pixels, test_pixels, side)
+                scores.append(score(name, centered_pixels(bank_pixels, test_pixels, side)))
+            elif name == "patches":
+                features = patch_features(bank_pixels, test_pixels, side, seed=seed)
+                unreduced = score(name, features)
+                reduced = score(name, first_components(*features, width))
+                scores.append(replace(reduced, unreduced=unreduced))
             else:
                 chosen = encoder if name == "trained" else untrained_encoder
-                bank_features = chosen.embed_pixels(bank_pixels, device=device)
-                test_features = chosen.embed_pixels(test_pixels, device=device)
-            bar.update()
-            scores.append(
-                evaluate_features(
-                    name, bank_features, bank_labels, test_features, test_labels, seed=seed
-                )
-            )
-            bar.update()
+                embedded = [
+                    chosen.embed_pixels(pixels, device=device)
+                    for pixels in (bank_pixels, test_pixels)
+                ]
+                scores.append(score(name, (embedded[0], embedded[1])))
     return scores
 
 
@@ -109,7 +131,7 @@ def evaluate_features(
     *,
     seed: int = 0,
 ) -> Score:
-    """Run both probes, with their defaults, on features as they are.
+    """Run both probes, with their defaults; nearest neighbors on whitened and on raw features.
 
     Args:
         name: the kind of features, for the score.
@@ -122,14 +144,42 @@ def evaluate_features(
     Raises:
         NonegError: a probe cannot use the features.
     """
-    knn = knn_accuracy(
+    knn_raw = _knn(bank, bank_labels, test, test_labels)
+    knn = whitened_knn_accuracy(bank, bank_labels, test, test_labels)
+    linear = linear_probe_accuracy(bank, bank_labels, test, test_labels, seed=seed)
+    return Score(name, knn, linear.accuracy, bank.shape[1], knn_raw)
+
+
+def whitened_knn_accuracy(
+    bank: Float32[np.ndarray, "bank width"],
+    bank_labels: Int[np.ndarray, " bank"],
+    test: Float32[np.ndarray, "test width"],
+    test_labels: Int[np.ndarray, " test"],
+) -> float:
+    """The nearest-neighbor score of every table: `knn_accuracy` of `whitened` features.
+
+    Cosines of features as they are depend on their mean and on the scales of their directions.
+    Kinds of features differ in these, so they would not be treated alike.
+
+    Raises:
+        NonegError: the probe cannot use the features.
+    """
+    bank, test = whitened(bank, test)
+    return _knn(bank, bank_labels, test, test_labels)
+
+
+def _knn(
+    bank: Float32[np.ndarray, "bank width"],
+    bank_labels: Int[np.ndarray, " bank"],
+    test: Float32[np.ndarray, "test width"],
+    test_labels: Int[np.ndarray, " test"],
+) -> float:
+    return knn_accuracy(
         torch.from_numpy(bank),
         torch.from_numpy(bank_labels),
         torch.from_numpy(test),
         torch.from_numpy(test_labels),
     )
-    linear = linear_probe_accuracy(bank, bank_labels, test, test_labels, seed=seed)
-    return Score(name, knn, linear.accuracy, bank.shape[1])
 
 
 def untrained(encoder: Encoder, *, seed: int = 0) -> Encoder:
@@ -207,11 +257,19 @@ def format_table(scores: Sequence[Score]) -> str:
 
 
 def scores_as_dict(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
-    """{"trained": {"knn": 0.41, "linear": 0.52, "dimensions": 256}, "untrained": ...}."""
-    table: dict[str, dict[str, Any]] = {score.features: asdict(score) for score in scores}
-    for row in table.values():
-        del row["features"]
-    return table
+    """{"trained": {"knn": 0.41, "linear": 0.52, "dimensions": 256, "knn_raw": 0.4}, ...}.
+
+    Patches also have "unreduced": {"knn": ..., "linear": ..., "dimensions": 1600, "knn_raw": ...}.
+    """
+    return {score.features: _as_dict(score) for score in scores}
+
+
+def _as_dict(score: Score) -> dict[str, Any]:
+    row: dict[str, Any] = asdict(replace(score, unreduced=None))
+    del row["features"], row["unreduced"]
+    if score.unreduced is not None:
+        row["unreduced"] = _as_dict(score.unreduced)
+    return row
 
 
 def matched_labels(
@@ -267,27 +325,3 @@ def _selected(images: Images, chosen: Int64[np.ndarray, " chosen"]) -> Images:
         labels=None if images.labels is None else images.labels[chosen],
         factors=factors,
     )
-
-
-def centered_pixels(
-    bank: UInt8[np.ndarray, "bank channels stored stored"],
-    test: UInt8[np.ndarray, "test channels stored stored"],
-    side: int,
-) -> tuple[Float32[np.ndarray, "bank width"], Float32[np.ndarray, "test width"]]:
-    """Pixels as features [N, C * side * side], minus the mean image of the bank."""
-    bank_features, test_features = _flat(bank, side), _flat(test, side)
-    mean = bank_features.mean(axis=0)
-    return bank_features - mean, test_features - mean
-
-
-def _flat(
-    pixels: UInt8[np.ndarray, "images channels stored stored"], side: int
-) -> Float32[np.ndarray, "images width"]:
-    """uint8 [N, C, S, S] -> float32 [N, C * side * side] in [0, 1]."""
-    blocks = []
-    for start in range(0, len(pixels), 1_000):
-        images = torch.from_numpy(pixels[start : start + 1_000]).float() / 255
-        if images.shape[-1] != side:
-            images = interpolate(images, size=(side, side), mode="bilinear", antialias=True)
-        blocks.append(images.flatten(1))
-    return torch.cat(blocks).numpy()

@@ -26,7 +26,7 @@ from noneg.records.table import StepTable, numbers_of
 from noneg.training.config import TrainConfig, to_dict
 from noneg.training.run import Run, resume, start
 
-FORMAT = 1
+FORMAT = 2
 """Raise it when a kept run would no longer give the same numbers."""
 
 _RESULT, _MEMORY = "result.json", "memory.json"

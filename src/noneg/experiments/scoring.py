@@ -5,9 +5,8 @@ from functools import lru_cache
 import numpy as np
 
 from noneg.encoder import Encoder
+from noneg.evaluation.pixels import LARGEST_PIXEL_SIDE, centered_pixels
 from noneg.evaluation.scores import (
-    LARGEST_PIXEL_SIDE,
-    centered_pixels,
     evaluate_features,
     matched_labels,
     sample_images,

@@ -16,6 +16,12 @@ Series = Float64[np.ndarray, " rows"]
 Meters = Mapping[str, Mapping[str, float]]
 """{"h": {"std": 0.7, ...}, "z": {...}}"""
 
+EARLIER_KNN = (
+    "Runs of earlier versions have the kNN of features as they are, the others that of whitened "
+    "features: do not compare these."
+)
+"""For pages and tables with both; see `noneg.evaluation.standardize`."""
+
 Read = TypeVar("Read")
 
 

@@ -157,7 +157,11 @@ class RunDirectory:
         return self.path / "scores.json"
 
     def read_scores(self) -> dict[str, Any] | None:
-        """Accuracies by kind of features: "trained", "untrained", "pixels"; None without labels."""
+        """Accuracies by kind of features; None without labels.
+
+        "trained", "untrained", "pixels" and "patches". Earlier versions have no patches, and no
+        `knn_raw`: their `knn` is the accuracy of features as they are.
+        """
         return _with_untrained(read_json(self.scores_file))
 
     def write_scores(self, fields: Mapping[str, Any]) -> None:

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from noneg.records.contents import RunFiles, read_run
+from noneg.records.contents import EARLIER_KNN, RunFiles, read_run
 from noneg.report.canvases import Canvases
 from noneg.report.colors import CATEGORIES, css_color
 from noneg.report.html import Section, document
@@ -56,10 +56,12 @@ def _introduction(runs: Sequence[RunFiles]) -> str:
     data = {str(run.settings.get("data")) for run in runs}
     if len(data) > 1:
         return "The runs were trained on different images: do not compare their scores and meters."
+    trained = [row for run in runs if (row := run.scores.get("trained")) is not None]
+    raw = [row for row in trained if "knn_raw" not in row]
     return (
         "The best score of each column is bold. Compare meters only between runs whose embeddings "
         "have the same width."
-    )
+    ) + (f" {EARLIER_KNN}" if 0 < len(raw) < len(trained) else "")
 
 
 def _table(runs: Sequence[RunFiles], names: Sequence[str]) -> str:

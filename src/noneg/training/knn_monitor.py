@@ -6,8 +6,7 @@ import numpy as np
 import torch
 
 from noneg.encoder import Encoder, EncoderInfo
-from noneg.evaluation.knn import knn_accuracy
-from noneg.evaluation.scores import matched_labels, sample_images
+from noneg.evaluation.scores import matched_labels, sample_images, whitened_knn_accuracy
 from noneg.images import Images
 from noneg.methods.base import Method
 from noneg.records.directory import RunDirectory
@@ -15,7 +14,10 @@ from noneg.records.directory import RunDirectory
 
 @final
 class KNNMonitor:
-    """Writes rows of knn.csv: step, epoch (from 1), views (seen so far), knn (in [0, 1])."""
+    """Writes rows of knn.csv: step, epoch (from 1), views (seen so far), knn (in [0, 1]).
+
+    knn is measured as in scores.json, on whitened features.
+    """
 
     def __init__(
         self, run: RunDirectory, parts: tuple[Images, Images], info: EncoderInfo, most: int
@@ -34,11 +36,11 @@ class KNNMonitor:
     ) -> None:
         """Score the backbone as it is now; the method is in training mode afterwards."""
         encoder = Encoder(method.backbone, self.info)
-        features = [
-            torch.from_numpy(encoder.embed_pixels(np.asarray(images.pixels), device=device))
+        bank, test = (
+            encoder.embed_pixels(np.asarray(images.pixels), device=device)
             for images in (self.bank, self.test)
-        ]
+        )
         method.to(device).train()
-        labels = [torch.from_numpy(each) for each in matched_labels(self.bank, self.test)]
-        knn = knn_accuracy(features[0], labels[0], features[1], labels[1])
+        bank_labels, test_labels = matched_labels(self.bank, self.test)
+        knn = whitened_knn_accuracy(bank, bank_labels, test, test_labels)
         self.table.append({"step": step, "epoch": epoch, "views": views, "knn": f"{knn:.4f}"})

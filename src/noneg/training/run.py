@@ -61,7 +61,7 @@ class Run:
         directory: the directory with all files of the run.
         config: all settings, completed by the recipe and the images.
         encoder: the trained encoder.
-        scores: of the encoder, of the untrained encoder and of raw pixels; empty without labels.
+        scores: of the encoder, the untrained encoder, raw pixels and patches; empty without labels.
         verdict: the verdict of the label-free meters on the training.
     """
 

@@ -9,7 +9,17 @@ from noneg.records.contents import RunFiles
 from noneg.report.colors import STATES
 from noneg.report.numbers import duration, number, percent
 
-_FEATURES = {"trained": "this encoder", "untrained": "untrained", "pixels": "raw pixels"}
+_FEATURES = {
+    "trained": "this encoder",
+    "untrained": "untrained",
+    "pixels": "raw pixels",
+    "patches": "patches",
+}
+_BASELINES = {
+    "untrained": "the untrained encoder",
+    "pixels": "raw pixels",
+    "patches": "patches with k-means",
+}
 
 
 def verdict_html(run: RunFiles) -> str:
@@ -78,7 +88,7 @@ def _history(run: RunFiles) -> str:
 
 
 def scores_html(run: RunFiles) -> str:
-    """Accuracies as bars, beside those of the untrained encoder and of raw pixels."""
+    """Accuracies as bars, beside those of the baselines."""
     if not run.scores:
         return ""
     blocks = []
@@ -104,17 +114,15 @@ def _margin(run: RunFiles) -> str:
     if trained is None:
         return ""
     parts = []
-    for features, name in (("untrained", "the untrained encoder"), ("pixels", "raw pixels")):
+    for features, name in _BASELINES.items():
         if (other := run.scores.get(features, {}).get("knn")) is not None:
             points = 100 * (trained - other)
             side = "above" if points >= 0 else "below"
             parts.append(f"{abs(points):.1f} points {side} {name}")
     if not parts:
         return ""
-    return (
-        '<p class="note">Accuracy on held-out images. Nearest neighbors are '
-        f"{' and '.join(parts)}.</p>"
-    )
+    listed = " and ".join([", ".join(parts[:-1]), parts[-1]] if len(parts) > 1 else parts)
+    return f'<p class="note">Accuracy on held-out images. Nearest neighbors are {listed}.</p>'
 
 
 def facts_html(run: RunFiles, images: int | None) -> str:
