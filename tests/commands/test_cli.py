@@ -158,7 +158,7 @@ def test_what_is_given_later_says_how_long_to_train(tmp_path: Path) -> None:
     one.write_text("minutes: 2.5\n")
     # As a run of minutes writes it.
     other.write_text("epochs: null\nsteps: 70\nminutes: null\n")
-    assert lengths() == (24, None, None)
+    assert lengths() == (12, None, None)
     assert lengths("--minutes", "20") == (None, None, 20.0)
     assert lengths("--steps", "30") == (None, 30, None)
     assert lengths("--config", str(one)) == (None, None, 2.5)
@@ -235,7 +235,7 @@ def test_printed_config_in_both_spellings(capsys: pytest.CaptureFixture[str]) ->
         (["train", "--epochs", "null"], "give one of --epochs, --steps, --minutes"),
         (["train", "--continue-from", "nothing"], "nothing is not a run: it has no config.yaml"),
         (["train", "--learning-rate", "nan"], "--learning-rate wants float, not nan"),
-        (["train", "--optimizer", "adam"], "one of 'adamw', 'sgd', 'lars'"),
+        (["train", "--optimizer", "adam"], "one of 'adamw', 'muon', 'sgd', 'lars'"),
         (["train", "--method", "vicregs"], "did you mean vicreg?"),
         (["train", "--recipe", "large"], "it has: paper, small"),
         (["train", "--views", "wild"], "no views 'wild'"),

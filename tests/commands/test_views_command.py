@@ -23,7 +23,7 @@ def images(tmp_path: Path) -> Path:
 
 
 def test_each_row_is_an_image_and_the_views_of_a_run(images: Path, tmp_path: Path) -> None:
-    config = make_config(str(images), views="byol", seed=3)
+    config = make_config(str(images), views="byol", seed=3, view_size=32)
     sentence = write_sheet(tmp_path / "sheet.png", config, images=2, epochs=2)
     assert sentence.startswith("2 images of the file")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))

@@ -35,6 +35,7 @@ SETTINGS: dict[str, Any] = {
     "backbone": "small_resnet",
     "size": 16,
     "log_every": 1,
+    "optimizer": "adamw",
     "learning_rate": 0.3,
     "evaluate": False,
     "report": False,

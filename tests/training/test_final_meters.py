@@ -14,7 +14,7 @@ from noneg.commands.evaluate import evaluate_run
 from noneg.evaluation.scores import untrained
 from noneg.images import find_source, load_images
 from noneg.records.directory import RunDirectory
-from noneg.training.build import build_method, describe_encoder, measure_norms
+from noneg.training.build import build_method, describe_encoder, measure_first_layer, measure_norms
 from noneg.training.config import make_config
 from noneg.training.data import load_for_training
 from noneg.training.final_meters import measure_trained_and_untrained, untrained_method
@@ -89,6 +89,7 @@ def test_the_untrained_network_with_frozen_norms_has_the_initial_statistics(
     loaded = load_for_training(source, plan, RunDirectory(tmp_path))
     start = build_method(plan)
     info = describe_encoder(start.backbone, plan, loaded)
+    measure_first_layer(start, loaded, plan, info)
     measure_norms(start, loaded, plan, info)
     for name, value in untrained_method(_trained(run, plan), plan).state_dict().items():
         assert torch.equal(value, start.state_dict()[name]), name

@@ -39,6 +39,8 @@ def train(images: np.ndarray, out: Path, options: dict[str, Any], **settings: An
             "evaluate": False,
             "report": False,
             "views": "gentle",
+            "backbone": "small_resnet",
+            "optimizer": "adamw",
             "learning_rate": 0.02,
             **settings,
         },

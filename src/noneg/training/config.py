@@ -22,9 +22,9 @@ from noneg.views.policy import resolve_policy, view_from_settings
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 
-# As many epochs as two cores train on the built-in images in about two minutes. Colors say nothing
+# As many epochs as two cores train on the built-in images in a minute or two. Colors say nothing
 # about the class of these images, hence the views.
-_SHAPES = {"epochs": 24, "views": "outline"}
+_SHAPES = {"epochs": 12, "views": "outline"}
 
 # A run that is repeated from its config.yaml gets a new directory.
 _NOT_SAVED = ("out",)
