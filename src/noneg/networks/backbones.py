@@ -20,7 +20,7 @@ from noneg.networks.norms import use_group_norm
 from noneg.networks.small_convnet import SmallConvnet
 
 SMALL = "small_convnet"
-"""Default for small images and CPUs: whitened patches, five convolutions, 256 features."""
+"""Default for small images and CPUs: whitened patches, four convolutions, 256 features."""
 
 SMALL_RESNET = "small_resnet"
 """The first default: four residual blocks, 1.2 million weights, 256 features."""

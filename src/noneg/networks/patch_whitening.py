@@ -68,7 +68,7 @@ class PatchWhitening(nn.Module):
         total, second, count = torch.zeros(numbers), torch.zeros(numbers, numbers), 0
         total, second = total.double(), second.double()
         # A few images at a time, because patches take side^2 times the memory of the images.
-        for some in images.split(256):
+        for some in torch.split(images, 256):
             patches = some.unfold(2, side, 1).unfold(3, side, 1)
             flat = patches.permute(0, 2, 3, 1, 4, 5).reshape(-1, numbers).double()
             total += flat.sum(dim=0)

@@ -1,8 +1,8 @@
-"""The default backbone for small images and CPUs: six plain convolutions on whitened patches.
+"""The default backbone for small images and CPUs: four plain convolutions on whitened patches.
 
 Measured under a budget of CPU minutes (docs/log.md, 2026-11-27): it pools twice only, so that its
-last feature map still has 8 x 8 places at 32 pixels, and it sees at most 29 x 29 pixels at a time.
-The whitened first layer, the identity-like initial weights and the pooling after each stage's first
+last feature map still has 7 x 7 places at 32 pixels, each of which sees 23 x 23 pixels. The
+whitened first layer, the identity-like initial weights and the pooling after each stage's first
 convolution follow Jordan 2024 (arXiv 2404.00498), who trained such networks with labels.
 """
 
@@ -14,28 +14,27 @@ from torch import Tensor, nn
 
 from noneg.networks.patch_whitening import PatchWhitening
 
-WIDTHS = (64, 256, 256)
+WIDTHS = (64, 256)
 
 
 class SmallConvnet(nn.Sequential):
-    """Whitened patches, two stages of two convolutions, a last convolution, the mean over places.
+    """Whitened patches, two stages of two convolutions, the mean over places.
 
     Args:
         channels: of the images.
-        widths: of the two stages and of the output.
+        widths: of the two stages; the second one is the number of features.
     """
 
-    def __init__(self, channels: int, widths: tuple[int, int, int] = WIDTHS) -> None:
+    def __init__(self, channels: int, widths: tuple[int, int] = WIDTHS) -> None:
         """The convolutions begin as identities where the widths allow, and random elsewhere."""
         whitening = PatchWhitening(channels)
-        first, second, features = widths
+        first, second = widths
         super().__init__(
             OrderedDict(
                 whitening=whitening,
                 activation=nn.GELU(),
                 stage1=_stage(whitening.out_channels, first),
                 stage2=_stage(first, second),
-                last=_convolution(second, features),
                 mean=_MeanOverPlaces(),
             )
         )

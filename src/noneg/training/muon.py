@@ -45,7 +45,8 @@ def orthogonalize(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows 
         product = polynomial @ product
         gram = polynomial @ gram @ polynomial
     x = product @ x
-    return x.T if transposed else x
+    result: Tensor = x.T if transposed else x
+    return result
 
 
 class Muon(AdamW):
@@ -85,6 +86,7 @@ class Muon(AdamW):
         return loss
 
     def _step(self, weight: Tensor, group: dict[str, Any]) -> None:
+        assert weight.grad is not None
         state = self.state[weight]
         if not state:
             # AdamW, which reads the state of all groups from a checkpoint, expects "step".
