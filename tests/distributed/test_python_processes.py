@@ -44,7 +44,7 @@ def test_every_process_gets_its_run(strategy: str, tmp_path: Path) -> None:
         lines = [(tmp_path / f"{name}-{rank}.txt").read_text() for rank in (0, 1)]
         assert lines[0] == lines[1]
         assert lines[0].startswith(name)
-        assert lines[0].split()[-2] == "3"
+        assert lines[0].split()[-2] == "4"
         # One process wrote the files, and printed that once.
         assert output.count(f"encoder  {tmp_path / name / 'encoder'}") == 1
         assert noneg.load(tmp_path / name).info.features == 256

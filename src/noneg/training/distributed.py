@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_state_dict,
 )
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.functional import batch_norm
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
@@ -180,6 +181,18 @@ def shard(method: nn.Module) -> None:
     for part in method.children():
         if next(part.parameters(), None) is not None:
             fully_shard(part)
+
+
+def whole_tensor(tensor: Tensor) -> Tensor:
+    """All of a tensor that is sharded over the processes; any other tensor as it is."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def sharded_like(example: Tensor, tensor: Tensor) -> Tensor:
+    """A tensor that all processes have, sharded as the example is."""
+    if not isinstance(example, DTensor):
+        return tensor
+    return distribute_tensor(tensor, example.device_mesh, example.placements)
 
 
 def whole_state(

@@ -17,6 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import AdamW
 
+from noneg.training.distributed import sharded_like, whole_tensor
+
 STEPS = 3
 """Iterations; singular values end in [0.2, 1.3] if they began above 0.05 of the largest."""
 
@@ -96,7 +98,10 @@ class Muon(AdamW):
         momentum: Tensor = state["momentum"]
         momentum.mul_(group["momentum"]).add_(weight.grad)
         update = weight.grad + group["momentum"] * momentum
-        matrix = update.reshape(len(update), -1)
+        # A process that has only some rows of a sharded weight needs all of them.
+        whole = whole_tensor(update)
+        matrix = whole.reshape(len(whole), -1)
         size = 0.2 * max(matrix.shape) ** 0.5
+        change = group["lr"] * size * orthogonalize(matrix).reshape(whole.shape)
         weight.mul_(1 - group["lr"] * group["weight_decay"])
-        weight.sub_(group["lr"] * size * orthogonalize(matrix).reshape(weight.shape))
+        weight.sub_(sharded_like(update, change))
