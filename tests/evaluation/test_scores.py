@@ -127,7 +127,7 @@ def test_classes_are_matched_by_name() -> None:
 
 def test_monitor_and_scores_agree(tmp_path: Path) -> None:
     bank, test = corner_images(80, 13), corner_images(40, 14)
-    plan = plan_of(make_config("x", backbone=SMALL, channels=3, size=8, batch_size=8))
+    plan = plan_of(make_config("x", backbone=SMALL_RESNET, channels=3, size=8, batch_size=8))
     method, info = build_method(plan), information(256)
     run = RunDirectory(tmp_path)
     KNNMonitor(run, (bank, test), info, most=10_000).measure(1, 1, 8, method, torch.device("cpu"))
