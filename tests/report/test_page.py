@@ -244,7 +244,9 @@ def test_scores_stand_beside_those_of_the_untrained_encoder(
 
 
 def test_views_come_from_the_settings_of_the_run(make_run: MakeRun, folder: Path) -> None:
-    run = make_run("run", str(folder), views=[{"hue": 0.0}, {"blur": 0.5}], num_views=3)
+    run = make_run(
+        "run", str(folder), views=[{"hue": 0.0}, {"blur": 0.5}], num_views=3, view_size=32
+    )
     html = written([run])
     assert "the views <b>your own</b>, of 32 px" in html
     assert "epoch 2, view 3" in html
@@ -258,6 +260,11 @@ def test_views_come_from_the_settings_of_the_run(make_run: MakeRun, folder: Path
     pictures = re.compile(r"\.view\{.*?\}")
     assert pictures.findall(older) == pictures.findall(html) != []
     assert "&#x27;grey&#x27;" in older
+    assert settings.count("\nview_size: ") == 1
+    config.write_text(re.sub(r"\nview_size: .*", "\nview_size: 16", settings))
+    small = written([run])
+    assert "the views <b>your own</b>, of 16 px" in small
+    assert pictures.findall(small) != pictures.findall(html)
     config.write_text(settings.replace("grayscale:", "graysale:"))
     broken = written([run])
     assert "Not shown: the views (views: no setting &#x27;graysale&#x27;; there are:" in broken

@@ -14,7 +14,7 @@ from noneg.images import ImageSource, find_source
 from noneg.images.source import evenly_spaced, read_readable
 from noneg.training.config import TrainConfig, make_config
 from noneg.training.plan import Plan, complete, stored_size
-from noneg.views import view_sizes
+from noneg.views import describe_sizes
 from noneg.views.preview import views_of
 
 _GAP = 4
@@ -53,11 +53,10 @@ def write_sheet(path: Path, config: TrainConfig, *, images: int = 8, epochs: int
     sheet = _paste([_shown(column) for column in columns.values()], list(columns))
     with whole_or_not_at_all(path) as unfinished:
         sheet.save(unfinished, format="PNG")
-    sizes = sorted(set(view_sizes(plan.policy, plan.size)), reverse=True)
     name = config.views if isinstance(config.views, str) else "own"
     return (
         f"{len(index)} images of the {source.description}, {len(plan.policy)} views each "
-        f"({name}, {' and '.join(str(size) for size in sizes)} px), drawn {epochs} times"
+        f"({name}, {describe_sizes(plan.policy, plan.size)} px), drawn {epochs} times"
     )
 
 

@@ -8,7 +8,7 @@ import dataclasses
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, final
 
@@ -185,11 +185,7 @@ class TrainConfig:
 
     def policy(self, size: int) -> Policy:
         """The `num_views` views per image: of `view_size`, which is by default this size."""
-        side = self.view_size or size
-        policy = resolve_policy(self.views, side, self.num_views)
-        if side == size:
-            return policy
-        return tuple(replace(view, size=view.size or side) for view in policy)
+        return resolve_policy(self.views, size, self.num_views, self.view_size)
 
 
 def flag(name: str) -> str:

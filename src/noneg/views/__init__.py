@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 from noneg.views.policy import POLICIES, Policy, View
 
 if TYPE_CHECKING:
-    from noneg.views.render import draw_views, view_sizes
+    from noneg.views.render import describe_sizes, draw_views, view_sizes
 
-__all__ = ["POLICIES", "Policy", "View", "draw_views", "view_sizes"]
+__all__ = ["POLICIES", "Policy", "View", "describe_sizes", "draw_views", "view_sizes"]
 
 
 def __getattr__(name: str) -> Any:
     # A policy is plain data; only rendering needs torch.
-    if name not in ("draw_views", "view_sizes"):
+    if name not in ("describe_sizes", "draw_views", "view_sizes"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import noneg.views.render
 

@@ -187,13 +187,16 @@ POLICIES: dict[str, Callable[[int], Policy]] = {
 _OLDER_NAMES = {"grey": "grayscale"}
 
 
-def resolve_policy(views: object, size: int, num_views: int | None = None) -> Policy:
-    """The views of an image that a run's settings `views`, `size` and `num_views` ask for.
+def resolve_policy(
+    views: object, size: int, num_views: int | None = None, view_size: int | None = None
+) -> Policy:
+    """The views of an image that a run's settings of these names ask for.
 
     Args:
         views: a name of `POLICIES`, or a list of views, each a `View` or a mapping of its settings.
-        size: side of the views in pixels.
+        size: side of the encoder's images in pixels, and of the views without a size of their own.
         num_views: the first views of the list, which is repeated as needed; by default all of it.
+        view_size: side of the views in pixels, if it is not `size`.
 
     Raises:
         NonegError: there is no such policy or setting, or a value is impossible.
@@ -203,7 +206,7 @@ def resolve_policy(views: object, size: int, num_views: int | None = None) -> Po
     if isinstance(views, str):
         if views not in POLICIES:
             raise NonegError(f"no views '{views}'; there are: {', '.join(POLICIES)}")
-        policy = POLICIES[views](size)
+        policy = POLICIES[views](view_size or size)
     elif isinstance(views, Sequence) and views:
         policy = tuple(view_from_settings(view) for view in views)
     else:
@@ -211,6 +214,8 @@ def resolve_policy(views: object, size: int, num_views: int | None = None) -> Po
     count = len(policy) if num_views is None else num_views
     if count < 1:
         raise NonegError(f"num_views is at least 1: {count}")
+    if view_size not in (None, size):
+        policy = tuple(replace(view, size=view.size or view_size) for view in policy)
     return tuple(policy[number % len(policy)] for number in range(count))
 
 

@@ -29,6 +29,11 @@ def view_sizes(policy: Policy, size: int) -> tuple[int, ...]:
     return tuple(view.size or size for view in policy)
 
 
+def describe_sizes(policy: Policy, size: int) -> str:
+    """The sides of the views for people, the largest first: "32", or "32 and 16"."""
+    return " and ".join(map(str, sorted(set(view_sizes(policy, size)), reverse=True)))
+
+
 def draw_views(
     images: UInt8[Tensor, "batch channels height width"],
     index: Int[Tensor, "batch"],

@@ -12,6 +12,7 @@ from noneg.images import Images
 from noneg.images.source import evenly_spaced
 from noneg.report.html import Section
 from noneg.report.pictures import Atlas, make_atlas
+from noneg.views import describe_sizes
 from noneg.views.policy import resolve_policy
 from noneg.views.preview import views_of
 
@@ -36,9 +37,11 @@ def views_section(images: Images, settings: Mapping[str, Any]) -> tuple[Section,
         # The last epoch of a run may be begun only.
         shown = _whole(settings, "steps") * _whole(settings, "batch_size")
         epochs = -(-shown // len(images.pixels))
-    first = _whole(settings, "first_epoch") if settings.get("first_epoch") is not None else 0
-    num_views = _whole(settings, "num_views") if settings.get("num_views") is not None else None
-    policy = resolve_policy(settings.get("views"), size, num_views)
+    first, num_views, view_size = (
+        _whole(settings, name) if settings.get(name) is not None else None
+        for name in ("first_epoch", "num_views", "view_size")
+    )
+    policy = resolve_policy(settings.get("views"), size, num_views, view_size)
     chosen = np.array(evenly_spaced(len(images.pixels), _IMAGES))
     pixels = torch.from_numpy(np.ascontiguousarray(images.pixels[chosen]))
     views = views_of(
@@ -47,7 +50,7 @@ def views_section(images: Images, settings: Mapping[str, Any]) -> tuple[Section,
         policy,
         size=size,
         seed=seed,
-        epochs=range(first, first + min(_EPOCHS, epochs)),
+        epochs=range(first or 0, (first or 0) + min(_EPOCHS, epochs)),
     )
     columns = {"image": pixels, **views}
     atlas = make_atlas("view", np.concatenate([_tiles(column) for column in columns.values()]))
@@ -61,7 +64,8 @@ def views_section(images: Images, settings: Mapping[str, Any]) -> tuple[Section,
         rows.append(f"<tr>{cells}</tr>")
     name = settings["views"] if isinstance(settings["views"], str) else "your own"
     introduction = (
-        f"What the network was shown: the views <b>{escape(name)}</b>, of {size} px. It learns to "
+        f"What the network was shown: the views <b>{escape(name)}</b>, "
+        f"of {describe_sizes(policy, size)} px. It learns to "
         "ignore whatever differs between the views of one image."
     )
     body = (
