@@ -18,10 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from budget import Budget, train_within
 from noneg.encoder import Encoder
-from noneg.methods.vicreg import RECIPES
-from noneg.training.optimizers import rate_share
+from noneg.methods.vicreg import RECIPES, VICReg
+from noneg.training.optimizers import build_optimizer, rate_share, set_learning_rates
 from noneg.training.plan import choose_batch_size
-from noneg.views import POLICIES
+from noneg.views import view_sizes
 from same_network import SameNetwork
 
 DOCUMENTED = {"batch_size": 256, "learning_rate": 0.06, "projector": [2048, 2048, 2048]}
@@ -52,6 +52,7 @@ def settings_of(recipe: Literal["documented", "ours"], images: int) -> dict[str,
         "learning_rate": ours.learning_rate * batch_size / 256,
         "weight_decay": ours.weight_decay,
         "projector": list(vars(ours.options)["projector"]),
+        "covariance": vars(ours.options)["covariance"],
     }
 
 
@@ -74,24 +75,21 @@ def train_with_lightly(
         num_workers=workers,
         persistent_workers=workers > 0,
     )
-    criterion = VICRegLoss()
+    criterion = VICRegLoss(nu_param=settings.get("covariance", 1.0))
     trained: list[nn.Module] = []
 
     def train(steps: int) -> Iterator[None]:
         backbone, width = network.build()
         head = _head(width, settings["projector"], recipe)
         trained[:] = [backbone.train()]
-        parameters = [*backbone.parameters(), *head.parameters()]
         optimizer: torch.optim.Optimizer
         if recipe == "documented":
+            parameters = [*backbone.parameters(), *head.parameters()]
             optimizer = torch.optim.SGD(parameters, lr=settings["learning_rate"])
         else:
-            optimizer = torch.optim.AdamW(
-                parameters,
-                lr=settings["learning_rate"],
-                weight_decay=settings["weight_decay"],
-                fused=True,
-            )
+            method = VICReg(backbone, width, network.plan.config.options)
+            method.projector = head
+            optimizer = build_optimizer(method, network.plan.config, batch_size)
         for step, views in zip(range(steps), _endless(loader), strict=False):
             first, second = (view.contiguous(memory_format=torch.channels_last) for view in views)
             with network.autocast():
@@ -101,8 +99,7 @@ def train_with_lightly(
             loss.backward()
             if recipe == "ours":
                 share = rate_share(step, steps, min(len(loader), steps // 10))
-                for group in optimizer.param_groups:
-                    group["lr"] = settings["learning_rate"] * share
+                set_learning_rates(optimizer, share)
             optimizer.step()
             yield
 
@@ -136,7 +133,8 @@ def _views(
         mean, std = (tuple(IMAGENET_NORMALIZE[name]) for name in ("mean", "std"))
         transform = VICRegTransform(input_size=size)
         return transform, mean, std
-    view = POLICIES[RECIPES["small"].views](size)[0]
+    view = network.plan.policy[0]
+    size = view_sizes(network.plan.policy, size)[0]
     mean, std = network.info.mean, network.info.std
     transform = VICRegTransform(
         input_size=size,
