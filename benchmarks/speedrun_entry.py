@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -28,7 +28,7 @@ from noneg.evaluation.scores import (
 )
 from noneg.images import Images, find_source, load_images
 from noneg.methods.base import Embeddings, Method
-from noneg.training.config import TrainConfig, make_config
+from noneg.training.config import make_config
 from noneg.training.loop import Observer
 from noneg.training.run import Run, start
 from same_network import SameNetwork
@@ -81,41 +81,24 @@ def run_noneg(job: Job, parts: Parts) -> list[Row]:
         _train(job, few, len(few) // batch_size, [ticks], Path(folder) / "timed")
         steps = steps_that_fit(budget.seconds, begun, ticks.times, budget.clock())
         begun = time.process_time()
-        run, seen = _train(job, pixels[order], steps, [], Path(folder) / "run")
+        run = _train(job, pixels[order], steps, [], Path(folder) / "run")
         seconds = time.process_time() - begun
-    return [_row(job.entries[0], _score(run.encoder, parts, job), seconds, seen)]
+    return [_row(job.entries[0], _score(run.encoder, parts, job), seconds, steps * batch_size)]
 
 
-def _train(
-    job: Job, pixels: np.ndarray, steps: int, observers: list[Observer], out: Path
-) -> tuple[Run, int]:
-    """A run of about this many steps, without scores and report, and the images that it saw."""
-    batch_size = job.settings["batch_size"]
-    length: dict[str, int] = {"steps": steps}
-    seen = steps * batch_size
-    if "steps" not in {field.name for field in fields(TrainConfig)}:
-        length["epochs"], count = whole_epochs(length.pop("steps"), batch_size, len(pixels))
-        pixels, seen = pixels[:count], length["epochs"] * count
+def _train(job: Job, pixels: np.ndarray, steps: int, observers: list[Observer], out: Path) -> Run:
+    """A run of this many steps, without scores and report."""
     config = make_config(
         pixels,
-        **{**job.settings, **length},
+        **job.settings,
+        steps=steps,
         seed=job.seed,
         accelerator="cpu",
         evaluate=False,
         report=False,
         out=str(out),
     )
-    return start(config, pixels, observers=observers), seen
-
-
-def whole_epochs(steps: int, batch_size: int, images: int) -> tuple[int, int]:
-    """Epochs and images (at most `images`, whole batches) that come to about `steps` steps.
-
-    If noneg can only train for whole epochs, a budget of two and a half epochs is used up by three
-    epochs of five sixths of the images.
-    """
-    epochs = -(-steps // (images // batch_size))
-    return epochs, steps // epochs * batch_size
+    return start(config, pixels, observers=observers)
 
 
 @final

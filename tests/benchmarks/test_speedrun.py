@@ -12,7 +12,6 @@ from limit import PEAK, rows_of
 from noneg.images import load_images
 from speedrun import is_there, over_budget, place, summarize
 from speedrun_data import find_part, held_out, load_dev, refuse_unless
-from speedrun_entry import whole_epochs
 
 HEAD = "0123456789abcdef0123456789abcdef01234567"
 
@@ -144,13 +143,6 @@ def test_steps_that_fit_leave_room_for_everything_else() -> None:
     # 7.5 s for five steps of 0.5 s: 5 s are overhead, of which the slow steps are 1 s.
     assert steps_that_fit(25.0, 100.0, after, 107.5) == 40
     assert steps_that_fit(1.0, 100.0, after, 107.5) == 1
-
-
-@pytest.mark.parametrize(("steps", "expected"), [(5, (1, 320)), (25, (3, 512)), (20, (2, 640))])
-def test_whole_epochs_come_to_the_steps(steps: int, expected: tuple[int, int]) -> None:
-    epochs, images = whole_epochs(steps, batch_size=64, images=650)
-    assert (epochs, images) == expected
-    assert 0 <= steps - epochs * (images // 64) < epochs
 
 
 def test_idx_files_are_read(tmp_path: Path) -> None:
