@@ -51,10 +51,6 @@ class RunCache:
         settings = to_dict(config) | _images_of(config)
         # Loggers change no result.
         del settings["logger"]
-        # Runs were kept before these settings existed.
-        for name in ("view_size", "steps", "minutes", "continue_from", "first_epoch"):
-            if settings[name] is None:
-                del settings[name]
         return RunDirectory(
             self.runs / _hash_of([settings, study.batch_measure_name, FORMAT, ENCODER_FORMAT])
         )

@@ -65,8 +65,9 @@ class PatchWhitening(nn.Module):
                 f"than a patch of {side} x {side}; give a larger --size."
             )
         numbers = channels * side**2
-        total, second, count = torch.zeros(numbers), torch.zeros(numbers, numbers), 0
-        total, second = total.double(), second.double()
+        total = torch.zeros(numbers, dtype=torch.float64)
+        second = torch.zeros(numbers, numbers, dtype=torch.float64)
+        count = 0
         # A few images at a time, because patches take side^2 times the memory of the images.
         for some in torch.split(images, 256):
             patches = some.unfold(2, side, 1).unfold(3, side, 1)

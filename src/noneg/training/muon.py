@@ -41,11 +41,12 @@ def orthogonalize(matrix: Float[Tensor, "rows columns"]) -> Float[Tensor, "rows 
     # Each iteration multiplies x by a polynomial of its Gram matrix. Updating only the Gram matrix
     # leaves two products with all columns, instead of two in each iteration.
     gram = x @ x.T
-    product = identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
-    for _ in range(STEPS):
+    identity = torch.eye(len(x), dtype=x.dtype, device=x.device)
+    product = polynomial = _A * identity + _B * gram + _C * gram @ gram
+    for _ in range(STEPS - 1):
+        gram = polynomial @ gram @ polynomial
         polynomial = _A * identity + _B * gram + _C * gram @ gram
         product = polynomial @ product
-        gram = polynomial @ gram @ polynomial
     x = product @ x
     result: Tensor = x.T if transposed else x
     return result

@@ -44,7 +44,7 @@ from noneg.training.plan import Plan, complete, plan_of, steps_of
 from noneg.training.precision import PrecisionChoice, choose_precision
 from noneg.training.provenance import describe_provenance
 from noneg.training.watchdog import Watchdog
-from noneg.views import view_sizes
+from noneg.views import describe_sizes
 
 Labels = np.ndarray | torch.Tensor | Sequence[int] | None
 
@@ -186,11 +186,12 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
         images = load_for_training(source, plan, run, progress=given.progress)
         method = build_method(plan)
         info = describe_encoder(method.backbone, plan, images)
-        measure_first_layer(method, images, plan, info)
         if origin is not None and not run.last_checkpoint.exists():
             load_origin(method, origin.run)
-        elif config.norm == "frozen":
-            measure_norms(method, images, plan, info)
+        else:
+            measure_first_layer(method, images, plan, info)
+            if config.norm == "frozen":
+                measure_norms(method, images, plan, info)
         arrange_memory(method, plan)
         earlier = run.read_provenance() if resumed else None
         precision = from_first_process(
@@ -309,7 +310,6 @@ def _announce(
     """Print what the run will do, and advice on settings."""
     config = plan.config
     count, channels, side, _ = images.pixels.shape
-    sizes = sorted(set(view_sizes(plan.policy, plan.size)), reverse=True)
     length = (
         describe_length(plan, count)
         if config.minutes is None
@@ -317,7 +317,8 @@ def _announce(
     )
     say(
         f"{config.method} on {images.description}: {count} images of {channels} x {side} x {side}, "
-        f"views of {' and '.join(map(str, sizes))} px, {length} in batches of {plan.batch_size}"
+        f"views of {describe_sizes(plan.policy, plan.size)} px, {length} in batches of "
+        f"{plan.batch_size}"
     )
     if origin is not None:
         say(f"it continues {origin.run}, which took {origin.steps:,} steps")
