@@ -47,7 +47,7 @@ class TrainConfig:
         backbone: a name from `noneg list backbones`; "auto" is small_convnet up to 64 px and on
             CPUs, and resnet18 otherwise.
         size: side of the encoder's images in pixels; default: 32 or 64, depending on the images.
-        view_size: side of the views in training, in pixels; default: half of `size` for
+        view_size: side of the views in training, in pixels; default: five eighths of `size` for
             small_convnet, and `size` for all others.
         channels: 1 or 3 (arrays: any number); default: as the images have.
         strict: stop at the first unreadable image instead of skipping it.

@@ -92,7 +92,7 @@ def complete(config: TrainConfig, source: ImageSource) -> Plan:
             config,
             channels=config.channels or source.natural_channels(),
             size=size,
-            view_size=config.view_size or (max(8, size // 2) if backbone == SMALL else size),
+            view_size=config.view_size or choose_view_size(size, backbone),
             backbone=backbone,
             batch_size=batch_size,
         )
@@ -125,6 +125,15 @@ def plan_of(config: TrainConfig) -> Plan:
 def choose_size(natural: int) -> int:
     """Side of the views for images whose short side is `natural` pixels."""
     return 32 if natural <= 48 else 64
+
+
+def choose_view_size(size: int, backbone: str) -> int:
+    """Side of the views for an encoder of images of `size` pixels.
+
+    Five eighths for small_convnet, as a multiple of four, because it pools twice; for other
+    backbones, which may take one size only, all of it.
+    """
+    return max(8, 4 * round(size * 5 / 8 / 4)) if backbone == SMALL else size
 
 
 def choose_batch_size(images: int, recipe_batch_size: int) -> int:
