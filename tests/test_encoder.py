@@ -90,7 +90,7 @@ def test_the_info_is_saved_completely(encoder: Encoder, tmp_path: Path) -> None:
     scored = dataclasses.replace(encoder.info, scores={"trained": {"knn": 0.5, "linear": 0.6}})
     Encoder(encoder.module, scored).save(tmp_path)
     fields = json.loads((tmp_path / "encoder.json").read_text(encoding="utf-8"))
-    assert fields["format"] == 2
+    assert fields["format"] == 3
     assert fields["noneg"] == __version__
     assert (fields["mean"], fields["size"], fields["method"]) == (list(MEAN), 16, "vicreg")
     assert fields["data"]["description"] == "folder föto"
@@ -259,7 +259,7 @@ def change_information(directory: Path, **changes: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"format": 3, "noneg": "9.9"}, r"newer noneg wrote \(9\.9\): upgrade"),
+        ({"format": 4, "noneg": "9.9"}, r"newer noneg wrote \(9\.9\): upgrade"),
         ({"format": None}, "no format number"),
         ({"color": 1}, r"unknown fields \['color'\]"),
         ({"size": "16"}, "size = '16'"),

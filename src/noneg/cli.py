@@ -96,6 +96,7 @@ def report_parser() -> argparse.ArgumentParser:
         "several runs the page compares them.",
     )
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="directory of a run")
+    _add_backbone(parser)
     parser.add_argument(
         "--out",
         metavar="FILE",
@@ -149,7 +150,7 @@ def evaluate_parser() -> argparse.ArgumentParser:
         description="Measure a run's encoder on DATA without labels, and score it if DATA has "
         "labels.",
     )
-    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a run or an encoder")
+    _add_run(parser)
     parser.add_argument(
         "data",
         metavar="DATA",
@@ -188,7 +189,7 @@ def rank_parser() -> argparse.ArgumentParser:
 def embed_parser() -> argparse.ArgumentParser:
     """`noneg embed RUN DATA --out FILE`."""
     parser = _Parser(prog="noneg embed", description="Write one embedding per image, as Parquet.")
-    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a run or an encoder")
+    _add_run(parser)
     parser.add_argument("data", metavar="DATA", help="a folder, a .npy or .npz file, or a name")
     parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the Parquet file")
     parser.add_argument(
@@ -252,6 +253,25 @@ def list_parser() -> argparse.ArgumentParser:
         "pattern", metavar="PATTERN", nargs="?", default="*", help="of backbones, such as 'resnet*'"
     )
     return parser
+
+
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    """What `noneg.load` takes."""
+    parser.add_argument(
+        "run",
+        metavar="RUN",
+        help="directory of a run or an encoder; or timm:NAME or local-dir:FOLDER, a network as it "
+        "was trained elsewhere",
+    )
+    _add_backbone(parser)
+
+
+def _add_backbone(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--backbone",
+        metavar="MODULE:FUNCTION",
+        help="allow the code that makes the run's network, if it is your own",
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final, get_args
@@ -29,10 +29,13 @@ from noneg.images import ImageSource, Skipped, find_source, stream_images
 from noneg.images.find import Data
 from noneg.networks import Norm
 from noneg.networks.backbones import build_backbone
+from noneg.networks.own import allow, is_allowed, is_own, keep_module
+from noneg.networks.pretrained import find_known, is_known, load_known
 from noneg.progress import progress_bar
+from noneg.views.policy import Interpolation
 
-FORMAT = 2
-"""Format of `encoder.json`; increased if older versions would misread it. 2 added `norm`."""
+FORMAT = 3
+"""Of `encoder.json`; higher if older versions would misread it. 2: `norm`. 3: `interpolation`."""
 
 WEIGHTS = "encoder.safetensors"
 INFO = "encoder.json"
@@ -62,6 +65,7 @@ class EncoderInfo:
         scores: accuracies in [0, 1] of each probe, for the trained encoder and each baseline; None
             without labels.
         norm: "group" if GroupNorm replaces the backbone's BatchNorm.
+        interpolation: how images are resized to `size`; always antialiased.
     """
 
     backbone: str
@@ -77,6 +81,7 @@ class EncoderInfo:
     created: str = field(default_factory=_today)
     scores: dict[str, Any] | None = None
     norm: Norm = "batch"
+    interpolation: Interpolation = "bilinear"
 
     def __post_init__(self) -> None:
         """Refuse values with which no image can be normalized."""
@@ -215,7 +220,7 @@ class Encoder:
     ) -> Float32[Tensor, "batch features"]:
         """Embed decoded images, on their device.
 
-        They are resized to `info.size` (bilinear, antialiased), divided by 255 and normalized, in
+        They are resized to `info.size` (antialiased), divided by 255 and normalized, in
         float32 without autocast, so embeddings can be compared between machines.
 
         Args:
@@ -322,34 +327,46 @@ class Encoder:
 def normalized_images(
     pixels: UInt8[Tensor, "batch channels stored stored"], info: EncoderInfo
 ) -> Float32[Tensor, "batch channels side side"]:
-    """Resized to `info.size` (bilinear, antialiased), divided by 255 and normalized."""
+    """Resized to `info.size` (`info.interpolation`, antialiased), divided by 255 and normalized."""
     images = pixels.to(torch.float32) / 255
     if pixels.shape[-1] != info.size:
-        images = interpolate(images, size=(info.size, info.size), mode="bilinear", antialias=True)
+        side = (info.size, info.size)
+        images = interpolate(images, size=side, mode=info.interpolation, antialias=True)
+        if info.interpolation == "bicubic":
+            # It overshoots at edges.
+            images = images.clamp(0, 1)
     mean = torch.tensor(info.mean, dtype=torch.float32, device=pixels.device)[:, None, None]
     std = torch.tensor(info.std, dtype=torch.float32, device=pixels.device)[:, None, None]
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def load(path: str | os.PathLike[str]) -> Encoder:
+def load(source: str | os.PathLike[str], *, backbone: str | nn.Module | None = None) -> Encoder:
     """Load an encoder, on the CPU.
 
+    Loading runs no code that the encoder brings along. If its backbone is a network of one's own,
+    the caller has to name it.
+
     Args:
-        path: directory of an encoder, or of a run, which contains `encoder/`.
+        source: directory of an encoder, or of a run, which contains `encoder/`; or "timm:NAME" or
+            "local-dir:FOLDER" for a network as it was trained elsewhere.
+        backbone: the network, if it is one's own: "package.module:function" as in training, or a
+            module of the same kind, which is copied.
 
     Raises:
         NonegError: there is no encoder, a file is damaged, or a newer noneg wrote it.
     """
-    directory = Path(path).expanduser()
+    if is_known(os.fspath(source)):
+        return load_untouched(os.fspath(source))
+    directory = Path(source).expanduser()
     if not (directory / INFO).exists() and (directory / "encoder").is_dir():
         directory = directory / "encoder"
     for name in (INFO, WEIGHTS):
         if not (directory / name).is_file():
             raise NonegError(
-                f"There is no encoder in {printable(os.fspath(path))}: {name} is missing; give the "
-                "directory of a run or of an encoder."
+                f"There is no encoder in {printable(os.fspath(source))}: {name} is missing; give "
+                "the directory of a run or of an encoder, or timm:NAME."
             )
-    info = _read_info(directory / INFO)
+    info = _allowed(read_encoder_info(directory), backbone, directory)
     try:
         weights = load_file(directory / WEIGHTS)
     except (SafetensorError, OSError) as error:
@@ -378,7 +395,66 @@ def load(path: str | os.PathLike[str]) -> Encoder:
     return Encoder(module, info)
 
 
-def _read_info(path: Path) -> EncoderInfo:
+def load_untouched(
+    source: str, *, backbone: str = "auto", channels: int = 3, size: int | None = None
+) -> Encoder:
+    """A network as it was trained elsewhere, and how images are prepared for it.
+
+    Args:
+        source: see `noneg.networks.pretrained.find_known`.
+        backbone: a name of timm's, for a file of weights.
+        channels: of the images.
+        size: side of the images in pixels; by default that of the images it was trained on.
+
+    Raises:
+        NonegError: the weights cannot be found, downloaded or read, or do not fit.
+    """
+    known = find_known(source, backbone)
+    size = size or known.size
+    module, _ = load_known(known, channels=channels, size=size)
+    mean, std = known.normalization(channels) or ((0.5,) * channels, (0.25,) * channels)
+    features = module.num_features
+    assert isinstance(features, int)
+    return Encoder(
+        module,
+        EncoderInfo(
+            backbone=known.backbone,
+            channels=channels,
+            size=size,
+            stored_size=size,
+            mean=mean,
+            std=std,
+            features=features,
+            method="none",
+            data={"description": known.describe()},
+            interpolation=known.interpolation,
+        ),
+    )
+
+
+def _allowed(info: EncoderInfo, backbone: str | nn.Module | None, directory: Path) -> EncoderInfo:
+    """The info, whose backbone may be built: an encoder's files must not decide what code runs."""
+    if isinstance(backbone, nn.Module):
+        return replace(info, backbone=keep_module(backbone))
+    if backbone is not None and is_own(backbone):
+        allow(backbone)
+        return replace(info, backbone=backbone)
+    if is_own(info.backbone) and not is_allowed(info.backbone):
+        raise NonegError(
+            f"the encoder in {printable(str(directory))} says that its network is made by "
+            f"{printable(info.backbone)}, which is code: if you trust it, give --backbone "
+            f"{printable(info.backbone)}, or backbone= in Python"
+        )
+    return info
+
+
+def read_encoder_info(directory: Path) -> EncoderInfo:
+    """The description of an encoder in its directory.
+
+    Raises:
+        NonegError: it is damaged, or a newer noneg wrote it.
+    """
+    path = directory / INFO
     shown = printable(str(path))
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
@@ -396,6 +472,8 @@ def _read_info(path: Path) -> EncoderInfo:
         )
     if version == 1:
         fields["norm"] = "batch"
+    if version < 3:
+        fields["interpolation"] = "bilinear"
     known = {field.name: field for field in dataclasses.fields(EncoderInfo)}
     unknown, missing = sorted(fields.keys() - known.keys()), sorted(known.keys() - fields.keys())
     if unknown or missing:
@@ -410,8 +488,11 @@ def _read_info(path: Path) -> EncoderInfo:
         right = isinstance(value, kind) and not isinstance(value, bool)
         if not right or (kind is list and not is_list_of_numbers):
             raise NonegError(f"{shown} has {name} = {value!r}: restore it as noneg wrote it.")
-    if fields["norm"] not in get_args(Norm):
-        raise NonegError(f"{shown} has norm = {fields['norm']!r}: restore it as noneg wrote it.")
+    for name, choices in (("norm", Norm), ("interpolation", Interpolation)):
+        if fields[name] not in get_args(choices):
+            raise NonegError(
+                f"{shown} has {name} = {fields[name]!r}: restore it as noneg wrote it."
+            )
     for name in ("mean", "std"):
         fields[name] = tuple(float(entry) for entry in fields[name])
     return EncoderInfo(**fields)
@@ -431,6 +512,7 @@ _JSON_KINDS: dict[str, Any] = {
     "created": str,
     "scores": dict | None,
     "norm": str,
+    "interpolation": str,
 }
 
 

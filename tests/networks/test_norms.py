@@ -1,5 +1,6 @@
 """BatchNorm, and what can replace it."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -121,12 +122,12 @@ def test_an_encoder_with_group_norm_comes_back(tmp_path: Path) -> None:
 def test_an_encoder_from_before_there_was_a_choice_has_batch_norm(tmp_path: Path) -> None:
     Encoder(build_backbone("small_resnet", channels=3, size=16), info("batch")).save(tmp_path)
     path = tmp_path / "encoder.json"
-    text = (
-        path.read_text().replace('"format": 2', '"format": 1').replace(',\n  "norm": "batch"', "")
-    )
-    assert "norm" not in text
-    path.write_text(text)
-    assert noneg.load(tmp_path).info.norm == "batch"
+    fields = json.loads(path.read_text())
+    for version, added in ((2, ("interpolation",)), (1, ("interpolation", "norm"))):
+        older = {name: value for name, value in fields.items() if name not in added}
+        path.write_text(json.dumps(older | {"format": version}))
+        info_of_today = noneg.load(tmp_path).info
+        assert (info_of_today.norm, info_of_today.interpolation) == ("batch", "bilinear")
 
 
 def test_a_norm_that_does_not_exist_is_named(tmp_path: Path) -> None:

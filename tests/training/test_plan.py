@@ -35,7 +35,7 @@ def test_the_images_decide_the_settings_without_a_value() -> None:
     assert plan.config == replace(
         make_config(gray),
         size=64,
-        view_size=40,
+        view_size=32,
         channels=1,
         batch_size=64,
         backbone="small_convnet",
@@ -47,16 +47,16 @@ def test_the_images_decide_the_settings_without_a_value() -> None:
 @pytest.mark.parametrize(
     ("settings", "sides"),
     [
-        ({"backbone": "small_convnet"}, (40, 40)),
+        ({"backbone": "small_convnet"}, (32, 32)),
         ({"backbone": "small_convnet", "size": 32}, (20, 20)),
-        ({"backbone": "small_convnet", "size": 28}, (16, 16)),
-        ({"backbone": "small_convnet", "size": 9}, (8, 8)),
+        ({"backbone": "small_convnet", "size": 28}, (20, 20)),
+        ({"backbone": "small_convnet", "size": 9}, (9, 9)),
         ({"backbone": "small_convnet", "view_size": 48}, (48, 48)),
         ({"backbone": "resnet18"}, (64, 64)),
         ({"backbone": "resnet18", "view_size": 40}, (40, 40)),
         # A view that names its own side keeps it, and policies choose theirs from the views'.
-        ({"backbone": "small_convnet", "views": [{"size": 20}, {}]}, (20, 40)),
-        ({"backbone": "small_convnet", "views": "multi_crop"}, (40, 40, *(16,) * 6)),
+        ({"backbone": "small_convnet", "views": [{"size": 20}, {}]}, (20, 32)),
+        ({"backbone": "small_convnet", "views": "multi_crop"}, (32, 32, *(16,) * 6)),
     ],
 )
 def test_views_are_smaller_than_the_images_for_the_small_network_only(

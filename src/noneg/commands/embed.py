@@ -25,13 +25,22 @@ class Written(NamedTuple):
     skipped: tuple[Skipped, ...]
 
 
-def run(*, run: Path, data: str, out: Path, batch_size: int, device: str, strict: bool) -> None:
+def run(
+    *,
+    run: str,
+    backbone: str | None,
+    data: str,
+    out: Path,
+    batch_size: int,
+    device: str,
+    strict: bool,
+) -> None:
     """Embed images with a run's encoder, and print their number and which ones were skipped.
 
     Raises:
         NonegError: there is no encoder, the data cannot be read, or the file cannot be written.
     """
-    encoder = load(run)
+    encoder = load(run, backbone=backbone)
     written = write_parquet(
         out, encoder, data, batch_size=batch_size, device=device, strict=strict, progress=True
     )

@@ -48,9 +48,10 @@ class Evaluation:
 
 
 def evaluate_run(
-    path: Path,
+    path: str | Path,
     data: str,
     *,
+    backbone: str | None = None,
     bank: str | None = None,
     images: int = 10_000,
     out: Path | None = None,
@@ -63,8 +64,9 @@ def evaluate_run(
     for testing.
 
     Args:
-        path: directory of a run or of an encoder.
+        path: directory of a run or of an encoder; or another source that `noneg.load` takes.
         data: images to measure and test on: a folder, a file, or a name (its test part).
+        backbone: the code of the run's network, if it is one's own.
         bank: labeled images to learn from.
         images: use at most this many of each.
         out: also write scores and meters there, as JSON.
@@ -73,8 +75,8 @@ def evaluate_run(
     Raises:
         NonegError: there is no encoder, or the images cannot be used.
     """
-    encoder = load(path)
-    run = RunDirectory(path)
+    encoder = load(path, backbone=backbone)
+    run = RunDirectory(Path(path))
     config = load_config(run.config_file) if run.exists() else None
     plan = None if config is None else plan_of(config)
     seed = 0 if config is None else config.seed
@@ -87,7 +89,10 @@ def evaluate_run(
     if test.labels is not None:
         learn, test = _parts(config, data, bank, test, encoder.info, images, seed)
         initial = untrained(encoder, seed=seed)
-        scores = compare(encoder, initial, learn, test, most=images, seed=seed, progress=progress)
+        begun = load(run.start) if run.start.is_dir() else None
+        scores = compare(
+            encoder, initial, learn, test, start=begun, most=images, seed=seed, progress=progress
+        )
         print(f"\n{format_table(scores)}")
     elif bank is not None:
         raise NonegError(
@@ -160,6 +165,14 @@ def _same_place(one: str, other: str) -> bool:
     return first.exists() and second.exists() and first.resolve() == second.resolve()
 
 
-def run(*, run: Path, data: str, bank: str | None, images: int, out: Path | None) -> None:
+def run(
+    *,
+    run: str,
+    backbone: str | None,
+    data: str,
+    bank: str | None,
+    images: int,
+    out: Path | None,
+) -> None:
     """See `evaluate_run`, which prints what it finds."""
-    evaluate_run(run, data, bank=bank, images=images, out=out, progress=True)
+    evaluate_run(run, data, backbone=backbone, bank=bank, images=images, out=out, progress=True)

@@ -133,7 +133,9 @@ def images_to_measure(count: int, size: int) -> int:
     return min(count, max(FEWEST_IMAGES, affordable))
 
 
-def meters_as_dict(trained: Meters, untrained: Meters, images: int) -> dict[str, object]:
+def meters_as_dict(
+    trained: Meters, untrained: Meters, images: int, start: Meters | None = None
+) -> dict[str, object]:
     """Plain values for meters.json; a meter that cannot be measured here is None."""
 
     def plain(meters: Meters) -> dict[str, dict[str, float | None]]:
@@ -149,4 +151,5 @@ def meters_as_dict(trained: Meters, untrained: Meters, images: int) -> dict[str,
         "views": VIEWS,
         "trained": plain(trained),
         "untrained": plain(untrained),
+        **({} if start is None else {"start": plain(start)}),
     }

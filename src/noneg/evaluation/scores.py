@@ -31,8 +31,8 @@ class Score:
     """The accuracies of the probes on one kind of features.
 
     Attributes:
-        features: "trained" (the encoder), "untrained" (the same before training), "pixels" or
-            "patches".
+        features: "trained" (the encoder), "start" (what its training began with), "untrained" (the
+            same network with random weights), "pixels" or "patches".
         knn: accuracy of the nearest-neighbor probe on whitened features, in [0, 1].
         linear: accuracy of the linear probe, in [0, 1].
         dimensions: length of a feature vector.
@@ -55,6 +55,7 @@ def compare(
     bank: Images,
     test: Images,
     *,
+    start: Encoder | None = None,
     most: int = 10_000,
     seed: int = 0,
     device: str = "auto",
@@ -76,13 +77,14 @@ def compare(
         untrained_encoder: the same encoder before training; see `untrained`.
         bank: labeled images that the probes learn from.
         test: labeled images that the probes are tested on, none of them in the bank.
+        start: the encoder that the training began with, if it did not begin untrained.
         most: use a random choice of at most this many images of each part.
         seed: decides this choice, the held-out fifth of the linear probe, and the patches.
         device: for the encoders; "auto" is a GPU if there is one.
         progress: show a progress bar on stderr.
 
     Returns:
-        Four scores: "trained", "untrained", "pixels", "patches".
+        Scores: "trained", "start" if there is one, "untrained", "pixels", "patches".
 
     Raises:
         NonegError: images have no labels, or a probe cannot use them.
@@ -94,7 +96,11 @@ def compare(
 
     width = encoder.info.features
     scores = []
-    with progress_bar(total=10, desc="scoring", unit="steps", shown=progress) as bar:
+    encoders = {"trained": encoder, "start": start, "untrained": untrained_encoder}
+    names = [name for name, each in encoders.items() if each is not None] + ["pixels", "patches"]
+    with progress_bar(
+        total=2 * len(names) + 2, desc="scoring", unit="steps", shown=progress
+    ) as bar:
 
         def score(name: str, features: _Parts) -> Score:
             bar.update()
@@ -103,7 +109,7 @@ def compare(
             bar.update()
             return found
 
-        for name in ("trained", "untrained", "pixels", "patches"):
+        for name in names:
             bar.set_description(f"scoring {name}")
             if name == "pixels":
                 scores.append(score(name, centered_pixels(bank_pixels, test_pixels, side)))
@@ -113,7 +119,8 @@ def compare(
                 reduced = score(name, first_components(*features, width))
                 scores.append(replace(reduced, unreduced=unreduced))
             else:
-                chosen = encoder if name == "trained" else untrained_encoder
+                chosen = encoders[name]
+                assert chosen is not None
                 embedded = [
                     chosen.embed_pixels(pixels, device=device)
                     for pixels in (bank_pixels, test_pixels)

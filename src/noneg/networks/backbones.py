@@ -7,6 +7,7 @@ the side five times, so a 32 pixel image would reach its last stage as a single 
 import difflib
 import fnmatch
 import warnings
+from collections import OrderedDict
 from typing import Any, cast
 
 import timm
@@ -17,7 +18,8 @@ from torch import nn
 from noneg.errors import NonegError
 from noneg.networks import Norm
 from noneg.networks.norms import use_group_norm
-from noneg.networks.small_convnet import SmallConvnet
+from noneg.networks.own import build_own, is_own
+from noneg.networks.small_convnet import MeanOverPlaces, SmallConvnet
 
 SMALL = "small_convnet"
 """Default for small images and CPUs: whitened patches, four convolutions, 256 features."""
@@ -48,7 +50,8 @@ def build_backbone(name: str, *, channels: int, size: int, norm: Norm = "batch")
     stride 1 instead of the 7 x 7 of stride 2, and no max-pooling.
 
     Args:
-        name: any name of `list_backbones()`, such as `"small_convnet"` or `"resnet18"`.
+        name: any name of `list_backbones()`, such as `"small_convnet"` or `"resnet18"`; or a
+            network of one's own (see `noneg.networks.own`), whose feature maps are averaged.
         channels: channels of the images, at least 1.
         size: side of the square images in pixels. It decides the stem of a ResNet and the position
             embeddings of a transformer; a convolutional network also runs on other sizes.
@@ -73,6 +76,9 @@ def build_backbone(name: str, *, channels: int, size: int, norm: Norm = "batch")
         backbone = SmallConvnet(channels)
     elif name == SMALL_RESNET:
         backbone = _small_resnet(channels)
+    elif is_own(name):
+        backbone = build_own(name, channels=channels, size=size)
+        backbone = _pooled_if_map(backbone.train(), name, channels, size)
     else:
         backbone = _from_timm(name, channels, size)
     if norm == "group":
@@ -97,27 +103,28 @@ def _small_resnet(channels: int) -> ResNet:
 
 def _from_timm(name: str, channels: int, size: int) -> nn.Module:
     known = list_backbones()
-    if name not in known:
+    # timm's names may have a tag, which says where weights are from: resnet18.a1_in1k.
+    if name.partition(".")[0] not in known or not timm.is_model(name):
         close = difflib.get_close_matches(name, known, n=3)
         suggestion = f" did you mean {' or '.join(close)}?" if close else ""
         raise NonegError(
             f"There is no backbone named {name!r};{suggestion} "
             f"`noneg list backbones` shows them all."
         )
-    settings = timm.get_pretrained_cfg(name)
-    # Networks with a fixed input size need the argument; the others do not accept it.
-    fixed = settings is not None and settings.fixed_input_size
-    size_argument: dict[str, Any] = {"img_size": size} if fixed else {}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             network: nn.Module = timm.create_model(
-                name, pretrained=False, in_chans=channels, num_classes=0, **size_argument
+                name,
+                pretrained=False,
+                in_chans=channels,
+                num_classes=0,
+                **image_size_argument(name, size),
             )
     except Exception as error:
         raise NonegError(
             f"Backbone {name!r} cannot be built for {channels} channels of {size} x {size} pixels "
-            f"({_first_line(error)}); choose another size or another backbone."
+            f"({first_line(error)}); choose another size or another backbone."
         ) from error
     patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
     # timm would silently crop the pixels that do not fill a patch.
@@ -129,6 +136,12 @@ def _from_timm(name: str, channels: int, size: int) -> nn.Module:
     if isinstance(network, ResNet) and size <= LARGEST_SIDE_WITH_SMALL_STEM:
         _use_small_stem(network, channels, stride=1)
     return network
+
+
+def image_size_argument(name: str, size: int) -> dict[str, Any]:
+    """What `timm.create_model` needs for networks of a fixed input size; others refuse it."""
+    settings = timm.get_pretrained_cfg(name)
+    return {"img_size": size} if settings is not None and settings.fixed_input_size else {}
 
 
 def _use_small_stem(network: ResNet, channels: int, *, stride: int) -> None:
@@ -146,21 +159,16 @@ def _use_small_stem(network: ResNet, channels: int, *, stride: int) -> None:
     network.set_submodule("maxpool", nn.Identity())
 
 
+def _pooled_if_map(network: nn.Module, name: str, channels: int, size: int) -> nn.Module:
+    """The network; if it returns feature maps, with their mean over places behind it."""
+    output = _try(network, name, channels, size)
+    if isinstance(output, torch.Tensor) and output.ndim == 4:
+        return nn.Sequential(OrderedDict(network=network, mean=MeanOverPlaces()))
+    return network
+
+
 def _output_width(backbone: nn.Module, name: str, channels: int, size: int) -> int:
-    # Evaluation mode leaves batch statistics and the random state unchanged.
-    was_training = backbone.training
-    backbone.eval()
-    try:
-        with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            output = backbone(torch.zeros(1, channels, size, size))
-    except Exception as error:
-        raise NonegError(
-            f"Backbone {name!r} does not run on images of {size} x {size} pixels "
-            f"({_first_line(error)}); choose a larger size or another backbone."
-        ) from error
-    finally:
-        backbone.train(was_training)
+    output = _try(backbone, name, channels, size)
     if not isinstance(output, torch.Tensor) or output.ndim != 2:
         shape = list(output.shape) if isinstance(output, torch.Tensor) else type(output).__name__
         raise NonegError(
@@ -170,5 +178,25 @@ def _output_width(backbone: nn.Module, name: str, channels: int, size: int) -> i
     return int(output.shape[1])
 
 
-def _first_line(error: Exception) -> str:
+def _try(backbone: nn.Module, name: str, channels: int, size: int) -> object:
+    """The output for one black image."""
+    # Evaluation mode leaves batch statistics and the random state unchanged.
+    was_training = backbone.training
+    backbone.eval()
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            output: object = backbone(torch.zeros(1, channels, size, size))
+            return output
+    except Exception as error:
+        raise NonegError(
+            f"Backbone {name!r} does not run on images of {size} x {size} pixels "
+            f"({first_line(error)}); choose a larger size or another backbone."
+        ) from error
+    finally:
+        backbone.train(was_training)
+
+
+def first_line(error: Exception) -> str:
+    """What an error of a library says, for a sentence of ours."""
     return (str(error) or type(error).__name__).strip().splitlines()[0].rstrip(".")

@@ -52,8 +52,15 @@ def freeze_statistics(module: nn.Module) -> None:
 
 @torch.no_grad()
 def measure_statistics(module: nn.Module, forward: Callable[[], object]) -> None:
-    """Set running statistics to the mean of those of the batches that `forward` passes."""
-    norms = batch_norms(module)
+    """Set running statistics to the mean of those of the batches that `forward` passes.
+
+    Layers that have statistics already, from known weights, keep and use them.
+    """
+    norms = [norm for norm in batch_norms(module) if not _has_statistics(norm)]
+    kept = [norm for norm in batch_norms(module) if _has_statistics(norm)]
+    modes = [norm.training for norm in kept]
+    for norm in kept:
+        norm.training = False
     momenta = [norm.momentum for norm in norms]
     for norm in norms:
         norm.reset_running_stats()
@@ -64,6 +71,14 @@ def measure_statistics(module: nn.Module, forward: Callable[[], object]) -> None
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+        for norm, mode in zip(kept, modes, strict=True):
+            norm.training = mode
+
+
+def _has_statistics(norm: _BatchNorm) -> bool:
+    """Whether they are not those of a new layer: mean 0 and variance 1."""
+    mean, variance = norm.running_mean, norm.running_var
+    return mean is not None and variance is not None and bool(mean.any() or (variance != 1).any())
 
 
 @contextmanager

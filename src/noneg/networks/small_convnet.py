@@ -35,7 +35,7 @@ class SmallConvnet(nn.Sequential):
                 activation=nn.GELU(),
                 stage1=_stage(whitening.out_channels, first),
                 stage2=_stage(first, second),
-                mean=_MeanOverPlaces(),
+                mean=MeanOverPlaces(),
             )
         )
 
@@ -52,6 +52,9 @@ def _convolution(inputs: int, outputs: int, *, pooled: bool = False) -> nn.Seque
     return nn.Sequential(convolution, *pooling, nn.BatchNorm2d(outputs), nn.GELU())
 
 
-class _MeanOverPlaces(nn.Module):
+class MeanOverPlaces(nn.Module):
+    """The mean of a feature map over its places."""
+
     def forward(self, maps: Float[Tensor, "b d h w"]) -> Float[Tensor, "b d"]:
+        """One vector per image."""
         return torch.mean(maps, dim=(2, 3))

@@ -44,11 +44,13 @@ class FinalMeters:
         images: number of images that were measured; None if it is not recorded.
         trained: meters of h and z, without those that could not be measured.
         untrained: the same for the untrained network.
+        start: of h, for the network that the run began with, with `--start`.
     """
 
     images: int | None
     trained: Meters
     untrained: Meters
+    start: Meters
 
 
 @final
@@ -187,15 +189,15 @@ def _spectra(table: StepTable) -> tuple[SpectrumRow, ...]:
 
 def _final(fields: Mapping[str, Any]) -> FinalMeters:
     images = fields.get("images")
-    trained, untrained = (
+    trained, untrained, start = (
         {
             embedding: _numbers(meters)
             for embedding, meters in _mapping(fields.get(which)).items()
             if isinstance(meters, Mapping)
         }
-        for which in ("trained", "untrained")
+        for which in ("trained", "untrained", "start")
     )
-    return FinalMeters(images if isinstance(images, int) else None, trained, untrained)
+    return FinalMeters(images if isinstance(images, int) else None, trained, untrained, start)
 
 
 def _scores(fields: Mapping[str, Any]) -> dict[str, dict[str, float]]:

@@ -123,6 +123,11 @@ class RunDirectory:
         return self.path / "encoder"
 
     @property
+    def start(self) -> Path:
+        """The directory of the encoder that the run began with, with `--start`."""
+        return self.path / "start"
+
+    @property
     def verdict_file(self) -> Path:
         """See `read_verdict`."""
         return self.path / "verdict.json"
@@ -144,6 +149,7 @@ class RunDirectory:
         """All label-free meters at the end of the run, of the trained and the untrained network.
 
         {"images": ..., "views": ..., "trained": {"h": {meter: value}, "z": ...}, "untrained": ...}
+        With `--start` also "start".
         """
         return _with_untrained(read_json(self.meters_file))
 
@@ -159,8 +165,8 @@ class RunDirectory:
     def read_scores(self) -> dict[str, Any] | None:
         """Accuracies by kind of features; None without labels.
 
-        "trained", "untrained", "pixels" and "patches". Earlier versions have no patches, and no
-        `knn_raw`: their `knn` is the accuracy of features as they are.
+        "trained", "untrained", "pixels" and "patches"; with `--start` also "start". Earlier
+        versions have no patches, and no `knn_raw`: their `knn` is that of features as they are.
         """
         return _with_untrained(read_json(self.scores_file))
 

@@ -12,6 +12,7 @@ from noneg.methods.base import Method
 from noneg.networks.backbones import build_backbone
 from noneg.networks.norms import measure_statistics, use_group_norm
 from noneg.networks.patch_whitening import has_whitening, measure_whitening
+from noneg.networks.pretrained import Known
 from noneg.training.batches import epoch_order
 from noneg.training.data import measure_normalization
 from noneg.training.hardware import keep_freed_memory
@@ -21,11 +22,15 @@ from noneg.views import draw_views, view_sizes
 _WHITENED_IMAGES = 1_000
 
 
-def build_method(plan: Plan) -> Method:
-    """A backbone and its heads, with weights that depend only on the seed.
+def build_method(plan: Plan, start: nn.Module | None = None) -> Method:
+    """A backbone and its heads, with weights that depend only on the seed, and on the start.
 
     The backbone's weights are sampled first, so `noneg.evaluation.scores.untrained` can sample them
     again. The global random state does not change.
+
+    Args:
+        plan: of the run.
+        start: a backbone whose weights are copied; targets are copies of it, too.
 
     Raises:
         NonegError: the backbone does not accept all sizes of the views.
@@ -38,6 +43,8 @@ def build_method(plan: Plan) -> Method:
             plan.backbone, channels=plan.channels, size=plan.size, norm=config.norm
         )
         _check_view_sizes(backbone, plan)
+        if start is not None:
+            backbone.load_state_dict(start.state_dict())
         method = definition.build(backbone, feature_width(backbone), config.options)
     if config.norm == "group":
         use_group_norm(method)
@@ -98,11 +105,16 @@ def feature_width(backbone: nn.Module) -> int:
     return width
 
 
-def describe_encoder(backbone: nn.Module, plan: Plan, images: Images) -> EncoderInfo:
-    """What is needed to use the backbone after training."""
+def describe_encoder(
+    backbone: nn.Module, plan: Plan, images: Images, start: Known | None = None
+) -> EncoderInfo:
+    """What is needed to use the backbone after training; images are prepared as for the start."""
     config = plan.config
-    on_demand = isinstance(images.pixels, PixelsOnDemand)
-    mean, std = measure_normalization(images.pixels, most=1_000 if on_demand else 5_000)
+    normalization = None if start is None else start.normalization(plan.channels)
+    if normalization is None:
+        on_demand = isinstance(images.pixels, PixelsOnDemand)
+        normalization = measure_normalization(images.pixels, most=1_000 if on_demand else 5_000)
+    mean, std = normalization
     return EncoderInfo(
         backbone=plan.backbone,
         channels=plan.channels,
@@ -113,10 +125,12 @@ def describe_encoder(backbone: nn.Module, plan: Plan, images: Images) -> Encoder
         features=feature_width(backbone),
         method=config.method,
         norm=config.norm,
+        interpolation="bilinear" if start is None else start.interpolation,
         data={
             "description": images.description,
             "images": len(images.pixels),
             "skipped": len(images.skipped),
+            **({} if start is None else {"start": start.describe()}),
         },
     )
 
@@ -131,7 +145,10 @@ def measure_first_layer(network: nn.Module, images: Images, plan: Plan, info: En
 
 
 def measure_norms(method: Method, images: Images, plan: Plan, info: EncoderInfo) -> None:
-    """Set BatchNorm's statistics to those of the first 256 images of the first epoch."""
+    """Set BatchNorm's statistics to those of the first 256 images of the first epoch.
+
+    Statistics that came with a start are kept.
+    """
     views = draw_first_views(images, plan, info, most=256)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.config.seed)

@@ -45,10 +45,12 @@ class TrainConfig:
         out: directory of the run; default: a new one under runs/.
         eval_data: labeled images to score the encoder on; never used for training.
         backbone: a name from `noneg list backbones`; "auto" is small_convnet up to 64 px and on
-            CPUs, and resnet18 otherwise.
-        size: side of the encoder's images in pixels; default: 32 or 64, depending on the images.
-        view_size: side of the views in training, in pixels; default: five eighths of `size` for
-            small_convnet, and `size` for all others.
+            CPUs, and resnet18 otherwise. Or package.module:function, which returns a network of
+            your own: float [B, C, S, S] -> [B, D] or [B, D, h, w].
+        size: side of the encoder's images in pixels; default: that of `start`, else 32 or 64,
+            depending on the images.
+        view_size: side of the views in training, in pixels; default: half of `size`, and at least
+            20, for small_convnet; `size` for all others.
         channels: 1 or 3 (arrays: any number); default: as the images have.
         strict: stop at the first unreadable image instead of skipping it.
         cache: where decoded images are kept: in "memory"; on "disk", in the run's directory; or
@@ -78,6 +80,9 @@ class TrainConfig:
         continue_from: a finished run. A new run begins with all of its last weights, with a new
             optimizer and a new schedule; its settings are the defaults. (--resume finishes a
             stopped run.)
+        start: known weights of the backbone, to begin a new run with: timm (the backbone's own),
+            timm:NAME, local-dir:FOLDER, a file of weights, or the directory of a run or an encoder.
+            The images' mean and std, and by default their size, are those of the weights.
         first_epoch: the number of the first epoch, which decides the order of the images and the
             views, as the seed does; default: 0, or the next one after the run that is continued.
         accelerator: "auto", "cpu", "gpu" ..., as in Lightning.
@@ -125,6 +130,7 @@ class TrainConfig:
     num_views: int | None = None
     seed: int = 0
     continue_from: str | None = None
+    start: str | None = None
     first_epoch: int | None = None
     accelerator: str = "auto"
     devices: int | str = "auto"
@@ -323,7 +329,8 @@ def make_parser(
         usage="noneg train [DATA] [--setting VALUE ...]",
         description="Train an encoder on unlabeled images, and say how good it is. "
         "Finish a stopped run with: noneg train --resume RUN. Train a finished one further, as a "
-        "new run, with: noneg train --continue-from RUN --epochs 50. Switches need no value: "
+        "new run, with: noneg train --continue-from RUN --epochs 50. Begin a new run with known "
+        "weights: noneg train DATA --start timm:resnet18. Switches need no value: "
         "--strict is --strict true, and --no-report is --report false.",
         formatter_class=_HelpFormatter,
         exit_on_error=False,

@@ -67,6 +67,22 @@ def measure_trained_and_untrained(
     return meters_trained, meters_untrained
 
 
+def measure_encoder(encoder: Encoder, images: Images, plan: Plan, most: int) -> Meters:
+    """Measure `h` of an encoder on the views of `measure_trained_and_untrained`."""
+    info = encoder.info
+    return measure_embeddings(
+        encoder.module,
+        embed_with_backbone(encoder.module),
+        images,
+        plan.policy,
+        size=info.size,
+        mean=info.mean,
+        std=info.std,
+        seed=plan.config.seed,
+        most=most,
+    )
+
+
 def untrained_method(trained: Method, plan: Plan) -> Method:
     """The method with the run's initial weights, on the device of `trained`.
 

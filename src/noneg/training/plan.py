@@ -7,6 +7,7 @@ from noneg.errors import NonegError
 from noneg.images import ImageSource
 from noneg.methods import find_method
 from noneg.networks.backbones import SMALL
+from noneg.networks.pretrained import Known
 from noneg.training.config import TrainConfig
 from noneg.training.hardware import Hardware, choose_hardware
 from noneg.views import Policy
@@ -77,10 +78,19 @@ def steps_of(plan: Plan, images: int) -> Steps:
     return Steps(per_epoch, total, min(warmup, total // 10), before)
 
 
-def complete(config: TrainConfig, source: ImageSource) -> Plan:
-    """Fill in what depends on the images: channels, size, backbone and batch size."""
-    size = config.size or choose_size(source.natural_size())
+def complete(config: TrainConfig, source: ImageSource, start: Known | None = None) -> Plan:
+    """Fill in what depends on the images: channels, size, backbone and batch size.
+
+    Args:
+        config: what was asked for.
+        source: the images.
+        start: the weights that the run begins with; they decide size and backbone.
+    """
     backbone = config.backbone
+    if start is not None:
+        size, backbone = config.size or start.size, start.backbone
+    else:
+        size = config.size or choose_size(source.natural_size())
     if backbone == "auto":
         backbone = SMALL if size <= 64 or choose_hardware(config).on_cpu else "resnet18"
     batch_size = config.batch_size
@@ -130,10 +140,10 @@ def choose_size(natural: int) -> int:
 def choose_view_size(size: int, backbone: str) -> int:
     """Side of the views for an encoder of images of `size` pixels.
 
-    Five eighths for small_convnet, as a multiple of four, because it pools twice; for other
+    Half of it for small_convnet, but 20 pixels at least: each of its features sees 23. For other
     backbones, which may take one size only, all of it.
     """
-    return max(8, 4 * round(size * 5 / 8 / 4)) if backbone == SMALL else size
+    return min(size, max(20, size // 2)) if backbone == SMALL else size
 
 
 def choose_batch_size(images: int, recipe_batch_size: int) -> int:

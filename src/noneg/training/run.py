@@ -9,6 +9,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
+from torch import nn
 
 from noneg.diagnostics import Verdict
 from noneg.encoder import Encoder, EncoderInfo
@@ -19,6 +20,7 @@ from noneg.images import Images, PixelsOnDemand, Skipped, find_source, write_ski
 from noneg.images.find import Data
 from noneg.methods.base import Method
 from noneg.networks.norms import batch_norms
+from noneg.networks.own import keep_module
 from noneg.records.directory import RunDirectory
 from noneg.records.table import numbers_of
 from noneg.training.build import (
@@ -35,7 +37,7 @@ from noneg.training.checkpoints import load_weights, read_checkpoint
 from noneg.training.config import TrainConfig, load_config, make_config, to_dict
 from noneg.training.data import load_for_evaluation, load_for_training
 from noneg.training.distributed import from_first_process, is_first_process, say
-from noneg.training.final_meters import measure_trained_and_untrained
+from noneg.training.final_meters import measure_encoder, measure_trained_and_untrained
 from noneg.training.launch import launch, use_precision
 from noneg.training.loop import Observer, train_method
 from noneg.training.origin import Origin, find_origin, load_origin
@@ -43,6 +45,7 @@ from noneg.training.pace import describe_length, describe_minutes, fix_steps
 from noneg.training.plan import Plan, complete, plan_of, steps_of
 from noneg.training.precision import PrecisionChoice, choose_precision
 from noneg.training.provenance import describe_provenance
+from noneg.training.start import Start, find_start, load_start
 from noneg.training.watchdog import Watchdog
 from noneg.views import describe_sizes
 
@@ -92,6 +95,7 @@ def train(
     labels: Labels = None,
     eval_data: Data | None = None,
     eval_labels: Labels = None,
+    backbone: str | nn.Module | None = None,
     resume_from: str | os.PathLike[str] | None = None,
     progress: bool = False,
     **settings: Any,
@@ -107,12 +111,15 @@ def train(
         labels: int [N], only used for scoring; by default from class folders or the data set.
         eval_data: labeled images to score on, in any of these forms.
         eval_labels: int [M], the labels of `eval_data`.
-        resume_from: directory of a stopped run to finish. Settings must not be given; `data` must
-            be the run's own if it was an object in memory.
+        backbone: a name, package.module:function, or a module of your own, float [B, C, S, S] ->
+            [B, D] or [B, D, h, w], which is copied: training begins with its weights, and
+            `noneg.load` needs a module of the same kind.
+        resume_from: directory of a stopped run to finish. Settings must not be given; `data` and
+            `backbone` must be the run's own if they were objects in memory.
         progress: show progress bars.
         settings: fields of TrainConfig: method="byol", epochs=200, options={"tau": 0.99} ...
-            minutes=20 trains for about twenty minutes; continue_from="runs/first" begins with the
-            last weights of a finished run.
+            minutes=20 trains for about twenty minutes; start="timm:resnet18" begins with known
+            weights; continue_from="runs/first" with the last weights of a finished run.
 
     Returns:
         The finished run, with its encoder.
@@ -122,6 +129,11 @@ def train(
         KeyboardInterrupt: Ctrl-C; the run can be resumed.
     """
     given = _Given(data, labels, eval_data, eval_labels, progress=progress)
+    former = resume_from or settings.get("continue_from")
+    if isinstance(backbone, nn.Module):
+        backbone = keep_module(backbone, None if former is None else _backbone_in_memory(former))
+    if backbone is not None and resume_from is None:
+        settings["backbone"] = backbone
     if resume_from is not None:
         if settings:
             raise NonegError("a resumed run keeps its settings: give no settings with resume_from")
@@ -129,6 +141,12 @@ def train(
     if isinstance(eval_data, str | os.PathLike):
         settings["eval_data"] = os.fspath(eval_data)
     return _train(make_config(data, **settings), given)
+
+
+def _backbone_in_memory(run: str | os.PathLike[str]) -> str | None:
+    """The name that the module of an earlier run had."""
+    name = (RunDirectory(Path(run)).read_config() or {}).get("backbone")
+    return name if isinstance(name, str) and name.startswith("<") else None
 
 
 def start(
@@ -175,7 +193,8 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
             "Python, with noneg.train(the same data, continue_from=...)"
         )
     source = find_source(config.data if given.data is None else given.data, labels=given.labels)
-    plan = complete(config, source) if resumed is None else plan_of(config)
+    known = find_start(config, resumed)
+    plan = complete(config, source, known) if resumed is None else plan_of(config)
     origin = find_origin(plan.config, resumed)
     if origin is not None and config.first_epoch is None:
         plan = replace(plan, config=replace(plan.config, first_epoch=origin.next_epoch))
@@ -184,12 +203,14 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
     run.path.mkdir(parents=True, exist_ok=True)
     try:
         images = load_for_training(source, plan, run, progress=given.progress)
-        method = build_method(plan)
-        info = describe_encoder(method.backbone, plan, images)
+        begun = None if known is None else load_start(known, plan, images)
+        method = build_method(plan, None if begun is None else begun.encoder.module)
+        info = describe_encoder(method.backbone, plan, images, known)
         if origin is not None and not run.last_checkpoint.exists():
             load_origin(method, origin.run)
         else:
-            measure_first_layer(method, images, plan, info)
+            if begun is None:
+                measure_first_layer(method, images, plan, info)
             if config.norm == "frozen":
                 measure_norms(method, images, plan, info)
         arrange_memory(method, plan)
@@ -205,7 +226,7 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
             config.eval_data if given.eval_data is None else given.eval_data,
             given.eval_labels,
         )
-        _announce(plan, images, method, info, precision, run, origin)
+        _announce(plan, images, method, info, precision, run, origin, begun)
         if plan.config.minutes is not None:
             plan = fix_steps(fabric, method, images, plan, info, run, parts)
     except (NonegError, KeyboardInterrupt):
@@ -226,6 +247,8 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
         write_skipped(run.skipped_file, images.skipped)
         run.write_config(to_dict(plan.config))
         run.write_provenance(asdict(provenance))
+        if begun is not None:
+            begun.encoder.save(run.start)
 
     watchdog = train_method(
         fabric,
@@ -249,7 +272,7 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
         seconds = round(watchdog.metrics.rows()[-1]["seconds"], 1)
         run.write_provenance(asdict(replace(provenance, seconds=seconds)))
     scores, verdict = from_first_process(
-        lambda: _conclude(method, images, parts, plan, info, run, watchdog, given.progress)
+        lambda: _conclude(method, images, parts, plan, info, run, begun, watchdog, given.progress)
     )
     encoder = Encoder(method.backbone, replace(info, scores=scores_as_dict(scores) or None))
     return Run(run.path, plan.config, encoder, tuple(scores), verdict)
@@ -306,6 +329,7 @@ def _announce(
     precision: PrecisionChoice,
     run: RunDirectory,
     origin: Origin | None,
+    begun: Start | None,
 ) -> None:
     """Print what the run will do, and advice on settings."""
     config = plan.config
@@ -324,6 +348,8 @@ def _announce(
         say(f"it continues {origin.run}, which took {origin.steps:,} steps")
     if origin is not None and origin.images not in (None, count):
         say(f"warning: {origin.run} was trained on {origin.images} images, and there are {count}")
+    if begun is not None:
+        say(begun.describe())
     if images.skipped:
         _say_skipped(images.skipped, run)
     if isinstance(images.pixels, PixelsOnDemand):
@@ -351,6 +377,7 @@ def _conclude(
     plan: Plan,
     info: EncoderInfo,
     run: RunDirectory,
+    begun: Start | None,
     watchdog: Watchdog,
     progress: bool,
 ) -> tuple[list[Score], Verdict]:
@@ -366,7 +393,8 @@ def _conclude(
     measured = images_to_measure(len(images.pixels), plan.size)
     if config.evaluate:
         meters = measure_trained_and_untrained(method, info, images, plan, most=measured)
-        run.write_meters(meters_as_dict(*meters, measured))
+        of_start = None if begun is None else measure_encoder(begun.encoder, images, plan, measured)
+        run.write_meters(meters_as_dict(*meters, measured, of_start))
     verdict = watchdog.conclude(meters, measured)
     scores: list[Score] = []
     if config.evaluate and parts is not None:
@@ -375,6 +403,7 @@ def _conclude(
             encoder,
             initial,
             *parts,
+            start=None if begun is None else begun.encoder,
             most=config.evaluation_images,
             seed=config.seed,
             progress=progress,

@@ -1,5 +1,6 @@
 """Label-free meters of h and z: at the end beside the untrained network's, and over the steps."""
 
+from collections.abc import Sequence
 from html import escape
 from typing import Any
 
@@ -36,15 +37,19 @@ def meter_title(meter: str) -> str:
 def _at_the_end(run: RunFiles) -> str:
     """The table of meters.json; empty without it."""
     final = run.final_meters
-    embeddings = [name for name in ("h", "z") if name in final.trained or name in final.untrained]
+    networks = {"trained": final.trained, "start": final.start, "untrained": final.untrained}
+    # An encoder that the run began with has no z.
+    columns = {
+        name: {network: meters[name] for network, meters in networks.items() if name in meters}
+        for name in ("h", "z")
+    }
     rows = []
     for meter, about in METERS.items():
-        pairs = [
-            (final.trained.get(name, {}).get(meter), final.untrained.get(name, {}).get(meter))
-            for name in embeddings
+        groups = [
+            [meters.get(meter) for meters in by_network.values()] for by_network in columns.values()
         ]
-        if any(value is not None for pair in pairs for value in pair):
-            cells = "".join(_cells(about, trained, untrained) for trained, untrained in pairs)
+        if any(value is not None for group in groups for value in group):
+            cells = "".join(_cells(about, group) for group in groups)
             rows.append(
                 f'<tr><th scope="row">{escape(about.title)}</th>{cells}'
                 f"<td>{_BETTER[about.better]}</td></tr>"
@@ -53,27 +58,28 @@ def _at_the_end(run: RunFiles) -> str:
         return ""
     head = "".join(
         f'<th scope="col" class="number"><b class="{name}">{name}</b> {network}</th>'
-        for name in embeddings
-        for network in ("trained", "untrained")
+        for name, by_network in columns.items()
+        for network in by_network
     )
     measured = "" if final.images is None else f" of {count(final.images, 'image')}"
     return (
         '<div class="block"><h3>At the end of the run, beside the network before training</h3>'
-        f'<p class="note">Measured on random views{measured}. The better of each pair is bold.</p>'
+        f'<p class="note">Measured on random views{measured}. The best of each group is bold.</p>'
         '<div class="scroll"><table class="compare final"><thead><tr><th scope="col">meter</th>'
         f"{head}<th></th></tr></thead><tbody>{''.join(rows)}</tbody></table></div></div>"
     )
 
 
-def _cells(about: Meter, trained: float | None, untrained: float | None) -> str:
-    better = None
-    if trained is not None and untrained is not None and trained != untrained:
-        higher = about.better == "higher"
-        better = None if about.better == "neither" else (max if higher else min)(trained, untrained)
+def _cells(about: Meter, values: Sequence[float | None]) -> str:
+    """A cell for each network; the best one is bold, if they differ."""
+    measured = [value for value in values if value is not None]
+    best = None
+    if len(set(measured)) > 1 and about.better != "neither":
+        best = max(measured) if about.better == "higher" else min(measured)
     return "".join(
-        f'<td class="number{" best" if value is not None and value == better else ""}">'
+        f'<td class="number{" best" if value is not None and value == best else ""}">'
         f"{_NOTHING if value is None else number(value)}</td>"
-        for value in (trained, untrained)
+        for value in values
     )
 
 

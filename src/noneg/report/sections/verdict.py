@@ -11,11 +11,13 @@ from noneg.report.numbers import duration, number, percent
 
 _FEATURES = {
     "trained": "this encoder",
+    "start": "the start",
     "untrained": "untrained",
     "pixels": "raw pixels",
     "patches": "patches",
 }
 _BASELINES = {
+    "start": "the start",
     "untrained": "the untrained encoder",
     "pixels": "raw pixels",
     "patches": "patches with k-means",

@@ -1,0 +1,233 @@
+"""`--start`: a new run begins with known weights, says what fits, and is compared with them."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import noneg
+from conftest import start_python, wait_for_checkpoint
+from noneg.cli import main
+from noneg.errors import NonegError
+from noneg.images import find_source, load_images
+from noneg.methods.byol import BYOL
+from noneg.networks.norms import batch_norms
+from noneg.training.build import build_method, describe_encoder, measure_norms
+from noneg.training.config import make_config
+from noneg.training.plan import complete
+from noneg.training.start import find_start, load_start
+
+RESNET = "resnet10t"
+IMAGES = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3), dtype=np.uint8)
+LABELS = np.arange(60) % 3
+SETTINGS: dict[str, Any] = {
+    "backbone": RESNET,
+    "size": 32,
+    "epochs": 1,
+    "batch_size": 16,
+    "precision": "32-true",
+    "report": False,
+}
+
+
+@pytest.fixture(scope="module")
+def original() -> nn.Module:
+    """With running statistics as after training."""
+    torch.manual_seed(0)
+    network: nn.Module = timm.create_model(RESNET)
+    with torch.no_grad():
+        for _ in range(3):
+            network(torch.rand(4, 3, 64, 64))
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def weights(original: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "resnet.safetensors"
+    save_file(original.state_dict(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def unmoved(
+    weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[noneg.Run, dict[str, Any]]:
+    """A run whose learning rate is 0, and its meters."""
+    out = tmp_path_factory.mktemp("run") / "run"
+    run = noneg.train(
+        IMAGES,
+        labels=LABELS,
+        start=str(weights),
+        out=str(out),
+        learning_rate=0.0,
+        norm="frozen",
+        **SETTINGS,
+    )
+    return run, json.loads((out / "meters.json").read_text())
+
+
+def test_a_run_that_does_not_move_ends_where_it_began(
+    unmoved: tuple[noneg.Run, dict[str, Any]], original: nn.Module
+) -> None:
+    """Weights and, with frozen norms, statistics of the file: so both rows are the same."""
+    run, meters = unmoved
+    expected = original.state_dict()
+    for name, value in run.encoder.module.state_dict().items():
+        torch.testing.assert_close(value, expected[name], msg=name)
+    scores = {score.features: (score.knn, score.linear) for score in run.scores}
+    assert list(scores) == ["trained", "start", "untrained", "pixels", "patches"]
+    assert scores["start"] == scores["trained"]
+    assert meters["start"]["h"] == pytest.approx(meters["trained"]["h"])
+    assert meters["start"]["h"] != meters["untrained"]["h"]
+    assert "z" not in meters["start"]
+
+
+def test_images_are_prepared_as_for_the_weights(
+    unmoved: tuple[noneg.Run, dict[str, Any]],
+) -> None:
+    run, _ = unmoved
+    info = run.encoder.info
+    assert info.mean == (0.485, 0.456, 0.406)
+    assert info.std == (0.229, 0.224, 0.225)
+    assert info.interpolation == "bicubic"
+    assert "resnet.safetensors" in info.data["start"]
+    beginning = noneg.load(run.directory / "start")
+    np.testing.assert_allclose(beginning.embed(IMAGES), run.encoder.embed(IMAGES), atol=1e-6)
+
+
+def test_size_and_backbone_follow_the_start_unless_they_are_given(weights: Path) -> None:
+    source = find_source(IMAGES)
+    config = make_config(IMAGES, start=str(weights), backbone=RESNET)
+    assert complete(config, source, find_start(config, None)).size == 176
+    config = make_config(IMAGES, start=str(weights), backbone=RESNET, size=48)
+    assert complete(config, source, find_start(config, None)).size == 48
+    config = make_config(IMAGES, start=f"timm:{RESNET}")
+    plan = complete(config, source, find_start(config, None))
+    assert (plan.backbone, plan.size) == (RESNET, 176)
+
+
+def test_targets_begin_at_the_start_and_heads_at_the_seed(weights: Path) -> None:
+    config = make_config(IMAGES, start=str(weights), method="byol", **SETTINGS)
+    known = find_start(config, None)
+    assert known is not None
+    images = load_images(find_source(IMAGES), channels=3, size=32)
+    plan = complete(config, find_source(IMAGES), known)
+    begun = build_method(plan, load_start(known, plan, images).encoder.module)
+    untrained = build_method(plan)
+    assert isinstance(begun, BYOL)
+    assert begun.target is not None
+    for name, value in begun.backbone.state_dict().items():
+        assert torch.equal(begun.target[0].state_dict()[name], value), name
+    convolution = "layer1.0.conv1.weight"
+    assert not torch.equal(
+        begun.backbone.get_parameter(convolution), untrained.backbone.get_parameter(convolution)
+    )
+    for name, value in begun.projector.state_dict().items():
+        assert torch.equal(untrained.projector.state_dict()[name], value), name
+
+
+def test_frozen_norms_keep_the_starts_statistics_and_measure_the_heads(weights: Path) -> None:
+    config = make_config(IMAGES, start=str(weights), method="byol", norm="frozen", **SETTINGS)
+    known = find_start(config, None)
+    assert known is not None
+    images = load_images(find_source(IMAGES), channels=3, size=32)
+    plan = complete(config, find_source(IMAGES), known)
+    beginning = load_start(known, plan, images).encoder.module
+    method = build_method(plan, beginning)
+    info = describe_encoder(method.backbone, plan, images, known)
+    measure_norms(method, images, plan, info)
+    for kept, norm in zip(batch_norms(beginning), batch_norms(method.backbone), strict=True):
+        assert torch.equal(kept.running_var, norm.running_var)  # type: ignore[arg-type]
+        assert norm.training
+    (measured,) = batch_norms(method.projector)
+    assert measured.running_var is not None
+    assert not torch.equal(measured.running_var, torch.ones_like(measured.running_var))
+
+
+def test_a_resumed_run_keeps_the_start_without_its_file(weights: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "images.npz", images=IMAGES, labels=LABELS)
+    file = tmp_path / "weights.safetensors"
+    file.write_bytes(weights.read_bytes())
+    flags = [f"--{name}={value}" for name, value in SETTINGS.items() if name != "report"]
+    flags += ["--epochs=6", "--checkpoint-every=2", "--no-report", f"--out={tmp_path / 'run'}"]
+    process = start_python(
+        ["-m", "noneg", "train", str(tmp_path / "images.npz"), f"--start={file}", *flags]
+    )
+    wait_for_checkpoint(process, tmp_path / "run")
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=100)
+    file.unlink()
+    run = noneg.train(resume_from=tmp_path / "run")
+    assert [score.features for score in run.scores][:2] == ["trained", "start"]
+    begun = load_file(run.directory / "start" / "encoder.safetensors")
+    given = load_file(weights)
+    assert all(torch.equal(value, given[name]) for name, value in begun.items())
+    trained = load_file(run.directory / "encoder" / "encoder.safetensors")
+    assert not torch.equal(trained["conv1.0.weight"], given["conv1.0.weight"])
+
+
+def test_a_run_is_a_start_for_another_method(
+    unmoved: tuple[noneg.Run, dict[str, Any]], tmp_path: Path
+) -> None:
+    run, _ = unmoved
+    settings = {name: value for name, value in SETTINGS.items() if name not in ("backbone", "size")}
+    again = noneg.train(
+        IMAGES,
+        labels=LABELS,
+        start=str(run.directory),
+        method="simsiam",
+        norm="frozen",
+        learning_rate=0.0,
+        out=str(tmp_path / "run"),
+        **settings,
+    )
+    assert again.config.backbone == RESNET
+    assert again.encoder.info.mean == run.encoder.info.mean
+    np.testing.assert_array_equal(again.encoder.embed(IMAGES), run.encoder.embed(IMAGES))
+
+
+def test_what_contradicts_the_start_is_one_sentence(
+    unmoved: tuple[noneg.Run, dict[str, Any]], weights: Path
+) -> None:
+    run = str(unmoved[0].directory)
+
+    def begin(**settings: Any) -> None:
+        find_start(make_config(IMAGES, **settings), None)
+
+    with pytest.raises(NonegError, match="--start and --continue-from both"):
+        begin(start=str(weights), continue_from=run)
+    with pytest.raises(NonegError, match=r"trained with --norm frozen: give it here too"):
+        begin(start=run)
+    with pytest.raises(NonegError, match=r"with --backbone resnet10t, .* cannot have resnet18"):
+        begin(start=run, norm="frozen", backbone="resnet18")
+    with pytest.raises(NonegError, match=r"--start and --norm group|trained with --norm frozen"):
+        begin(start=run, norm="group")
+
+
+def test_the_command_line_shows_the_start_beside_the_trained_encoder(
+    unmoved: tuple[noneg.Run, dict[str, Any]],
+    weights: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = tmp_path / "images.npz"
+    np.savez(path, images=IMAGES, labels=LABELS)
+    assert main(["evaluate", str(unmoved[0].directory), str(path)]) == 0
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-5:]] == [
+        *("trained", "start", "untrained", "pixels", "patches")
+    ]
+    flags = [f"--{name}={value}" for name, value in SETTINGS.items() if name != "report"]
+    flags += ["--no-report", "--no-evaluate", f"--out={tmp_path / 'run'}"]
+    assert main(["train", str(path), f"--start={weights}", *flags]) == 0
+    said = capsys.readouterr().out
+    assert f"it begins with {weights} ({RESNET}" in said
+    assert "not used: fc." in said
+    assert main(["train", str(path), "--start=nowhere", "--backbone=resnet18"]) == 2
+    assert "there are no weights nowhere: give timm" in capsys.readouterr().err
