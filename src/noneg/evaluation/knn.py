@@ -20,7 +20,25 @@ def knn_accuracy(
     k: int = 20,
     temperature: float = 0.07,
 ) -> float:
-    """Share of queries whose k nearest neighbors vote for the right class.
+    """Share of queries whose k nearest neighbors vote for the right class: see `knn_correct`.
+
+    Returns:
+        Accuracy in [0, 1].
+    """
+    correct = knn_correct(bank, bank_labels, queries, query_labels, k=k, temperature=temperature)
+    return int(correct.sum()) / len(correct)
+
+
+def knn_correct(
+    bank: Float[Tensor, "bank width"],
+    bank_labels: Int[Tensor, " bank"],
+    queries: Float[Tensor, "queries width"],
+    query_labels: Int[Tensor, " queries"],
+    *,
+    k: int = 20,
+    temperature: float = 0.07,
+) -> Bool[Tensor, " queries"]:
+    """Which queries' k nearest neighbors vote for the right class.
 
     Each neighbor votes for its class with weight exp(cos / temperature), where cos is the cosine of
     the angle between the two feature vectors (Wu et al. 2018, arXiv 1805.01978, section 3.4).
@@ -40,7 +58,7 @@ def knn_accuracy(
         temperature: above 0; a smaller one gives nearer neighbors more weight.
 
     Returns:
-        Accuracy in [0, 1].
+        One truth value per query [M], on the device of the bank.
 
     Raises:
         NonegError: for empty, non-finite or mismatched features and labels, or k or temperature out
@@ -52,7 +70,7 @@ def knn_accuracy(
     bank_labels = bank_labels.to(bank.device, torch.int64)
     query_labels = query_labels.to(bank.device, torch.int64)
     classes = int(bank_labels.max()) + 1
-    correct = 0
+    correct: list[Bool[Tensor, " block"]] = []
     block = max(1, SIMILARITIES_PER_BLOCK // len(bank))
     for start in range(0, len(queries), block):
         rows = slice(start, start + block)
@@ -63,8 +81,8 @@ def knn_accuracy(
         weight = ((similarity.gather(1, neighbors) - 1) / temperature).double().exp()
         votes = weight.new_zeros(len(similarity), classes)
         votes.scatter_add_(1, bank_labels[neighbors], weight)
-        correct += int((votes.argmax(dim=1) == query_labels[rows]).sum())
-    return correct / len(queries)
+        correct.append(votes.argmax(dim=1) == query_labels[rows])
+    return torch.cat(correct)
 
 
 def _nearest(similarity: Float[Tensor, "queries bank"], k: int) -> Int[Tensor, "queries k"]:

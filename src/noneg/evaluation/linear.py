@@ -5,7 +5,7 @@ from typing import final
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -19,7 +19,7 @@ ITERATIONS = 50
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LinearProbe:
     """The result of a linear probe.
 
@@ -27,11 +27,13 @@ class LinearProbe:
         accuracy: on the test images, in [0, 1].
         regularization: the chosen C; a large C regularizes little.
         validation: for each C that was tried, the accuracy on the held-out images, in [0, 1].
+        correct: which test images were classified correctly [M].
     """
 
     accuracy: float
     regularization: float
     validation: dict[float, float]
+    correct: Bool[np.ndarray, " test"]
 
 
 def linear_probe_accuracy(
@@ -83,8 +85,8 @@ def linear_probe_accuracy(
     classes, targets = np.unique(train_labels, return_inverse=True)
     weights = torch.zeros(len(classes), train.shape[1] + 1)
     _fit(torch.from_numpy(train), torch.from_numpy(targets), weights, regularization)
-    predicted = classes[_predict(torch.from_numpy(test), weights)]
-    return LinearProbe(float(np.mean(predicted == test_labels)), regularization, validation)
+    correct = classes[_predict(torch.from_numpy(test), weights)] == test_labels
+    return LinearProbe(float(np.mean(correct)), regularization, validation, correct)
 
 
 def _search(

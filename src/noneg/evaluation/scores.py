@@ -1,16 +1,16 @@
 """Score the trained and the untrained encoder, raw pixels and patches with the same probes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int, Int64
+from jaxtyping import Bool, Float32, Int, Int64
 
 from noneg.encoder import Encoder
 from noneg.errors import NonegError
-from noneg.evaluation.knn import knn_accuracy
+from noneg.evaluation.knn import knn_correct
 from noneg.evaluation.linear import linear_probe_accuracy
 from noneg.evaluation.patches import first_components, patch_features
 from noneg.evaluation.pixels import LARGEST_PIXEL_SIDE, centered_pixels
@@ -39,6 +39,8 @@ class Score:
         knn_raw: accuracy of the nearest-neighbor probe on the features as they are, in [0, 1].
         unreduced: only for patches: the score of all their features, before they were reduced to
             the length of the encoder's.
+        correct: for the two probes, which test images they classified correctly; None if it is not
+            known any more. It is not saved.
     """
 
     features: str
@@ -47,6 +49,7 @@ class Score:
     dimensions: int
     knn_raw: float
     unreduced: "Score | None" = None
+    correct: Bool[np.ndarray, "2 images"] | None = field(default=None, repr=False, compare=False)
 
 
 def compare(
@@ -152,9 +155,17 @@ def evaluate_features(
         NonegError: a probe cannot use the features.
     """
     knn_raw = _knn(bank, bank_labels, test, test_labels)
-    knn = whitened_knn_accuracy(bank, bank_labels, test, test_labels)
+    white = whitened(bank, test)
+    knn = _knn(white[0], bank_labels, white[1], test_labels)
     linear = linear_probe_accuracy(bank, bank_labels, test, test_labels, seed=seed)
-    return Score(name, knn, linear.accuracy, bank.shape[1], knn_raw)
+    return Score(
+        name,
+        float(knn.mean()),
+        linear.accuracy,
+        bank.shape[1],
+        float(knn_raw.mean()),
+        correct=np.stack([knn, linear.correct]),
+    )
 
 
 def whitened_knn_accuracy(
@@ -172,7 +183,7 @@ def whitened_knn_accuracy(
         NonegError: the probe cannot use the features.
     """
     bank, test = whitened(bank, test)
-    return _knn(bank, bank_labels, test, test_labels)
+    return float(_knn(bank, bank_labels, test, test_labels).mean())
 
 
 def _knn(
@@ -180,13 +191,13 @@ def _knn(
     bank_labels: Int[np.ndarray, " bank"],
     test: Float32[np.ndarray, "test width"],
     test_labels: Int[np.ndarray, " test"],
-) -> float:
-    return knn_accuracy(
+) -> Bool[np.ndarray, " test"]:
+    return knn_correct(
         torch.from_numpy(bank),
         torch.from_numpy(bank_labels),
         torch.from_numpy(test),
         torch.from_numpy(test_labels),
-    )
+    ).numpy()
 
 
 def untrained(encoder: Encoder, *, seed: int = 0) -> Encoder:
@@ -272,8 +283,8 @@ def scores_as_dict(scores: Sequence[Score]) -> dict[str, dict[str, Any]]:
 
 
 def _as_dict(score: Score) -> dict[str, Any]:
-    row: dict[str, Any] = asdict(replace(score, unreduced=None))
-    del row["features"], row["unreduced"]
+    row: dict[str, Any] = asdict(replace(score, unreduced=None, correct=None))
+    del row["features"], row["unreduced"], row["correct"]
     if score.unreduced is not None:
         row["unreduced"] = _as_dict(score.unreduced)
     return row

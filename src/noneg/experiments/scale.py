@@ -16,6 +16,7 @@ STANDARD: Final[dict[str, Any]] = {
     "epochs": 4,
     "optimizer": "adamw",
     "learning_rate": 0.012,
+    "weight_decay": 1e-4,
     "warmup_epochs": 0.3,
     "evaluation_images": 2_000,
     "checkpoint_every": 100,
@@ -31,10 +32,16 @@ QUICK: Final[dict[str, Any]] = {
     "log_every": 4,
 }
 
-HEADS: Final[dict[str, Any]] = {"projector": [256, 128], "predictor_hidden": 128, "covariance": 1.0}
+HEADS: Final[dict[str, Any]] = {
+    "projector": [256, 128],
+    "predictor_hidden": 128,
+    "covariance": 1.0,
+    "tau": 0.98,
+}
 """Options that suit a small backbone; a method ignores those that it does not have.
 
-The covariance weight is the paper's. That of VICReg's small recipe suits a wider projector.
+The covariance weight is the paper's. That of VICReg's small recipe suits a wider projector, as the
+recipes of Muon have a weight decay and a tau of their own.
 """
 
 _IMAGES, _TEST_IMAGES = 4_000, 1_000

@@ -49,7 +49,8 @@ RECIPES = {
         options=Options(projector=(1024, 1024)),
         batch_size=64,
         optimizer="muon",
-        learning_rate=8e-3,
+        learning_rate=1.6e-2,
+        weight_decay=0.1,
     ),
 }
 

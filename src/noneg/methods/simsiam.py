@@ -58,11 +58,13 @@ RECIPES = {
         warmup_epochs=0.0,
         views="simsiam",
     ),
+    # Weight decay: see BYOL.
     "small": Recipe(
         options=Options(projector=(1024, 1024), predictor_hidden=256),
         batch_size=64,
         optimizer="muon",
         learning_rate=8e-3,
+        weight_decay=0.05,
     ),
 }
 
