@@ -12,7 +12,7 @@ from conftest import TinyBackbone
 from noneg.diagnostics import effective_rank, normalized_std
 from noneg.images.shapes import draw_shapes
 from noneg.methods import FORMER_METHODS, find_method, list_methods
-from noneg.methods.base import Method
+from noneg.methods.base import HasTeacher, Method
 from noneg.training.step import compute_gradient, compute_gradient_in_chunks
 from noneg.views import POLICIES, draw_views
 
@@ -33,7 +33,11 @@ def build(name: str, *, backbone: type[Any] = TinyBackbone, **options: Any) -> M
     torch.manual_seed(1)
     network = backbone()
     chosen = dataclasses.replace(definition.recipe("paper").options, **{**small, **options})  # type: ignore[type-var]
-    return definition.build(network, network.num_features, chosen)
+    method = definition.build(network, network.num_features, chosen)
+    if isinstance(method, HasTeacher):
+        # More features than the head has, for more images than a batch.
+        method.set_targets(torch.randn(20 * BATCH, 40, generator=torch.Generator().manual_seed(2)))
+    return method
 
 
 def make_views(count: int = BATCH, seed: int = 0) -> tuple[Tensor, Tensor]:

@@ -65,3 +65,45 @@ def test_muon_takes_the_convolutions_of_the_backbone_and_adamw_the_rest() -> Non
     ]
     assert [id(each) for each in orthogonal] == [id(backbone[0].weight)]
     assert sum(len(group["params"]) for group in groups) == len(list(method.parameters()))
+
+
+def test_layers_of_the_backbone_have_rates_that_decay_towards_the_images() -> None:
+    backbone = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3), nn.Linear(8, 16))
+    method = SimSiam(backbone, 16, Options(projector=(8, 8), predictor_hidden=4))
+    config = TrainConfig(learning_rate=0.2, backbone_rate=0.1, layer_decay=0.5)
+    rates = {
+        id(parameter): group["full_rate"]
+        for group in parameter_groups(method, config, batch_size=128)
+        for parameter in group["params"]
+    }
+    for layer, rate in ((0, 0.0025), (1, 0.005), (2, 0.01)):
+        assert rates[id(backbone[layer].weight)] == pytest.approx(rate)
+        assert rates[id(backbone[layer].bias)] == pytest.approx(rate)
+    assert all(rates[id(each)] == pytest.approx(0.1) for each in method.projector.parameters())
+
+
+def test_the_backbone_waits_while_the_heads_learn() -> None:
+    method = SimSiam(TinyBackbone(), 16, Options(projector=(8, 8), predictor_hidden=4))
+    config = TrainConfig(learning_rate=0.1, heads_first=1.0)
+    built = build_optimizer(method, config, batch_size=256)
+    set_learning_rates(built, 0.5, 1.0, 0.0)
+    backbone = {id(parameter) for parameter in method.backbone.parameters()}
+    for group in built.param_groups:
+        waits = {id(parameter) in backbone for parameter in group["params"]}
+        assert waits == {group["backbone"]}
+        expected = 0.0 if group["backbone"] else 0.1 if group["constant"] else 0.05
+        assert group["lr"] == pytest.approx(expected)
+
+
+def test_the_groups_are_those_of_earlier_checkpoints_if_all_learn_alike() -> None:
+    """The optimizer of a run that was stopped before there were these settings still loads."""
+    method = SimSiam(TinyBackbone(), 16, Options(projector=(8, 8), predictor_hidden=4))
+    groups = parameter_groups(method, TrainConfig(), batch_size=256)
+    # Weights and the rest, of the predictor and of all else.
+    assert len(groups) == 4
+    built = build_optimizer(method, TrainConfig(), batch_size=256)
+    state = built.state_dict()
+    for group in state["param_groups"]:
+        del group["backbone"]
+    built.load_state_dict(state)
+    set_learning_rates(built, 0.5, 1.0, 0.5)

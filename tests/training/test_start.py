@@ -17,11 +17,14 @@ from conftest import start_python, wait_for_checkpoint
 from noneg.cli import main
 from noneg.errors import NonegError
 from noneg.images import find_source, load_images
+from noneg.methods.base import Embeddings, Method
 from noneg.methods.byol import BYOL
 from noneg.networks.norms import batch_norms
 from noneg.training.build import build_method, describe_encoder, measure_norms
 from noneg.training.config import make_config
+from noneg.training.loop import Observer
 from noneg.training.plan import complete
+from noneg.training.run import start
 from noneg.training.start import find_start, load_start
 
 RESNET = "resnet10t"
@@ -84,6 +87,8 @@ def test_a_run_that_does_not_move_ends_where_it_began(
     scores = {score.features: (score.knn, score.linear) for score in run.scores}
     assert list(scores) == ["trained", "start", "untrained", "pixels", "patches"]
     assert scores["start"] == scores["trained"]
+    against = json.loads((run.directory / "verdict.json").read_text())["against_start"]
+    assert (against["outcome"], against["difference"]) == ("no difference", 0.0)
     assert meters["start"]["h"] == pytest.approx(meters["trained"]["h"])
     assert meters["start"]["h"] != meters["untrained"]["h"]
     assert "z" not in meters["start"]
@@ -203,12 +208,12 @@ def test_what_contradicts_the_start_is_one_sentence(
 
     with pytest.raises(NonegError, match="--start and --continue-from both"):
         begin(start=str(weights), continue_from=run)
-    with pytest.raises(NonegError, match=r"trained with --norm frozen: give it here too"):
-        begin(start=run)
-    with pytest.raises(NonegError, match=r"with --backbone resnet10t, .* cannot have resnet18"):
-        begin(start=run, norm="frozen", backbone="resnet18")
-    with pytest.raises(NonegError, match=r"--start and --norm group|trained with --norm frozen"):
+    with pytest.raises(NonegError, match=r"has the backbone resnet10t, .* cannot have resnet18"):
+        begin(start=run, backbone="resnet18")
+    with pytest.raises(NonegError, match=r"with --norm frozen, .* cannot have group"):
         begin(start=run, norm="group")
+    # Only the statistics differ.
+    begin(start=run, norm="batch")
 
 
 def test_the_command_line_shows_the_start_beside_the_trained_encoder(
@@ -220,9 +225,13 @@ def test_the_command_line_shows_the_start_beside_the_trained_encoder(
     path = tmp_path / "images.npz"
     np.savez(path, images=IMAGES, labels=LABELS)
     assert main(["evaluate", str(unmoved[0].directory), str(path)]) == 0
-    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()[-5:]] == [
+    *_, trained, begun, untrained, pixels, patches, _, against = (
+        capsys.readouterr().out.splitlines()
+    )
+    assert [line.split()[0] for line in (trained, begun, untrained, pixels, patches)] == [
         *("trained", "start", "untrained", "pixels", "patches")
     ]
+    assert "no difference from the start beyond chance: +0.0 points" in against
     flags = [f"--{name}={value}" for name, value in SETTINGS.items() if name != "report"]
     flags += ["--no-report", "--no-evaluate", f"--out={tmp_path / 'run'}"]
     assert main(["train", str(path), f"--start={weights}", *flags]) == 0
@@ -231,3 +240,86 @@ def test_the_command_line_shows_the_start_beside_the_trained_encoder(
     assert "not used: fc." in said
     assert main(["train", str(path), "--start=nowhere", "--backbone=resnet18"]) == 2
     assert "there are no weights nowhere: give timm" in capsys.readouterr().err
+
+
+def test_a_start_has_the_recipe_for_known_weights_and_others_have_not(
+    weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    begun = make_config(IMAGES, start=str(weights), backbone=RESNET)
+    assert (begun.recipe, begun.norm, begun.heads_first) == ("adapt", "frozen", 1.0)
+    assert begun.backbone_rate < 1
+    assert begun.layer_decay < 1
+    other = make_config(IMAGES)
+    assert (other.recipe, other.norm, other.heads_first) == ("small", "batch", 0.0)
+    assert make_config(IMAGES, start=str(weights), recipe="small").recipe == "small"
+    assert main(["train", "--start=timm:resnet18", "--help"]) == 0
+    assert "default: frozen" in " ".join(capsys.readouterr().out.split())
+
+
+def test_heads_learn_first_and_frozen_stages_never(weights: Path, tmp_path: Path) -> None:
+    """Four epochs of three steps: in the first one only the heads move."""
+    settings: dict[str, Any] = {**SETTINGS, "evaluate": False, "learning_rate": 0.1}
+
+    def trained(name: str, **more: Any) -> dict[str, torch.Tensor]:
+        out = tmp_path / name
+        run = noneg.train(IMAGES, start=str(weights), out=str(out), **{**settings, **more})
+        checkpoint = torch.load(out / "checkpoints" / "last.ckpt", weights_only=True)
+        assert run.config.recipe == "adapt"
+        return dict(checkpoint["state_dict"])
+
+    given = load_file(weights)
+    # At most a fifth of a run is for the heads alone.
+    heads = trained("heads", epochs=5, freeze=2, heads_first=1.0)
+    moved = {
+        name.removeprefix("method.backbone."): not torch.equal(
+            value, given[name.removeprefix("method.backbone.")]
+        )
+        for name, value in heads.items()
+        if name.startswith("method.backbone.") and name.endswith("weight")
+    }
+    first = ("conv1", "bn1", "layer1")
+    assert not any(has for name, has in moved.items() if name.startswith(first))
+    assert all(has for name, has in moved.items() if not name.startswith(first))
+    with pytest.raises(NonegError, match="--freeze 9: resnet10t has 5 stages"):
+        trained("many", freeze=9)
+
+
+def test_the_backbone_stands_still_while_only_the_heads_learn(
+    weights: Path, tmp_path: Path
+) -> None:
+    """Observed at every step, for ten steps of which two are for the heads."""
+    moved: list[tuple[bool, bool]] = []
+
+    class Watch(Observer):
+        def begin(self, step: int, total_steps: int) -> None:
+            """Nothing to prepare."""
+
+        def observe(self, step: int, epoch: int, method: Method, embeddings: Embeddings) -> None:
+            now = [
+                part.get_parameter(name).detach().clone()
+                for part, name in (
+                    (method.backbone, "layer4.0.conv1.weight"),
+                    (method.get_submodule("projector"), "0.weight"),
+                )
+            ]
+            if self.before is not None:
+                moved.append(
+                    tuple(not torch.equal(*pair) for pair in zip(now, self.before, strict=True))
+                )  # type: ignore[arg-type]
+            self.before = now
+
+        before: list[torch.Tensor] | None = None
+
+    config = make_config(
+        IMAGES,
+        start=str(weights),
+        out=str(tmp_path / "run"),
+        evaluate=False,
+        warmup_epochs=0.0,
+        heads_first=0.7,
+        steps=10,
+        **{name: value for name, value in SETTINGS.items() if name != "epochs"},
+    )
+    start(config, IMAGES, observers=[Watch()])
+    assert moved[0] == (False, True)
+    assert all(each == (True, True) for each in moved[2:])

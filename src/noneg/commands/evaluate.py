@@ -6,6 +6,7 @@ from typing import Any, final
 
 from noneg.encoder import Encoder, EncoderInfo, load
 from noneg.errors import NonegError
+from noneg.evaluation.gain import gain_over
 from noneg.evaluation.label_free import (
     format_meters,
     images_to_measure,
@@ -13,6 +14,7 @@ from noneg.evaluation.label_free import (
 )
 from noneg.evaluation.scores import (
     Score,
+    by_features,
     compare,
     format_table,
     scores_as_dict,
@@ -89,11 +91,14 @@ def evaluate_run(
     if test.labels is not None:
         learn, test = _parts(config, data, bank, test, encoder.info, images, seed)
         initial = untrained(encoder, seed=seed)
-        begun = load(run.start) if run.start.is_dir() else None
+        beside = {"start": load(run.start)} if run.start.is_dir() else {}
         scores = compare(
-            encoder, initial, learn, test, start=begun, most=images, seed=seed, progress=progress
+            encoder, initial, learn, test, beside=beside, most=images, seed=seed, progress=progress
         )
         print(f"\n{format_table(scores)}")
+        if beside:
+            found = by_features(scores)
+            print(f"\nstart    {gain_over(found['trained'], found['start']).describe()}")
     elif bank is not None:
         raise NonegError(
             f"--bank has labels to learn from, but the {test.description} has none to test on: put "

@@ -13,6 +13,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 
 from noneg.errors import NonegError
 from noneg.methods import describe_method
+from noneg.methods.recipe import ADAPT
 from noneg.training.config import (
     LENGTHS,
     TrainConfig,
@@ -181,5 +182,7 @@ def _choice(flags: list[str]) -> tuple[str, str, str]:
         if name == "config":
             fields = _read(value)
             chosen.update({name: str(fields[name]) for name in chosen if name in fields})
+    begins = any(name == "start" and value != "null" for name, value in _values(flags))
+    chosen |= {"recipe": ADAPT} if begins else {}
     chosen.update({name: value for name, value in _values(flags) if name in chosen})
     return chosen["method"], chosen["recipe"], chosen["data"]

@@ -1,6 +1,6 @@
 """The linear probe: how well does a linear classifier on the features predict the classes?"""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import numpy as np
@@ -19,7 +19,7 @@ ITERATIONS = 50
 
 
 @final
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class LinearProbe:
     """The result of a linear probe.
 
@@ -33,7 +33,7 @@ class LinearProbe:
     accuracy: float
     regularization: float
     validation: dict[float, float]
-    correct: Bool[np.ndarray, " test"]
+    correct: Bool[np.ndarray, " test"] = field(compare=False, repr=False)
 
 
 def linear_probe_accuracy(

@@ -31,8 +31,9 @@ class Score:
     """The accuracies of the probes on one kind of features.
 
     Attributes:
-        features: "trained" (the encoder), "start" (what its training began with), "untrained" (the
-            same network with random weights), "pixels" or "patches".
+        features: "trained" (the encoder), "start" (what its training began with), "teacher" (what
+            it learned from), "untrained" (the same network with random weights), "pixels" or
+            "patches".
         knn: accuracy of the nearest-neighbor probe on whitened features, in [0, 1].
         linear: accuracy of the linear probe, in [0, 1].
         dimensions: length of a feature vector.
@@ -58,7 +59,7 @@ def compare(
     bank: Images,
     test: Images,
     *,
-    start: Encoder | None = None,
+    beside: Mapping[str, Encoder] | None = None,
     most: int = 10_000,
     seed: int = 0,
     device: str = "auto",
@@ -80,14 +81,14 @@ def compare(
         untrained_encoder: the same encoder before training; see `untrained`.
         bank: labeled images that the probes learn from.
         test: labeled images that the probes are tested on, none of them in the bank.
-        start: the encoder that the training began with, if it did not begin untrained.
+        beside: other encoders to score, by name, such as the "start" of the training.
         most: use a random choice of at most this many images of each part.
         seed: decides this choice, the held-out fifth of the linear probe, and the patches.
         device: for the encoders; "auto" is a GPU if there is one.
         progress: show a progress bar on stderr.
 
     Returns:
-        Scores: "trained", "start" if there is one, "untrained", "pixels", "patches".
+        Scores: "trained", those of `beside`, "untrained", "pixels", "patches".
 
     Raises:
         NonegError: images have no labels, or a probe cannot use them.
@@ -99,8 +100,8 @@ def compare(
 
     width = encoder.info.features
     scores = []
-    encoders = {"trained": encoder, "start": start, "untrained": untrained_encoder}
-    names = [name for name, each in encoders.items() if each is not None] + ["pixels", "patches"]
+    encoders = {"trained": encoder, **(beside or {}), "untrained": untrained_encoder}
+    names = [*encoders, "pixels", "patches"]
     with progress_bar(
         total=2 * len(names) + 2, desc="scoring", unit="steps", shown=progress
     ) as bar:
@@ -122,10 +123,8 @@ def compare(
                 reduced = score(name, first_components(*features, width))
                 scores.append(replace(reduced, unreduced=unreduced))
             else:
-                chosen = encoders[name]
-                assert chosen is not None
                 embedded = [
-                    chosen.embed_pixels(pixels, device=device)
+                    encoders[name].embed_pixels(pixels, device=device)
                     for pixels in (bank_pixels, test_pixels)
                 ]
                 scores.append(score(name, (embedded[0], embedded[1])))
@@ -255,6 +254,11 @@ def sample_images(images: Images, most: int, *, seed: int = 0) -> Images:
     if count <= most and isinstance(images.pixels, np.ndarray):
         return images
     return _selected(images, _choose(count, most, seed))
+
+
+def by_features(scores: Sequence[Score]) -> dict[str, Score]:
+    """The scores by the kind of features."""
+    return {score.features: score for score in scores}
 
 
 def format_table(scores: Sequence[Score]) -> str:

@@ -14,6 +14,7 @@ from noneg.losses.conventions import (
     byol_weight,
     vicreg_weights,
 )
+from noneg.losses.distillation import distance_to_target, relational_distance
 from noneg.losses.hsic import hsic
 from noneg.losses.info_nce import info_nce
 from noneg.losses.nt_xent import nt_xent
@@ -30,11 +31,13 @@ __all__ = [
     "byol_weight",
     "coding_rate",
     "contrastive",
+    "distance_to_target",
     "hsic",
     "info_nce",
     "mean_squared_error",
     "negative_cosine",
     "nt_xent",
+    "relational_distance",
     "spectral_contrastive",
     "triplet",
     "vicreg",

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, final
 
 from noneg.errors import NonegError
-from noneg.methods.recipe import Recipe
+from noneg.methods.recipe import ADAPT, Recipe, adapted
 
 if TYPE_CHECKING:
     import torch.nn
@@ -60,10 +60,11 @@ class Definition:
         Raises:
             NonegError: there is no such recipe; it lists the others.
         """
+        if name == ADAPT and name not in self.recipes and "small" in self.recipes:
+            return adapted(self.recipes["small"])
         if name not in self.recipes:
-            raise NonegError(
-                f"{self.name} has no recipe '{name}'; it has: {', '.join(sorted(self.recipes))}"
-            )
+            there = sorted({*self.recipes, ADAPT})
+            raise NonegError(f"{self.name} has no recipe '{name}'; it has: {', '.join(there)}")
         return self.recipes[name]
 
     def build(

@@ -7,6 +7,7 @@ knows nothing of ranks, chunks, precision or data.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -45,6 +46,14 @@ class Rate:
 
     multiplier: float = 1.0
     constant: bool = False
+
+
+@runtime_checkable
+class HasTeacher(Protocol):
+    """A method that learns from a frozen encoder; its options have a `teacher`."""
+
+    def set_targets(self, features: Float[Tensor, "images width"]) -> None:
+        """Called once before the first step, with the teacher's features of all images."""
 
 
 class Method(nn.Module, ABC):

@@ -1,7 +1,10 @@
 """What a method suggests for a run. Free of torch, so that `noneg train --help` is quick."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, final
+
+ADAPT = "adapt"
+"""The name of the recipe for known weights, which every method has."""
 
 
 @final
@@ -19,6 +22,10 @@ class Recipe:
         bias_rate: learning rate of biases and norm layers, relative to that of the weights.
         warmup_epochs: epochs of linear warm-up before the cosine schedule.
         views: name of the policy.
+        norm: as the setting of this name.
+        heads_first: epochs in which only the heads learn.
+        backbone_rate: learning rate of the backbone, relative to that of the heads.
+        layer_decay: learning rate of each layer of the backbone, relative to that of the next one.
     """
 
     options: object
@@ -30,3 +37,26 @@ class Recipe:
     bias_rate: float = 1.0
     warmup_epochs: float = 1.0
     views: str = "gentle"
+    norm: Literal["batch", "group", "frozen"] = "batch"
+    heads_first: float = 0.0
+    backbone_rate: float = 1.0
+    layer_decay: float = 1.0
+
+
+def adapted(small: Recipe) -> Recipe:
+    """The recipe for a run that begins with known weights, from a method's small one.
+
+    The backbone has learned already, and the heads have not. So the heads learn first, and then the
+    backbone moves slowly, the layers near the images least. It keeps its batch statistics.
+    """
+    return replace(
+        small,
+        epochs=10,
+        optimizer="adamw",
+        learning_rate=4e-3,
+        warmup_epochs=1.0,
+        norm="frozen",
+        heads_first=1.0,
+        backbone_rate=0.1,
+        layer_decay=0.8,
+    )

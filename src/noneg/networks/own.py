@@ -22,7 +22,8 @@ _allowed: set[str] = set()
 
 def is_own(name: str) -> bool:
     """Whether this is not the name of a network that noneg or timm knows."""
-    return name.startswith("<") or re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name) is not None
+    is_path = re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*", name) is not None
+    return name.startswith("<") or (is_path and not name.startswith("timm:"))
 
 
 def allow(name: str) -> None:

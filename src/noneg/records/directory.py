@@ -111,6 +111,11 @@ class RunDirectory:
         return self.path / "images.bytes"
 
     @property
+    def teacher_features(self) -> Path:
+        """A teacher's features of the images, an array [N, D]."""
+        return self.path / "teacher.npy"
+
+    @property
     def skipped_file(self) -> Path:
         """Images that could not be read, and why."""
         return self.path / "skipped.csv"

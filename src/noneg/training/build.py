@@ -10,6 +10,7 @@ from noneg.images import Images, PixelsOnDemand
 from noneg.methods import find_method
 from noneg.methods.base import Method
 from noneg.networks.backbones import build_backbone
+from noneg.networks.layers import freeze_stages
 from noneg.networks.norms import measure_statistics, use_group_norm
 from noneg.networks.patch_whitening import has_whitening, measure_whitening
 from noneg.networks.pretrained import Known
@@ -48,6 +49,10 @@ def build_method(plan: Plan, start: nn.Module | None = None) -> Method:
         method = definition.build(backbone, feature_width(backbone), config.options)
     if config.norm == "group":
         use_group_norm(method)
+    if config.freeze:
+        stages = freeze_stages(method.backbone, config.freeze)
+        if config.freeze > stages:
+            raise NonegError(f"--freeze {config.freeze}: {plan.backbone} has {stages} stages")
     return method
 
 

@@ -16,6 +16,7 @@ from jsonargparse import ArgumentParser, DefaultHelpFormatter, Namespace
 
 from noneg.errors import NonegError
 from noneg.methods import Definition, find_method
+from noneg.methods.recipe import ADAPT
 from noneg.networks import Norm
 from noneg.views import POLICIES, Policy, View
 from noneg.views.policy import resolve_policy, view_from_settings
@@ -40,7 +41,8 @@ class TrainConfig:
     Args:
         data: a folder, a .npy or .npz file, "shapes" (built in) or a torchvision name ("cifar10").
         method: a name from `noneg list methods`, or the dotted path of your own module.
-        recipe: "small" suits small data, small batches and short runs; "paper" is the authors'.
+        recipe: "small" suits small data, small batches and short runs; "paper" is the authors';
+            "adapt" is for known weights, and the default with `start`.
         options: settings of the method itself.
         out: directory of the run; default: a new one under runs/.
         eval_data: labeled images to score the encoder on; never used for training.
@@ -72,6 +74,10 @@ class TrainConfig:
         weight_decay: for weights, but not for biases and norm layers.
         bias_rate: learning rate of biases and norm layers, relative to that of the weights.
         warmup_epochs: epochs of linear warm-up before the cosine schedule.
+        heads_first: epochs in which only the heads learn, before the warm-up of the backbone.
+        backbone_rate: learning rate of the backbone, relative to that of the heads.
+        layer_decay: learning rate of each layer of the backbone, relative to that of the next one.
+        freeze: the number of the backbone's first stages that are not trained; the stem is one.
         views: a policy (byol, barlow_twins, vicreg, simclr, simsiam, multi_crop, gentle, outline,
             dihedral, weak), or a list of views with their settings.
         num_views: views per image: the first ones of the policy, repeated as needed; default: as
@@ -126,6 +132,10 @@ class TrainConfig:
     weight_decay: float = 1e-4
     bias_rate: float = 1.0
     warmup_epochs: float = 1.0
+    heads_first: float = 0.0
+    backbone_rate: float = 1.0
+    layer_decay: float = 1.0
+    freeze: int = 0
     views: str | list[View] = "gentle"
     num_views: int | None = None
     seed: int = 0
@@ -165,6 +175,10 @@ class TrainConfig:
             "weight_decay": 0,
             "bias_rate": 0,
             "warmup_epochs": 0,
+            "heads_first": 0,
+            "backbone_rate": 0,
+            "layer_decay": 0,
+            "freeze": 0,
             "learning_rate": 0,
             "seed": 0,
         }
@@ -247,6 +261,8 @@ def make_config(data: object = None, **settings: Any) -> TrainConfig:
         return settings.get(name, former.get(name, getattr(TrainConfig, name)))
 
     definition, recipe = find_method(chosen("method")), chosen("recipe")
+    if settings.get("start") is not None and "recipe" not in settings:
+        settings["recipe"] = recipe = ADAPT
     data = chosen("data") if data is None else data
     described = str(data) if isinstance(data, str | Path) else f"<{type(data).__name__}>"
     defaults = {**settings_for(definition, recipe, described), **former}

@@ -26,14 +26,27 @@ from noneg.training.plan import Plan, choose_batch_size, stored_size
 
 
 def load_for_training(
-    source: ImageSource, plan: Plan, run: RunDirectory, *, progress: bool = False
+    source: ImageSource,
+    plan: Plan,
+    run: RunDirectory,
+    *,
+    teacher_size: int = 0,
+    progress: bool = False,
 ) -> Images:
     """Decode all images once, or on demand if they fit neither into memory nor on disk.
+
+    Args:
+        source: the images.
+        plan: of the run.
+        run: its directory, for a file of images.
+        teacher_size: side of the images for a teacher, in pixels: as large as they are, up to it.
+        progress: show a progress bar.
 
     Raises:
         NonegError: no image is readable, or fewer than one batch.
     """
-    size = stored_size(plan.size, source.natural_size())
+    natural = source.natural_size()
+    size = max(stored_size(plan.size, natural), min(teacher_size, natural))
     place = plan.config.cache
     if place == "auto":
         place = choose_cache(len(source) * plan.channels * size * size, run.path)

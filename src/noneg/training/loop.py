@@ -16,6 +16,7 @@ from noneg.encoder import EncoderInfo
 from noneg.errors import DivergedError
 from noneg.images import Images
 from noneg.methods.base import Embeddings, Loss, Method
+from noneg.networks.layers import freeze_statistics_of_frozen_layers
 from noneg.networks.norms import freeze_statistics
 from noneg.progress import progress_bar, say_above
 from noneg.randomness import hash_key
@@ -234,7 +235,11 @@ class State:
         loss, embeddings = self._gradient(draw, index, seed=hash_key(plan.config.seed, number))
         _stop_if_not_finite(loss, done, plan)
         share = rate_share(done, steps.total, steps.warmup)
-        set_learning_rates(self.raw_optimizer, share, self.rate_factor)
+        moved = done - steps.heads_first
+        backbone_share = (
+            rate_share(moved, steps.total - steps.heads_first, steps.warmup) if moved >= 0 else 0.0
+        )
+        set_learning_rates(self.raw_optimizer, share, self.rate_factor, backbone_share)
         self.optimizer.step()
         self.method.after_step((done + 1) / steps.total)
         if (done + 1) % steps.per_epoch == 0:
@@ -248,6 +253,8 @@ class State:
         if self.plan.config.norm == "frozen":
             # `.train()` has switched their updates on again.
             freeze_statistics(self.method)
+        elif self.plan.config.freeze:
+            freeze_statistics_of_frozen_layers(self.method.backbone)
         method, backward = self.method, self.fabric.backward
         which = index.to(self.fabric.device)
         chunk_size = self.plan.config.chunk_size or len(index)

@@ -8,6 +8,7 @@ from timm.optim.lars import Lars
 from torch.optim import Optimizer
 
 from noneg.methods.base import Method, Rate
+from noneg.networks.layers import layer_numbers
 from noneg.training.config import TrainConfig
 from noneg.training.muon import Muon
 
@@ -15,22 +16,34 @@ from noneg.training.muon import Muon
 def parameter_groups(method: Method, config: TrainConfig, batch_size: int) -> list[dict[str, Any]]:
     """One group for weights, with weight decay, and one for biases and norms, for each rate.
 
+    If backbone and heads learn differently, the backbone's groups have `"backbone": True`; with
+    `layer_decay`, each of its layers has its own. Otherwise they share groups, as in checkpoints of
+    earlier versions.
+
     Muon has one more, for the convolutions of the backbone. The projector's matrices are larger
     than all of these together, and orthogonalizing them would double the time of a step.
     """
-    groups: dict[tuple[bool, bool, Rate], list[torch.nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool, bool, float, Rate], list[torch.nn.Parameter]] = {}
+    layers = layer_numbers(method.backbone) if config.layer_decay != 1 else {}
+    last = max(layers.values(), default=0)
+    differ = (config.heads_first, config.backbone_rate, config.layer_decay) != (0, 1, 1)
     for name, parameter in method.named_parameters():
         if parameter.requires_grad:
-            part = name.partition(".")[0]
+            part, _, rest = name.partition(".")
+            is_backbone = part == "backbone"
+            share = 1.0
+            if is_backbone:
+                share = config.backbone_rate * config.layer_decay ** (last - layers.get(rest, last))
             rate = method.rates.get(part, Rate())
             # One input channel per output (depthwise): the rows are no matrix of directions.
             orthogonal = (
                 config.optimizer == "muon"
-                and part == "backbone"
+                and is_backbone
                 and parameter.ndim == 4
                 and parameter.shape[1] > 1
             )
-            groups.setdefault((parameter.ndim > 1, orthogonal, rate), []).append(parameter)
+            key = parameter.ndim > 1, orthogonal, is_backbone and differ, share, rate
+            groups.setdefault(key, []).append(parameter)
     return [
         {
             "params": parameters,
@@ -39,11 +52,13 @@ def parameter_groups(method: Method, config: TrainConfig, batch_size: int) -> li
             * batch_size
             / 256
             * rate.multiplier
+            * share
             * (1.0 if is_weight else config.bias_rate),
             "constant": rate.constant,
+            "backbone": apart,
             **({"orthogonal": orthogonal} if config.optimizer == "muon" else {}),
         }
-        for (is_weight, orthogonal, rate), parameters in groups.items()
+        for (is_weight, orthogonal, apart, share, rate), parameters in groups.items()
     ]
 
 
@@ -71,7 +86,17 @@ def rate_share(step: int, total_steps: int, warmup_steps: int) -> float:
     return (1 + math.cos(math.pi * progress)) / 2
 
 
-def set_learning_rates(optimizer: Optimizer, share: float, factor: float = 1.0) -> None:
-    """Set the rate of each group for this step; constant groups use `factor`, but not `share`."""
+def set_learning_rates(
+    optimizer: Optimizer, share: float, factor: float = 1.0, backbone_share: float | None = None
+) -> None:
+    """Set the rate of each group for this step.
+
+    Args:
+        optimizer: with groups of `parameter_groups`.
+        share: of the full rate, for groups without a constant rate.
+        factor: for all groups.
+        backbone_share: instead of `share` for the backbone's groups, if it is another one.
+    """
     for group in optimizer.param_groups:
-        group["lr"] = group["full_rate"] * factor * (1.0 if group["constant"] else share)
+        own = share if backbone_share is None or not group.get("backbone") else backbone_share
+        group["lr"] = group["full_rate"] * factor * (1.0 if group["constant"] else own)

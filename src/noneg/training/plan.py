@@ -46,6 +46,7 @@ class Steps:
     """The number of steps of a run: per epoch, in total, and in the warm-up.
 
     Attributes:
+        heads_first: steps in which only the heads learn.
         before: steps in the epochs before `first_epoch`. Order, views and random numbers depend on
             the number of the step, counted from these on.
     """
@@ -54,6 +55,7 @@ class Steps:
     total: int
     warmup: int
     before: int = 0
+    heads_first: int = 0
 
     @property
     def epochs(self) -> float:
@@ -75,7 +77,8 @@ def steps_of(plan: Plan, images: int) -> Steps:
         raise NonegError("--minutes is not a number of steps before some steps were timed")
     warmup = round(config.warmup_epochs * per_epoch)
     before = (config.first_epoch or 0) * per_epoch
-    return Steps(per_epoch, total, min(warmup, total // 10), before)
+    heads_first = round(config.heads_first * per_epoch)
+    return Steps(per_epoch, total, min(warmup, total // 10), before, min(heads_first, total // 5))
 
 
 def complete(config: TrainConfig, source: ImageSource, start: Known | None = None) -> Plan:

@@ -14,8 +14,16 @@ from torch import nn
 from noneg.diagnostics import Verdict
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import NonegError
+from noneg.evaluation.gain import gain_over
 from noneg.evaluation.label_free import images_to_measure, meters_as_dict
-from noneg.evaluation.scores import Score, compare, format_table, scores_as_dict, untrained
+from noneg.evaluation.scores import (
+    Score,
+    by_features,
+    compare,
+    format_table,
+    scores_as_dict,
+    untrained,
+)
 from noneg.images import Images, PixelsOnDemand, Skipped, find_source, write_skipped
 from noneg.images.find import Data
 from noneg.methods.base import Method
@@ -46,6 +54,7 @@ from noneg.training.plan import Plan, complete, plan_of, steps_of
 from noneg.training.precision import PrecisionChoice, choose_precision
 from noneg.training.provenance import describe_provenance
 from noneg.training.start import Start, find_start, load_start
+from noneg.training.teacher import load_teacher, teach, teacher_of
 from noneg.training.watchdog import Watchdog
 from noneg.views import describe_sizes
 
@@ -134,6 +143,9 @@ def train(
         backbone = keep_module(backbone, None if former is None else _backbone_in_memory(former))
     if backbone is not None and resume_from is None:
         settings["backbone"] = backbone
+    options = settings.get("options")
+    if isinstance(options, dict) and isinstance(teacher := options.get("teacher"), nn.Module):
+        settings["options"] = {**options, "teacher": keep_module(teacher)}
     if resume_from is not None:
         if settings:
             raise NonegError("a resumed run keeps its settings: give no settings with resume_from")
@@ -202,7 +214,15 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
     run = resumed or from_first_process(lambda: _new_directory(plan.config))
     run.path.mkdir(parents=True, exist_ok=True)
     try:
-        images = load_for_training(source, plan, run, progress=given.progress)
+        named = teacher_of(plan)
+        teacher = None if named is None else load_teacher(named, plan, source)
+        images = load_for_training(
+            source,
+            plan,
+            run,
+            teacher_size=0 if teacher is None else teacher.info.size,
+            progress=given.progress,
+        )
         begun = None if known is None else load_start(known, plan, images)
         method = build_method(plan, None if begun is None else begun.encoder.module)
         info = describe_encoder(method.backbone, plan, images, known)
@@ -213,6 +233,8 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
                 measure_first_layer(method, images, plan, info)
             if config.norm == "frozen":
                 measure_norms(method, images, plan, info)
+        if teacher is not None:
+            teach(method, teacher, images, run, progress=given.progress)
         arrange_memory(method, plan)
         earlier = run.read_provenance() if resumed else None
         precision = from_first_process(
@@ -272,7 +294,9 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
         seconds = round(watchdog.metrics.rows()[-1]["seconds"], 1)
         run.write_provenance(asdict(replace(provenance, seconds=seconds)))
     scores, verdict = from_first_process(
-        lambda: _conclude(method, images, parts, plan, info, run, begun, watchdog, given.progress)
+        lambda: _conclude(
+            method, images, parts, plan, info, run, begun, teacher, watchdog, given.progress
+        )
     )
     encoder = Encoder(method.backbone, replace(info, scores=scores_as_dict(scores) or None))
     return Run(run.path, plan.config, encoder, tuple(scores), verdict)
@@ -378,6 +402,7 @@ def _conclude(
     info: EncoderInfo,
     run: RunDirectory,
     begun: Start | None,
+    teacher: Encoder | None,
     watchdog: Watchdog,
     progress: bool,
 ) -> tuple[list[Score], Verdict]:
@@ -399,11 +424,13 @@ def _conclude(
     scores: list[Score] = []
     if config.evaluate and parts is not None:
         initial = untrained(encoder, seed=config.seed)
+        beside = {} if begun is None else {"start": begun.encoder}
+        beside |= {} if teacher is None else {"teacher": teacher}
         scores = compare(
             encoder,
             initial,
             *parts,
-            start=None if begun is None else begun.encoder,
+            beside=beside,
             most=config.evaluation_images,
             seed=config.seed,
             progress=progress,
@@ -411,6 +438,11 @@ def _conclude(
         run.write_scores(scores_as_dict(scores))
         Encoder(method.backbone, replace(info, scores=scores_as_dict(scores))).save(run.encoder)
         print(f"\n{format_table(scores)}")
+        if begun is not None:
+            found = by_features(scores)
+            gain = gain_over(found["trained"], found["start"])
+            run.write_verdict((run.read_verdict() or {}) | {"against_start": asdict(gain)})
+            print(f"\nstart    {gain.describe()}")
     elif config.evaluate:
         say("no labels, so no scores")
     print(f"\nverdict  {verdict.state}: {verdict.sentence}")

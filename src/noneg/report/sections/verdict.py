@@ -12,12 +12,14 @@ from noneg.report.numbers import duration, number, percent
 _FEATURES = {
     "trained": "this encoder",
     "start": "the start",
+    "teacher": "the teacher",
     "untrained": "untrained",
     "pixels": "raw pixels",
     "patches": "patches",
 }
 _BASELINES = {
     "start": "the start",
+    "teacher": "the teacher",
     "untrained": "the untrained encoder",
     "pixels": "raw pixels",
     "patches": "patches with k-means",
@@ -41,8 +43,25 @@ def verdict_html(run: RunFiles) -> str:
         f'<div class="verdict {kind}"><p class="badge"><span aria-hidden="true">{sign}</span> '
         f'{escape(_capitalized(state))}</p><p class="sentence">{escape(sentence)}</p>'
         + (f'<ul class="causes">{listed}</ul>' if listed else "")
+        + _against_start(run)
         + _history(run)
         + "</div>"
+    )
+
+
+def _against_start(run: RunFiles) -> str:
+    """What training did to the known weights that it began with."""
+    gain = run.verdict.get("against_start")
+    if not isinstance(gain, Mapping):
+        return ""
+    outcome = str(gain.get("outcome", ""))
+    numbers = [gain.get(name) for name in ("difference", "error")]
+    if not all(isinstance(each, int | float) for each in numbers):
+        return ""
+    points, error = (100 * float(each) for each in numbers if isinstance(each, int | float))
+    return (
+        f'<p class="sentence">Against the weights that it began with: <b>{escape(outcome)}</b> '
+        f"({points:+.1f} points on average of both probes, standard error {error:.1f}).</p>"
     )
 
 
