@@ -1,0 +1,315 @@
+"""Does adapting known weights to unlabeled images help, and can one tell without labels?
+
+Each run begins with the same weights, trains for some minutes on one data set, and is scored beside
+its start: accuracies of both, a paired comparison, and all label-free meters of both.
+
+    python benchmarks/adaptation.py --weights lite0.safetensors --datasets aerial=AERIAL \
+        --runs vicreg barlow_twins byol simsiam --minutes 5 --seeds 0 1 2 --core 0
+    python benchmarks/adaptation.py ... --runs vicreg --set backbone_rate=0.3 --name faster
+    python benchmarks/adaptation.py ... --runs scratch distill
+    python benchmarks/adaptation.py --judge     # how often each meter would have been right
+
+Scores are of images that are held out of the training set; the test set is only read with
+--open-test COMMIT. `--judge` chooses a meter and its threshold on all data sets but one, and
+applies them to this one.
+"""
+
+import argparse
+import csv
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import noneg
+from budget import use_cores
+from noneg.diagnostics import METERS
+from noneg.evaluation.gain import gain_over
+from noneg.evaluation.scores import by_features
+from noneg.images import Images, load_images
+from speedrun import device
+from speedrun_data import Parts, checkout, find_part, held_out, refuse_unless
+
+TABLE = Path("benchmarks/results/adaptation.csv")
+MOST_TRAIN, MOST_SCORED = 2_016, 1_000
+"""As many images as somebody with a small collection has; those of the aerial photographs."""
+
+COLUMNS = (
+    *("date", "commit", "dataset", "split", "run", "settings", "minutes", "seed", "steps"),
+    *("seconds", "size", "start_knn", "start_linear", "knn", "linear"),
+    *("untrained_knn", "untrained_linear", "difference", "error", "outcome"),
+    *(f"{which}_{meter}" for which in ("start", "trained") for meter in METERS),
+    *("device", "status"),
+)
+
+
+def load_parts(name: str, folder: Path | None, size: int, commit: str | None) -> Parts:
+    """Images of `size` pixels: to train on, and to score on."""
+    source = find_part(name, folder, "train")
+    images = load_images(source, channels=source.natural_channels(), size=size)
+    assert images.labels is not None
+    if commit is not None:
+        refuse_unless(commit, *checkout())
+        test = find_part(name, folder, "test")
+        scored = load_images(test, channels=images.pixels.shape[1], size=size)
+        return Parts(_some(images, MOST_TRAIN), scored)
+    out = held_out(images.labels, most=MOST_SCORED)
+    return Parts(
+        _some(_at(images, np.flatnonzero(~out)), MOST_TRAIN), _at(images, np.flatnonzero(out))
+    )
+
+
+def _some(images: Images, most: int) -> Images:
+    """A random choice, the same every time."""
+    count = len(images.pixels)
+    if count <= most:
+        return images
+    return _at(images, np.sort(np.random.default_rng(0).permutation(count)[:most]))
+
+
+def _at(images: Images, chosen: np.ndarray) -> Images:
+    from dataclasses import replace
+
+    assert images.labels is not None
+    return replace(
+        images,
+        pixels=np.asarray(images.pixels)[chosen],
+        labels=images.labels[chosen],
+        names=tuple(images.names[index] for index in chosen),
+    )
+
+
+def settings_of(run: str, weights: str, backbone: str) -> dict[str, Any]:
+    """What `noneg.train` is asked for."""
+    if run == "scratch":
+        return {}
+    if run == "distill":
+        return {"method": "distill"}
+    return {"method": run, "start": weights, "backbone": backbone}
+
+
+def one_run(
+    run: str, given: Mapping[str, Any], parts: Parts, minutes: float, seed: int, chosen: Any
+) -> dict[str, Any]:
+    """Train and score; returns the columns that depend on it."""
+    settings = settings_of(run, chosen.weights, chosen.backbone) | dict(given)
+    if run == "distill":
+        # An encoder of the untouched network, at the size of the images.
+        teacher = noneg.encoder.load_untouched(
+            chosen.weights, backbone=chosen.backbone, size=chosen.size
+        )
+    began = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        if run == "distill":
+            teacher.save(Path(folder) / "teacher")
+            options = {"teacher": str(Path(folder) / "teacher")}
+            settings["options"] = {**settings.get("options", {}), **options}
+        arrays = [np.asarray(part.pixels).transpose(0, 2, 3, 1) for part in vars(parts).values()]
+        result = noneg.train(
+            arrays[0],
+            labels=parts.train.labels,
+            eval_data=arrays[1],
+            eval_labels=parts.scored.labels,
+            minutes=minutes,
+            seed=seed,
+            report=False,
+            out=f"{folder}/run",
+            **{"size": chosen.size, **settings},
+        )
+        meters = json.loads((result.directory / "meters.json").read_text())
+    scores = by_features(result.scores)
+    trained, untrained = scores["trained"], scores["untrained"]
+    start = scores.get("start") or scores.get("teacher")
+    row: dict[str, Any] = {
+        "steps": result.config.steps,
+        "seconds": round(time.process_time() - began, 1),
+        "size": chosen.size,
+        "knn": trained.knn,
+        "linear": trained.linear,
+        "untrained_knn": untrained.knn,
+        "untrained_linear": untrained.linear,
+        "status": "done",
+    }
+    if start is not None:
+        gain = gain_over(trained, start)
+        row |= {"start_knn": start.knn, "start_linear": start.linear, "outcome": gain.outcome}
+        row |= {"difference": gain.difference, "error": gain.error}
+    for which in ("start", "trained"):
+        for meter, value in meters.get(which, {}).get("h", {}).items():
+            row[f"{which}_{meter}"] = value
+    return row
+
+
+def judge(rows: Sequence[Mapping[str, str]]) -> str:
+    """For each data set: the meter that ranks the gains of the others best, applied to it."""
+    rows = [row for row in rows if row["status"] == "done" and row["outcome"]]
+    datasets = sorted({row["dataset"] for row in rows})
+    lines = ["| data set | runs | meter | calls that were right |", "|---|---|---|---|"]
+    for name in datasets:
+        others = [row for row in rows if row["dataset"] != name]
+        own = [row for row in rows if row["dataset"] == name]
+        if not others:
+            continue
+        best = max(_rules(others), key=lambda rule: _share_right(rule, others))
+        lines.append(
+            f"| {name} | {len(own)} | {best[0]} {'up' if best[1] > 0 else 'down'} by more than "
+            f"{best[2]:.3g} | {_share_right(best, own):.0%} |"
+        )
+    return "\n".join(lines)
+
+
+def _rules(rows: Sequence[Mapping[str, str]]) -> Iterable[tuple[str, int, float]]:
+    """(meter, direction, threshold on the logarithm of trained over start)."""
+    for meter in METERS:
+        values = [change for row in rows if (change := _change(row, meter)) is not None]
+        if len(values) == len(rows):
+            for direction in (1, -1):
+                for threshold in (0.0, *values):
+                    yield meter, direction, threshold
+
+
+def _change(row: Mapping[str, str], meter: str) -> float | None:
+    try:
+        before, after = (float(row[f"{which}_{meter}"]) for which in ("start", "trained"))
+    except ValueError:
+        return None
+    if before <= 0 or after <= 0:
+        return None
+    return float(np.log(after / before))
+
+
+def _share_right(rule: tuple[str, int, float], rows: Sequence[Mapping[str, str]]) -> float:
+    """Of runs whose outcome is clear with labels: is the call helped or harmed the same?"""
+    meter, direction, threshold = rule
+    clear = [row for row in rows if row["outcome"] != "no difference"]
+    right = 0
+    for row in clear:
+        change = _change(row, meter)
+        called = change is not None and direction * (change - threshold) > 0
+        right += called == (row["outcome"] == "helped")
+    return right / max(1, len(clear))
+
+
+def summarize(rows: Sequence[Mapping[str, str]]) -> str:
+    """Mean and spread over seeds of each run, as Markdown."""
+    groups: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
+    for row in rows:
+        if row["status"] == "done":
+            key = (row["dataset"], row["split"], row["run"], row["minutes"], row["settings"])
+            groups[key].append(row)
+    lines = ["| data set | run | minutes | n | kNN | linear | start's kNN | linear | outcomes |"]
+    lines.append("|---|---|---|---|---|---|---|---|---|")
+    for (dataset, split, run, minutes, _), found in groups.items():
+        cells = [_percent(found, name) for name in ("knn", "linear", "start_knn", "start_linear")]
+        outcomes = ", ".join(row["outcome"] for row in found)
+        lines.append(
+            f"| {dataset} ({split}) | {run} | {minutes} | {len(found)} | {' | '.join(cells)} | "
+            f"{outcomes} |"
+        )
+    return "\n".join(lines)
+
+
+def _percent(rows: Sequence[Mapping[str, str]], name: str) -> str:
+    values = [100 * float(row[name]) for row in rows if row[name]]
+    if not values:
+        return ""
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{spread}"
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def append(path: Path, row: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    is_new = not path.exists()
+    with path.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow(
+            {
+                name: f"{value:.5g}" if isinstance(value := row.get(name), float) else value
+                for name in COLUMNS
+            }
+        )
+
+
+def run_all(chosen: argparse.Namespace) -> None:
+    given = {}
+    for each in chosen.set:
+        name, _, value = each.partition("=")
+        try:
+            given[name] = json.loads(value)
+        except ValueError:
+            given[name] = value
+    commit, is_clean = checkout()
+    for dataset in chosen.datasets:
+        name, _, folder = dataset.partition("=")
+        parts = load_parts(name, Path(folder) if folder else None, chosen.size, chosen.open_test)
+        for seed in chosen.seeds:
+            for run in chosen.runs:
+                row: dict[str, Any] = {
+                    "date": time.strftime("%Y-%m-%d"),
+                    "commit": commit if is_clean else f"{commit}+changes",
+                    "dataset": name,
+                    "split": "dev" if chosen.open_test is None else "test",
+                    "run": f"{run}-{chosen.name}" if chosen.name else run,
+                    "settings": json.dumps(given, sort_keys=True),
+                    "minutes": f"{chosen.minutes:g}",
+                    "seed": seed,
+                    "device": device(),
+                }
+                try:
+                    row |= one_run(run, given, parts, chosen.minutes, seed, chosen)
+                except noneg.NonegError as error:
+                    row["status"] = f"failed: {str(error)[:200]}"
+                append(chosen.out, row)
+                print(json.dumps({key: row.get(key) for key in COLUMNS[:20]}), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--weights", help="as for noneg train --start")
+    parser.add_argument("--backbone", default="tf_efficientnet_lite0")
+    parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME[=FOLDER]")
+    parser.add_argument("--runs", nargs="+", default=["vicreg"], metavar="METHOD")
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--size", type=int, default=224, help="side of the images in pixels")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--name", help="added to the runs' names, for other settings")
+    parser.add_argument("--core", type=int, help="keep to this core, with one thread")
+    parser.add_argument("--open-test", metavar="COMMIT", help="score on the test sets")
+    parser.add_argument("--out", type=Path, default=TABLE)
+    parser.add_argument("--judge", action="store_true")
+    parser.add_argument("--table", action="store_true")
+    chosen = parser.parse_args()
+    if chosen.judge or chosen.table:
+        rows = read_rows(chosen.out)
+        print(judge(rows) if chosen.judge else summarize(rows))
+        return
+    if chosen.weights is None:
+        raise SystemExit("--weights: a file, or timm:NAME")
+    if chosen.core is not None:
+        use_cores([chosen.core])
+        os.environ["OMP_NUM_THREADS"] = "1"
+        import torch
+
+        torch.set_num_threads(1)
+    run_all(chosen)
+
+
+if __name__ == "__main__":
+    main()
