@@ -3,14 +3,17 @@
 import itertools
 
 import pytest
+import torch
 from torch import nn
 
 from conftest import TinyBackbone
 from noneg.methods.simsiam import Options, SimSiam
 from noneg.training.config import TrainConfig
 from noneg.training.optimizers import (
+    anchors_of,
     build_optimizer,
     parameter_groups,
+    pull_back,
     rate_share,
     set_learning_rates,
 )
@@ -107,3 +110,25 @@ def test_the_groups_are_those_of_earlier_checkpoints_if_all_learn_alike() -> Non
         del group["backbone"]
     built.load_state_dict(state)
     set_learning_rates(built, 0.5, 1.0, 0.5)
+
+
+def test_weights_are_pulled_back_by_their_own_rates() -> None:
+    """The heads are free; each layer of the backbone goes its rate times the pull of the way."""
+    backbone = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4))
+    backbone[0].requires_grad_(False)
+    method = SimSiam(backbone, 4, Options(projector=(8, 8), predictor_hidden=4))
+    config = TrainConfig(optimizer="sgd", learning_rate=0.2, layer_decay=0.5)
+    built = build_optimizer(method, config, batch_size=256)
+    set_learning_rates(built, 1.0)
+    anchors = anchors_of(method.backbone)
+    before = {name: value.clone() for name, value in method.named_parameters()}
+    with torch.no_grad():
+        for parameter in method.parameters():
+            parameter.add_(1)
+    pull_back(built, anchors, 0.5)
+    for name, value in method.named_parameters():
+        left = {"backbone.1": 1 - 0.1 * 0.5, "backbone.2": 1 - 0.2 * 0.5}.get(name[:10], 1.0)
+        torch.testing.assert_close(value.detach(), before[name] + left)
+    # Not beyond the anchor.
+    pull_back(built, anchors, 100.0)
+    assert torch.equal(backbone[1].weight, before["backbone.1.weight"])

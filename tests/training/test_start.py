@@ -323,3 +323,74 @@ def test_the_backbone_stands_still_while_only_the_heads_learn(
     start(config, IMAGES, observers=[Watch()])
     assert moved[0] == (False, True)
     assert all(each == (True, True) for each in moved[2:])
+
+
+def test_a_pull_that_is_strong_enough_keeps_the_start(weights: Path, tmp_path: Path) -> None:
+    """Pulled all the way back after each step; without the pull the same run moves."""
+    given = load_file(weights)["layer3.0.conv1.weight"]
+    settings = {**SETTINGS, "evaluate": False, "learning_rate": 1.0, "backbone_rate": 1.0}
+    settings |= {"heads_first": 0.0, "layer_decay": 1.0, "warmup_epochs": 0.0, "steps": 2}
+    del settings["epochs"]
+    for pull, is_kept in ((1e9, True), (0.0, False)):
+        out = tmp_path / f"{pull:g}"
+        noneg.train(IMAGES, start=str(weights), pull=pull, out=str(out), **settings)
+        trained = load_file(out / "encoder" / "encoder.safetensors")["layer3.0.conv1.weight"]
+        assert torch.equal(trained, given) == is_kept
+    with pytest.raises(NonegError, match="--pull needs weights to pull to"):
+        make_config(IMAGES, pull=0.1)
+
+
+def test_mean_std_and_interpolation_may_be_given(weights: Path) -> None:
+    images = load_images(find_source(IMAGES), channels=3, size=32)
+    given = {"mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6], "interpolation": "bilinear"}
+    config = make_config(IMAGES, start=str(weights), **SETTINGS, **given)
+    known = find_start(config, None)
+    plan = complete(config, find_source(IMAGES), known)
+    info = describe_encoder(build_method(plan).backbone, plan, images, known)
+    assert (info.mean, info.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert info.interpolation == "bilinear"
+    with pytest.raises(NonegError, match="--std must be above 0"):
+        make_config(IMAGES, std=[0.1, 0.0, 0.1])
+    one = complete(make_config(IMAGES, mean=[0.1], std=[0.1], **SETTINGS), find_source(IMAGES))
+    backbone = build_method(one).backbone
+    with pytest.raises(NonegError, match="needs one mean and one std each"):
+        describe_encoder(backbone, one, images)
+
+
+@pytest.mark.parametrize("on_harm", ["warn", "rollback"])
+def test_an_encoder_that_was_harmed_is_kept_or_not(on_harm: str, tmp_path: Path) -> None:
+    """The start sees the classes, which are colors; a huge learning rate destroys it."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 4
+    colors = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [120, 120, 120]])
+    noise = rng.integers(-30, 30, (200, 16, 16, 3))
+    images = (colors[labels][:, None, None] + noise).astype(np.uint8)
+
+    def network() -> nn.Module:
+        pooled = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 8, bias=False))
+        nn.init.orthogonal_(pooled[2].weight)
+        return pooled
+
+    torch.manual_seed(0)
+    settings = {**SETTINGS, "size": 16, "evaluate": False, "learning_rate": 0.0}
+    del settings["backbone"]
+    first = noneg.train(
+        images, backbone=network(), labels=labels, out=str(tmp_path / "first"), **settings
+    )
+    settings |= {"evaluate": True, "learning_rate": 1e-3, "epochs": 3, "recipe": "small"}
+    settings |= {"method": "siamese", "optimizer": "sgd", "learning_rate": 30.0}
+    run = noneg.train(
+        images,
+        labels=labels,
+        start=str(first.directory),
+        on_harm=on_harm,
+        out=str(tmp_path / "run"),
+        **settings,
+    )
+    against = json.loads((run.directory / "verdict.json").read_text())["against_start"]
+    assert against["outcome"] == "harmed"
+    is_start = np.allclose(run.encoder.embed(images), first.encoder.embed(images), atol=1e-5)
+    saved = load_file(run.directory / "encoder" / "encoder.safetensors")
+    begun = load_file(run.directory / "start" / "encoder.safetensors")
+    assert is_start == (on_harm == "rollback")
+    assert all(torch.equal(saved[name], begun[name]) for name in begun) == is_start

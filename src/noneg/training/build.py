@@ -116,21 +116,22 @@ def describe_encoder(
     """What is needed to use the backbone after training; images are prepared as for the start."""
     config = plan.config
     normalization = None if start is None else start.normalization(plan.channels)
-    if normalization is None:
+    if normalization is None and (config.mean is None or config.std is None):
         on_demand = isinstance(images.pixels, PixelsOnDemand)
         normalization = measure_normalization(images.pixels, most=1_000 if on_demand else 5_000)
-    mean, std = normalization
+    mean, std = normalization or ((), ())
     return EncoderInfo(
         backbone=plan.backbone,
         channels=plan.channels,
         size=plan.size,
         stored_size=images.pixels.shape[-1],
-        mean=mean,
-        std=std,
+        mean=config.mean or mean,
+        std=config.std or std,
         features=feature_width(backbone),
         method=config.method,
         norm=config.norm,
-        interpolation="bilinear" if start is None else start.interpolation,
+        interpolation=config.interpolation
+        or ("bilinear" if start is None else start.interpolation),
         data={
             "description": images.description,
             "images": len(images.pixels),

@@ -19,7 +19,7 @@ from noneg.methods import Definition, find_method
 from noneg.methods.recipe import ADAPT
 from noneg.networks import Norm
 from noneg.views import POLICIES, Policy, View
-from noneg.views.policy import resolve_policy, view_from_settings
+from noneg.views.policy import Interpolation, resolve_policy, view_from_settings
 
 LoggerName = Literal["tensorboard", "wandb", "mlflow"]
 
@@ -51,6 +51,10 @@ class TrainConfig:
             your own: float [B, C, S, S] -> [B, D] or [B, D, h, w].
         size: side of the encoder's images in pixels; default: that of `start`, else 32 or 64,
             depending on the images.
+        mean: of each channel, for pixels in [0, 1]; default: that of `start`, else the images' own.
+        std: of each channel, likewise.
+        interpolation: how images are resized to `size`, "bilinear" or "bicubic"; default: that of
+            `start`, else bilinear.
         view_size: side of the views in training, in pixels; default: half of `size`, and at least
             20, for small_convnet; `size` for all others.
         channels: 1 or 3 (arrays: any number); default: as the images have.
@@ -78,6 +82,9 @@ class TrainConfig:
         backbone_rate: learning rate of the backbone, relative to that of the heads.
         layer_decay: learning rate of each layer of the backbone, relative to that of the next one.
         freeze: the number of the backbone's first stages that are not trained; the stem is one.
+        pull: how strongly the backbone is pulled back to the weights that it began with: at each
+            step by the learning rate times this share of the way, as weight decay pulls to 0
+            (L2-SP: Li et al. 2018, 1802.01483).
         views: a policy (byol, barlow_twins, vicreg, simclr, simsiam, multi_crop, gentle, outline,
             dihedral, weak), or a list of views with their settings.
         num_views: views per image: the first ones of the policy, repeated as needed; default: as
@@ -106,6 +113,8 @@ class TrainConfig:
         on_collapse: what to do if the embeddings collapse or explode: "warn" and continue; "stop"
             and keep what there is; or "rollback" to the last healthy weights and continue from
             there at half the learning rate, at most three times.
+        on_harm: what to do if training from a `start` made the encoder worse, by labeled images:
+            "warn"; or "rollback" and keep the start as the run's encoder.
         report: write report.html at the end of the run.
     """
 
@@ -117,6 +126,9 @@ class TrainConfig:
     eval_data: str | None = None
     backbone: str = "auto"
     size: int | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    interpolation: Interpolation | None = None
     view_size: int | None = None
     channels: int | None = None
     strict: bool = False
@@ -136,6 +148,7 @@ class TrainConfig:
     backbone_rate: float = 1.0
     layer_decay: float = 1.0
     freeze: int = 0
+    pull: float = 0.0
     views: str | list[View] = "gentle"
     num_views: int | None = None
     seed: int = 0
@@ -154,6 +167,7 @@ class TrainConfig:
     logger: tuple[LoggerName, ...] = ()
     checkpoint_every: int = 100
     on_collapse: Literal["warn", "stop", "rollback"] = "warn"
+    on_harm: Literal["warn", "rollback"] = "warn"
     report: bool = True
 
     def __post_init__(self) -> None:
@@ -179,6 +193,7 @@ class TrainConfig:
             "backbone_rate": 0,
             "layer_decay": 0,
             "freeze": 0,
+            "pull": 0,
             "learning_rate": 0,
             "seed": 0,
         }
@@ -188,6 +203,10 @@ class TrainConfig:
                 raise NonegError(f"{flag(name)} must be at least {limit}: {value}")
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise NonegError(f"--minutes must be a number above 0: {self.minutes}")
+        if self.std is not None and min(self.std, default=0.0) <= 0:
+            raise NonegError(f"--std must be above 0: {list(self.std)}")
+        if self.pull and self.start is None and self.continue_from is None:
+            raise NonegError("--pull needs weights to pull to: give --start or --continue-from")
         if not set_aside_other_lengths(vars(self)):
             raise NonegError(f"give one of {', '.join(map(flag, LENGTHS))}")
         if isinstance(self.views, str) and self.views.startswith("["):

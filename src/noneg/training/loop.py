@@ -40,7 +40,13 @@ from noneg.training.knn_monitor import KNNMonitor
 from noneg.training.launch import quiet_lightning
 from noneg.training.loggers import open_loggers
 from noneg.training.metrics import Metrics, summarize
-from noneg.training.optimizers import build_optimizer, rate_share, set_learning_rates
+from noneg.training.optimizers import (
+    anchors_of,
+    build_optimizer,
+    pull_back,
+    rate_share,
+    set_learning_rates,
+)
 from noneg.training.plan import Plan, steps_of
 from noneg.training.step import Views, compute_gradient, compute_gradient_in_chunks
 from noneg.training.watchdog import Action, Rows, Watchdog
@@ -204,6 +210,8 @@ class State:
             self.network = fabric.setup_module(_EmbedInForward(method).train())
         self.raw_optimizer = build_optimizer(method, plan.config, plan.batch_size)
         self.optimizer = cast(Optimizer, fabric.setup_optimizers(self.raw_optimizer))
+        # Before a checkpoint is restored, the weights are those that the run began with.
+        self.anchors = anchors_of(method.backbone) if plan.config.pull else {}
 
     def take_step(self, number: int, pixels: Tensor, index: Tensor) -> tuple[Loss, Embeddings]:
         """Draw the views of a batch, and change the weights by one step of the optimizer.
@@ -241,6 +249,7 @@ class State:
         )
         set_learning_rates(self.raw_optimizer, share, self.rate_factor, backbone_share)
         self.optimizer.step()
+        pull_back(self.raw_optimizer, self.anchors, plan.config.pull)
         self.method.after_step((done + 1) / steps.total)
         if (done + 1) % steps.per_epoch == 0:
             self.method.after_epoch()

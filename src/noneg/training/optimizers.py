@@ -1,10 +1,12 @@
 """Parameter groups, optimizers, and the learning rate at each step."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 from timm.optim.lars import Lars
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from noneg.methods.base import Method, Rate
@@ -23,7 +25,7 @@ def parameter_groups(method: Method, config: TrainConfig, batch_size: int) -> li
     Muon has one more, for the convolutions of the backbone. The projector's matrices are larger
     than all of these together, and orthogonalizing them would double the time of a step.
     """
-    groups: dict[tuple[bool, bool, bool, float, Rate], list[torch.nn.Parameter]] = {}
+    groups: dict[tuple[bool, bool, bool, float, Rate], list[nn.Parameter]] = {}
     layers = layer_numbers(method.backbone) if config.layer_decay != 1 else {}
     last = max(layers.values(), default=0)
     differ = (config.heads_first, config.backbone_rate, config.layer_decay) != (0, 1, 1)
@@ -76,6 +78,22 @@ def build_optimizer(method: Method, config: TrainConfig, batch_size: int) -> Opt
         return torch.optim.SGD(groups, lr=rate, momentum=0.9, fused=fused)
     # timm's LARS only adapts groups with weight decay: biases and norms take plain momentum steps.
     return Lars(groups, lr=rate, momentum=0.9)
+
+
+def anchors_of(backbone: nn.Module) -> dict[nn.Parameter, Tensor]:
+    """Copies of the weights that are trained now, for `pull_back`."""
+    return {each: each.detach().clone() for each in backbone.parameters() if each.requires_grad}
+
+
+@torch.no_grad()
+def pull_back(optimizer: Optimizer, anchors: Mapping[nn.Parameter, Tensor], pull: float) -> None:
+    """Move each weight towards its anchor, by its learning rate times `pull` of the way."""
+    if not anchors:
+        return
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter in anchors:
+                parameter.lerp_(anchors[parameter], min(1.0, group["lr"] * pull))
 
 
 def rate_share(step: int, total_steps: int, warmup_steps: int) -> float:

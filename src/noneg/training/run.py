@@ -293,12 +293,13 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
     if is_first_process():
         seconds = round(watchdog.metrics.rows()[-1]["seconds"], 1)
         run.write_provenance(asdict(replace(provenance, seconds=seconds)))
-    scores, verdict = from_first_process(
+    scores, verdict, keeps_start = from_first_process(
         lambda: _conclude(
             method, images, parts, plan, info, run, begun, teacher, watchdog, given.progress
         )
     )
-    encoder = Encoder(method.backbone, replace(info, scores=scores_as_dict(scores) or None))
+    kept = begun.encoder if begun is not None and keeps_start else Encoder(method.backbone, info)
+    encoder = Encoder(kept.module, replace(kept.info, scores=scores_as_dict(scores) or None))
     return Run(run.path, plan.config, encoder, tuple(scores), verdict)
 
 
@@ -405,8 +406,12 @@ def _conclude(
     teacher: Encoder | None,
     watchdog: Watchdog,
     progress: bool,
-) -> tuple[list[Score], Verdict]:
-    """Save the encoder, then measure, judge and score it, and write the report."""
+) -> tuple[list[Score], Verdict, bool]:
+    """Save the encoder, then measure, judge and score it, and write the report.
+
+    Returns:
+        The scores, the verdict, and whether the start is the run's encoder after all.
+    """
     config = plan.config
     if isinstance(images.pixels, PixelsOnDemand) and images.pixels.skipped:
         # With images on demand, these are only known after training.
@@ -422,6 +427,7 @@ def _conclude(
         run.write_meters(meters_as_dict(*meters, measured, of_start))
     verdict = watchdog.conclude(meters, measured)
     scores: list[Score] = []
+    keeps_start = False
     if config.evaluate and parts is not None:
         initial = untrained(encoder, seed=config.seed)
         beside = {} if begun is None else {"start": begun.encoder}
@@ -443,6 +449,11 @@ def _conclude(
             gain = gain_over(found["trained"], found["start"])
             run.write_verdict((run.read_verdict() or {}) | {"against_start": asdict(gain)})
             print(f"\nstart    {gain.describe()}")
+            keeps_start = config.on_harm == "rollback" and gain.outcome == "harmed"
+            if keeps_start:
+                info = replace(begun.encoder.info, scores=scores_as_dict(scores))
+                Encoder(begun.encoder.module, info).save(run.encoder)
+                print("         the run's encoder is the start, because of --on-harm rollback")
     elif config.evaluate:
         say("no labels, so no scores")
     print(f"\nverdict  {verdict.state}: {verdict.sentence}")
@@ -461,7 +472,7 @@ def _conclude(
             f"the run was stopped early because of --on-collapse {config.on_collapse}: "
             f"{verdict.state}; its results until then are in {run.path}"
         )
-    return scores, verdict
+    return scores, verdict, keeps_start
 
 
 def _say_skipped(skipped: Sequence[Skipped], run: RunDirectory) -> None:
