@@ -1,5 +1,6 @@
 """Reports a collapse of the embeddings when it happens, and acts as `--on-collapse` says."""
 
+import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
@@ -142,7 +143,12 @@ class Watchdog:
 
     def _write(self, verdict: Verdict) -> None:
         causes = likely_causes(verdict.state, self.config)
-        self.run.write_verdict(asdict(verdict) | {"causes": causes, "history": self.history})
+        # If all embeddings are exactly equal, ratios of distances are infinite, which JSON lacks.
+        numbers = {
+            name: value if math.isfinite(value) else None for name, value in verdict.numbers.items()
+        }
+        fields = asdict(verdict) | {"numbers": numbers, "causes": causes, "history": self.history}
+        self.run.write_verdict(fields)
 
     def state_dict(self) -> dict[str, Any]:
         """The history and the rollbacks so far."""
