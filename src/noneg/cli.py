@@ -59,6 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"noneg: {where}{error.strerror or error}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -45,6 +45,7 @@ from noneg.training.checkpoints import load_weights, read_checkpoint
 from noneg.training.config import TrainConfig, load_config, make_config, to_dict
 from noneg.training.data import load_for_evaluation, load_for_training
 from noneg.training.distributed import from_first_process, is_first_process, say
+from noneg.training.faults import explained
 from noneg.training.final_meters import measure_encoder, measure_trained_and_untrained
 from noneg.training.launch import launch, use_precision
 from noneg.training.loop import Observer, train_method
@@ -272,18 +273,19 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
         if begun is not None:
             begun.encoder.save(run.start)
 
-    watchdog = train_method(
-        fabric,
-        method,
-        images,
-        plan,
-        info,
-        run,
-        parts=parts,
-        start_rows=[numbers_of(row) for row in origin.start_rows] if origin is not None else [],
-        observers=given.observers,
-        progress=given.progress,
-    )
+    with explained(run):
+        watchdog = train_method(
+            fabric,
+            method,
+            images,
+            plan,
+            info,
+            run,
+            parts=parts,
+            start_rows=[numbers_of(row) for row in origin.start_rows] if origin is not None else [],
+            observers=given.observers,
+            progress=given.progress,
+        )
 
     if config.strategy == "fsdp":
         # Each process holds a share of the weights; the last checkpoint holds all of them.
@@ -293,11 +295,12 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
     if is_first_process():
         seconds = round(watchdog.metrics.rows()[-1]["seconds"], 1)
         run.write_provenance(asdict(replace(provenance, seconds=seconds)))
-    scores, verdict, keeps_start = from_first_process(
-        lambda: _conclude(
-            method, images, parts, plan, info, run, begun, teacher, watchdog, given.progress
+    with explained(run):
+        scores, verdict, keeps_start = from_first_process(
+            lambda: _conclude(
+                method, images, parts, plan, info, run, begun, teacher, watchdog, given.progress
+            )
         )
-    )
     kept = begun.encoder if begun is not None and keeps_start else Encoder(method.backbone, info)
     encoder = Encoder(kept.module, replace(kept.info, scores=scores_as_dict(scores) or None))
     return Run(run.path, plan.config, encoder, tuple(scores), verdict)
