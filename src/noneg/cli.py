@@ -21,6 +21,7 @@ Train an image encoder on your own unlabeled images, without negative pairs.
 
 commands:
   train [DATA]                    train an encoder, and say how good it is
+  train DATA --start timm:NAME    begin with known weights, and say whether training helped
   train --resume RUN              finish a run that was stopped
   train --continue-from RUN       train a finished run further, as a new run
   report RUN [RUN ...]            write a page about a run, or a comparison of several

@@ -124,6 +124,9 @@ def test_it_takes_time_to_say_anything() -> None:
     assert judge(standing_still[:4], 1000).state == "too early to say"
     assert judge(standing_still, 1000).state == "too early to say"
     assert judge(standing_still, 100).state == "not learning"
+    # Known weights need not learn to tell images apart; they can collapse all the same.
+    assert judge(standing_still, 100, begins_trained=True).state == "healthy"
+    assert judge(collapsed, 100, begins_trained=True).state == "complete collapse"
     # A collapse is reported at once.
     assert judge(collapsed, 10_000).state == "complete collapse"
 

@@ -85,6 +85,8 @@ def judge(
     rows: Sequence[Mapping[str, float]],
     total_steps: int,
     start: Sequence[Mapping[str, float]] = (),
+    *,
+    begins_trained: bool = False,
 ) -> Verdict:
     """The verdict on a run from its rows so far.
 
@@ -99,6 +101,8 @@ def judge(
         total_steps: of the whole run.
         start: the first two rows to compare with, if the run began with trained weights: those of
             the run that began with untrained ones.
+        begins_trained: whether the run began with known weights, which tell images apart already:
+            then it need not learn that.
 
     Returns:
         The verdict on the run as it stands at the last row.
@@ -121,7 +125,7 @@ def judge(
     for verdict in (_scale(numbers), _collapse(numbers, first), _few_directions(numbers, first)):
         if verdict is not None:
             return verdict
-    return _learning(numbers, now["step"] / total_steps)
+    return _learning(numbers, now["step"] / total_steps, begins_trained)
 
 
 def judge_end(
@@ -256,13 +260,13 @@ def _few_directions(numbers: dict[str, float], start: Mapping[str, float]) -> Ve
     return None
 
 
-def _learning(numbers: dict[str, float], progress: float) -> Verdict:
+def _learning(numbers: dict[str, float], progress: float, begins_trained: bool) -> Verdict:
     gain = numbers["separation_gain_h"]
     told = (
         "Relative to views of the same image, different images are "
         f"{gain:.2f} times as far apart as when training began"
     )
-    if gain >= LEAST_GAIN:
+    if gain >= LEAST_GAIN or begins_trained:
         return Verdict(
             "healthy",
             f"{told}, along {numbers['participation_ratio_h']:.0f} directions.",

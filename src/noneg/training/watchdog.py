@@ -66,7 +66,7 @@ class Watchdog:
     def judge(self, step: int) -> Action:
         """Judge the run after its newest row, and keep the checkpoint if the run is healthy."""
         rows = self._considered(self.metrics.history)
-        verdict = self.verdict = judge(rows, self.metrics.steps.total, self.start_rows)
+        verdict = self.verdict = self._judge(rows)
         if not self.history or self.history[-1]["state"] != verdict.state:
             self._note(step, verdict)
             if verdict.is_alarm:
@@ -102,7 +102,7 @@ class Watchdog:
             images: the number of images that were measured.
         """
         rows = self.metrics.rows()
-        verdict = judge(self._considered(rows), self.metrics.steps.total, self.start_rows)
+        verdict = self._judge(self._considered(rows))
         if meters is not None:
             h = [each["h"] for each in meters]
             verdict = judge_end(verdict, *h, searches=images * (VIEWS - 1))
@@ -111,6 +111,14 @@ class Watchdog:
             self._note(int(rows[-1]["step"]), verdict)
         self._write(verdict)
         return verdict
+
+    def _judge(self, rows: list[dict[str, float]]) -> Verdict:
+        return judge(
+            rows,
+            self.metrics.steps.total,
+            self.start_rows,
+            begins_trained=self.config.start is not None,
+        )
 
     def _considered(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
         """The first row, of the untrained network, and the rows since the last rollback."""
