@@ -22,6 +22,8 @@ SIDES = {
 }
 LEVELS = {"patches": "whitened patches, k-means", "pixels": "raw pixels"}
 
+PROBES = {"knn": "kNN", "linear": "linear probe"}
+
 Row = Mapping[str, str]
 
 
@@ -54,14 +56,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", type=Path, default=Path("benchmarks/results/speedrun.csv"))
     parser.add_argument("--split", choices=("dev", "test"), default="dev")
-    parser.add_argument("--probe", choices=("knn", "linear"), default="knn")
+    parser.add_argument("--probes", nargs="+", choices=tuple(PROBES), default=list(PROBES))
+    parser.add_argument("--datasets", nargs="+", help="default: all")
     parser.add_argument("--out", type=Path, default=Path("docs/speedrun.png"))
     chosen = parser.parse_args()
     with chosen.table.open(newline="", encoding="utf-8") as file:
         rows = [
             row
             for row in csv.DictReader(file)
-            if row["status"] == "done" and row["split"] == chosen.split
+            if row["status"] == "done"
+            and row["split"] == chosen.split
+            and row["dataset"] in (chosen.datasets or [row["dataset"]])
         ]
     # A recipe may have changed under the name of its entry: the last one counts.
     latest = {(row["dataset"], row["entry"]): row["settings"] for row in rows}
@@ -69,16 +74,13 @@ def main() -> None:
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))
     if not datasets:
         raise SystemExit(f"{chosen.table} has no finished rows of {chosen.split} images")
+    shown = [(dataset, probe) for dataset in datasets for probe in chosen.probes]
     figure, panels = plt.subplots(
-        1,
-        len(datasets),
-        figsize=(1 + 3.2 * len(datasets), 3.8),
-        layout="constrained",
-        squeeze=False,
+        1, len(shown), figsize=(1 + 3.2 * len(shown), 3.8), layout="constrained", squeeze=False
     )
-    for axes, dataset in zip(panels[0], datasets, strict=True):
-        draw(axes, [row for row in rows if row["dataset"] == dataset], chosen.probe)
-        axes.set_title(dataset, loc="left", fontsize=10)
+    for axes, (dataset, probe) in zip(panels[0], shown, strict=True):
+        draw(axes, [row for row in rows if row["dataset"] == dataset], probe)
+        axes.set_title(f"{dataset}, {PROBES[probe]}", loc="left", fontsize=10)
         axes.set_xscale("log")
         ticks = sorted(
             {
@@ -91,9 +93,8 @@ def main() -> None:
         axes.minorticks_off()
         axes.set_xlabel("CPU minutes of training")
         axes.spines[["top", "right"]].set_visible(False)
-    probe = {"knn": "kNN", "linear": "linear probe"}[chosen.probe]
     images = {"dev": "held-out", "test": "test"}[chosen.split]
-    panels[0][0].set_ylabel(f"{probe}, {images} images, %")
+    panels[0][0].set_ylabel(f"accuracy on {images} images, %")
     handles, labels = panels[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, frameon=False, ncols=4, loc="outside lower center", fontsize=8)
     figure.savefig(chosen.out, dpi=150)

@@ -219,6 +219,43 @@ def test_the_meters_at_the_end_stand_beside_those_of_the_untrained_network(
     assert len(meters_table(written([run]))) == 5
 
 
+def test_the_start_of_a_run_stands_beside_the_trained_encoder(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    """Its meters of h, its scores, and what training did to it."""
+    np.save(tmp_path / "two.npy", np.zeros((2, 32, 32, 3), dtype=np.uint8))
+    run = make_run("run", str(tmp_path / "two.npy"))
+    (tmp_path / "two.npy").unlink()
+    meters = {
+        "trained": {"h": {"std": 0.5, "alignment": 0.5}, "z": {"std": 0.25, "alignment": 0.5}},
+        "start": {"h": {"std": 0.75, "alignment": 0.25}},
+        "untrained": {"h": {"std": 0.25, "alignment": 0.75}, "z": {"std": 0.125, "alignment": 1.0}},
+    }
+    (run / "meters.json").write_text(json.dumps({"images": 100, "views": 4, **meters}))
+    scores = {"trained": {"knn": 0.5}, "start": {"knn": 0.75}, "untrained": {"knn": 0.25}}
+    (run / "scores.json").write_text(json.dumps(scores))
+    verdict = json.loads((run / "verdict.json").read_text())
+    html = written([run])
+    assert "weights that it began with" not in html
+    against = {"outcome": "harmed", "difference": -0.25, "error": 0.0625, "certainty": 0.999}
+    (run / "verdict.json").write_text(json.dumps(verdict | {"against_start": against}))
+    html = written([run])
+    assert meters_table(html) == [
+        ["meter", "h trained", "h start", "h untrained", "z trained", "z untrained", ""],
+        ["Normalized std", "0.500", "*0.750*", "0.250", "*0.250*", "0.125", "higher is better"],
+        ["Alignment", "0.500", "*0.250*", "0.750", "*0.500*", "1", "lower is better"],
+    ]
+    assert '<div class="bar start"><span>the start</span>' in html
+    assert "25.0 points below the start and 25.0 points above the untrained encoder." in html
+    assert (
+        "Against the weights that it began with: <b>harmed</b> (-25.0 points on average of both "
+        "probes, standard error 6.2)" in html
+    )
+    for damaged in ({"outcome": "<b>"}, ["harmed"], {**against, "difference": "much"}):
+        (run / "verdict.json").write_text(json.dumps(verdict | {"against_start": damaged}))
+        assert "weights that it began with" not in written([run])
+
+
 @pytest.mark.parametrize("name", ["untrained", "random"])
 def test_scores_stand_beside_those_of_the_untrained_encoder(
     make_run: MakeRun, tmp_path: Path, name: str
