@@ -37,6 +37,7 @@ SETTINGS: dict[str, Any] = {
     "log_every": 1,
     "optimizer": "adamw",
     "learning_rate": 0.3,
+    "weight_decay": 1e-4,
     "evaluate": False,
     "report": False,
     "precision": "32-true",
