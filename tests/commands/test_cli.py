@@ -237,6 +237,7 @@ def test_printed_config_in_both_spellings(capsys: pytest.CaptureFixture[str]) ->
         (["train", "--learning-rate", "nan"], "--learning-rate wants float, not nan"),
         (["train", "--optimizer", "adam"], "one of 'adamw', 'muon', 'sgd', 'lars'"),
         (["train", "--method", "vicregs"], "did you mean vicreg?"),
+        (["train", "--mean", "0.5"], "--mean wants list of float, not 0.5"),
         (["train", "--recipe", "large"], "it has: adapt, paper, small"),
         (["train", "--views", "wild"], "no views 'wild'"),
         (["train", "--options.variance", "much"], "--options.variance wants float, not much"),

@@ -409,7 +409,7 @@ class _HelpFormatter(DefaultHelpFormatter):
         default = action.default
         if isinstance(default, bool):
             notes.append(f"default: {str(default).lower()}")
-        elif default not in (None, ()):
+        elif default not in (None, (), ""):
             notes.append(f"default: {list(default) if isinstance(default, tuple) else default}")
         return f"{action.help} ({'; '.join(notes)})" if notes else str(action.help)
 
@@ -503,7 +503,9 @@ def explain(error: Exception) -> str:
         if unknown := re.search(r"Option '(.+?)' is not accepted", reasons):
             known = ", ".join(_names(View))
             return f"{flag(name)}: a view has no setting '{unknown[1]}'; it has: {known}"
-        wanted = [_in_words(each) for each in types.split(", ") if "NoneType" not in each]
+        # Not at the commas within tuple[float, ...].
+        parts = re.split(r", (?![^\[]*\])", types)
+        wanted = [_in_words(each) for each in parts if "NoneType" not in each]
         return f"{flag(name)} wants {' or '.join(wanted)}, not {value}"
     return sentence
 
@@ -514,4 +516,5 @@ def _in_words(wanted: str) -> str:
     wanted = re.sub(r"^tuple$", "a list", wanted)
     wanted = re.sub(r"list\[(noneg\.views\.policy\.)?View\]", "a list of views", wanted)
     wanted = re.sub(r"(typing\.)?Literal\[(.+?)\]", r"one of \2", wanted)
+    wanted = re.sub(r"Optional\[(.+)\]", r"\1", wanted)
     return re.sub(r"tuple\[(.+), \.\.\.\]", r"list of \1", wanted)
