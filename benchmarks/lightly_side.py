@@ -1,9 +1,9 @@
 """VICReg trained by lightly: its data loading, views, projection head and loss.
 
-"documented" is lightly's own example, examples/pytorch/vicreg.py: SGD at a tenth of its rate, batches of
-256, a projection head of 2048-2048-2048, the default views for 32 px. "ours" is noneg's small
-recipe of VICReg in lightly's terms. In both, the network, its precision and its memory format are
-those of noneg's run, and images are in memory, so that nothing but the library differs.
+"documented" is lightly's own example, examples/pytorch/vicreg.py: SGD, but at a tenth of its rate,
+batches of 256, a projection head of 2048-2048-2048, the default views for 32 px. "ours" is noneg's
+small recipe of VICReg in lightly's terms. In both, the network, its precision and its memory format
+are those of noneg's run, and images are in memory, so that nothing but the library differs.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,8 +24,8 @@ from noneg.training.plan import choose_batch_size
 from noneg.views import view_sizes
 from same_network import SameNetwork
 
-# At the example's rate of 0.06, without momentum, small_convnet diverges. Of 0.02 and 0.006, tried on
-# held-out images, the lower one was better.
+# At the example's rate of 0.06, without momentum, small_convnet diverges. Of 0.02 and 0.006, which
+# were tried on held-out images, the lower one was better.
 DOCUMENTED = {"batch_size": 256, "learning_rate": 0.006, "projector": [2048, 2048, 2048]}
 
 
