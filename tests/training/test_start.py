@@ -15,6 +15,7 @@ from torch import nn
 import noneg
 from conftest import start_python, wait_for_checkpoint
 from noneg.cli import main
+from noneg.commands.train import parse_train
 from noneg.errors import NonegError
 from noneg.images import find_source, load_images
 from noneg.methods.base import Embeddings, Method
@@ -243,7 +244,7 @@ def test_the_command_line_shows_the_start_beside_the_trained_encoder(
 
 
 def test_a_start_has_the_recipe_for_known_weights_and_others_have_not(
-    weights: Path, capsys: pytest.CaptureFixture[str]
+    weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     begun = make_config(IMAGES, start=str(weights), backbone=RESNET)
     assert (begun.recipe, begun.norm, begun.heads_first) == ("adapt", "frozen", 1.0)
@@ -254,6 +255,11 @@ def test_a_start_has_the_recipe_for_known_weights_and_others_have_not(
     assert make_config(IMAGES, start=str(weights), recipe="small").recipe == "small"
     assert main(["train", "--start=timm:resnet18", "--help"]) == 0
     assert "default: frozen" in " ".join(capsys.readouterr().out.split())
+    # The same from a file, in which a recipe may be named too.
+    file = tmp_path / "settings.yaml"
+    for written, norm in (("", "frozen"), ("recipe: small\n", "batch")):
+        file.write_text(f"start: timm:resnet18\n{written}")
+        assert parse_train([f"--config={file}"]).norm == norm
 
 
 def test_heads_learn_first_and_frozen_stages_never(weights: Path, tmp_path: Path) -> None:

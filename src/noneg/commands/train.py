@@ -177,12 +177,13 @@ def _read(file: str) -> dict[str, Any]:
 
 def _choice(flags: list[str]) -> tuple[str, str, str]:
     """Method, recipe and data, which decide the other defaults."""
-    chosen = {"method": TrainConfig.method, "recipe": TrainConfig.recipe, "data": TrainConfig.data}
+    given: dict[str, str] = {}
     for name, value in _values(flags):
-        if name == "config":
-            fields = _read(value)
-            chosen.update({name: str(fields[name]) for name in chosen if name in fields})
-    begins = any(name == "start" and value != "null" for name, value in _values(flags))
-    chosen |= {"recipe": ADAPT} if begins else {}
-    chosen.update({name: value for name, value in _values(flags) if name in chosen})
-    return chosen["method"], chosen["recipe"], chosen["data"]
+        settings = _read(value) if name == "config" else {name: value}
+        given |= {each: str(setting) for each, setting in settings.items()}
+    begins = given.get("start", "None") not in ("None", "null")
+    return (
+        given.get("method", TrainConfig.method),
+        given.get("recipe", ADAPT if begins else TrainConfig.recipe),
+        given.get("data", TrainConfig.data),
+    )
