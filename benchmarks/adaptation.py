@@ -18,7 +18,6 @@ import argparse
 import csv
 import json
 import os
-import statistics
 import tempfile
 import time
 from collections import defaultdict
@@ -34,8 +33,8 @@ from noneg.diagnostics import METERS
 from noneg.evaluation.gain import gain_over
 from noneg.evaluation.scores import by_features
 from noneg.images import Images, load_images
-from speedrun import device
-from speedrun_data import Parts, checkout, find_part, held_out, refuse_unless
+from speedrun import data_set, device, given_settings, percent, read_rows
+from speedrun_data import Parts, checkout, choose, find_part, held_out, refuse_unless
 
 TABLE = Path("benchmarks/results/adaptation.csv")
 MOST_TRAIN, MOST_SCORED = 2_016, 1_000
@@ -62,7 +61,7 @@ def load_parts(name: str, folder: Path | None, size: int, commit: str | None) ->
         return Parts(_some(images, MOST_TRAIN), scored)
     out = held_out(images.labels, most=MOST_SCORED)
     return Parts(
-        _some(_at(images, np.flatnonzero(~out)), MOST_TRAIN), _at(images, np.flatnonzero(out))
+        _some(choose(images, np.flatnonzero(~out)), MOST_TRAIN), choose(images, np.flatnonzero(out))
     )
 
 
@@ -71,19 +70,7 @@ def _some(images: Images, most: int) -> Images:
     count = len(images.pixels)
     if count <= most:
         return images
-    return _at(images, np.sort(np.random.default_rng(0).permutation(count)[:most]))
-
-
-def _at(images: Images, chosen: np.ndarray) -> Images:
-    from dataclasses import replace
-
-    assert images.labels is not None
-    return replace(
-        images,
-        pixels=np.asarray(images.pixels)[chosen],
-        labels=images.labels[chosen],
-        names=tuple(images.names[index] for index in chosen),
-    )
+    return choose(images, np.sort(np.random.default_rng(0).permutation(count)[:most]))
 
 
 def settings_of(run: str, weights: str, backbone: str) -> dict[str, Any]:
@@ -207,28 +194,13 @@ def summarize(rows: Sequence[Mapping[str, str]]) -> str:
     lines = ["| data set | run | minutes | n | kNN | linear | start's kNN | linear | outcomes |"]
     lines.append("|---|---|---|---|---|---|---|---|---|")
     for (dataset, split, run, minutes, _), found in groups.items():
-        cells = [_percent(found, name) for name in ("knn", "linear", "start_knn", "start_linear")]
+        cells = [percent(found, name) for name in ("knn", "linear", "start_knn", "start_linear")]
         outcomes = ", ".join(row["outcome"] for row in found)
         lines.append(
             f"| {dataset} ({split}) | {run} | {minutes} | {len(found)} | {' | '.join(cells)} | "
             f"{outcomes} |"
         )
     return "\n".join(lines)
-
-
-def _percent(rows: Sequence[Mapping[str, str]], name: str) -> str:
-    values = [100 * float(row[name]) for row in rows if row[name]]
-    if not values:
-        return ""
-    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.1f}{spread}"
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def append(path: Path, row: Mapping[str, Any]) -> None:
@@ -247,17 +219,10 @@ def append(path: Path, row: Mapping[str, Any]) -> None:
 
 
 def run_all(chosen: argparse.Namespace) -> None:
-    given = {}
-    for each in chosen.set:
-        name, _, value = each.partition("=")
-        try:
-            given[name] = json.loads(value)
-        except ValueError:
-            given[name] = value
+    given = given_settings(chosen)
     commit, is_clean = checkout()
-    for dataset in chosen.datasets:
-        name, _, folder = dataset.partition("=")
-        parts = load_parts(name, Path(folder) if folder else None, chosen.size, chosen.open_test)
+    for name, folder in map(data_set, chosen.datasets):
+        parts = load_parts(name, folder, chosen.size, chosen.open_test)
         for seed in chosen.seeds:
             for run in chosen.runs:
                 row: dict[str, Any] = {

@@ -185,7 +185,7 @@ def summarize(rows: Sequence[Mapping[str, str]]) -> str:
                 f"{float(budget):g}",
                 cores,
                 f"{len(done)}{others}",
-                *(_percent(done, name) for name in ("knn", "knn_raw", "linear")),
+                *(percent(done, name) for name in ("knn", "knn_raw", "linear")),
                 _mean(done, "cpu_seconds"),
                 found[-1]["commit"][:10],
             ]
@@ -194,7 +194,7 @@ def summarize(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(text)
 
 
-def _percent(rows: Sequence[Mapping[str, str]], name: str) -> str:
+def percent(rows: Sequence[Mapping[str, str]], name: str) -> str:
     values = [100 * float(row[name]) for row in rows if row[name]]
     if not values:
         return ""
@@ -266,7 +266,7 @@ def _start(job: Job, stem: Path) -> tuple[Job, subprocess.Popen[bytes], Path]:
 
 def run_all(chosen: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
     """Everything that was asked for and is not there; returns the new rows."""
-    entries, given = _entries(chosen), _given(chosen)
+    entries, given = _entries(chosen), given_settings(chosen)
     groups = _groups(chosen.cores, chosen.cores_per_entry)
     commit, is_clean = checkout()
     same = {
@@ -276,7 +276,7 @@ def run_all(chosen: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
         "device": device(),
     }
     new: list[dict[str, Any]] = []
-    for name, folder in map(_data_set, chosen.datasets):
+    for name, folder in map(data_set, chosen.datasets):
         if chosen.open_test is None:
             parts = load_dev(name, folder)
         else:
@@ -362,12 +362,12 @@ def _write(path: Path, parts: Parts) -> None:
     np.savez(path, **arrays)
 
 
-def _data_set(text: str) -> tuple[str, Path | None]:
+def data_set(text: str) -> tuple[str, Path | None]:
     name, _, folder = text.partition("=")
     return name, Path(folder) if folder else None
 
 
-def _given(chosen: argparse.Namespace) -> dict[str, Any]:
+def given_settings(chosen: argparse.Namespace) -> dict[str, Any]:
     given = {}
     for each in chosen.set:
         name, equals, value = each.partition("=")

@@ -58,7 +58,7 @@ def load_dev(name: str, place: Path | None) -> Parts:
     images = _load(find_part(name, place, "train"))
     assert images.labels is not None
     out = held_out(images.labels)
-    return Parts(_choose(images, ~out), _choose(images, out))
+    return Parts(choose(images, ~out), choose(images, out))
 
 
 def open_test(name: str, place: Path | None, commit: str) -> Parts:
@@ -130,7 +130,7 @@ def _load(source: ImageSource) -> Images:
     return images
 
 
-def _choose(images: Images, chosen: np.ndarray) -> Images:
+def choose(images: Images, chosen: np.ndarray) -> Images:
     assert images.labels is not None
     return replace(
         images,

@@ -154,8 +154,7 @@ def evaluate_features(
         NonegError: a probe cannot use the features.
     """
     knn_raw = _knn(bank, bank_labels, test, test_labels)
-    white = whitened(bank, test)
-    knn = _knn(white[0], bank_labels, white[1], test_labels)
+    knn = _whitened_knn(bank, bank_labels, test, test_labels)
     linear = linear_probe_accuracy(bank, bank_labels, test, test_labels, seed=seed)
     return Score(
         name,
@@ -181,8 +180,17 @@ def whitened_knn_accuracy(
     Raises:
         NonegError: the probe cannot use the features.
     """
+    return float(_whitened_knn(bank, bank_labels, test, test_labels).mean())
+
+
+def _whitened_knn(
+    bank: Float32[np.ndarray, "bank width"],
+    bank_labels: Int[np.ndarray, " bank"],
+    test: Float32[np.ndarray, "test width"],
+    test_labels: Int[np.ndarray, " test"],
+) -> Bool[np.ndarray, " test"]:
     bank, test = whitened(bank, test)
-    return float(_knn(bank, bank_labels, test, test_labels).mean())
+    return _knn(bank, bank_labels, test, test_labels)
 
 
 def _knn(
