@@ -213,5 +213,10 @@ def test_the_strided_convolution_over_a_single_pixel_is_found_if_it_is_wrong() -
         full, low = gradients
         # All taps but the middle one only see padding.
         wrong |= bool((low[full == 0] != 0).any()) or not (low - full).norm() < 0.1 * full.norm()
-    found = [find_faulty_layer(method, views, torch.bfloat16) for _ in range(20)]
-    assert ("backbone.convolution" in found) == wrong
+    found = []
+    for _ in range(20):
+        # Forgotten memory that holds 0 looks right in the taps that only see padding.
+        freed = [torch.zeros(layer.weight.numel() // part) for part in (1, 2) for _ in range(64)]
+        del freed
+        found.append(find_faulty_layer(method, views, torch.bfloat16))
+    assert found == ["backbone.convolution" if wrong else None] * 20
