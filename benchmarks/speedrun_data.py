@@ -34,17 +34,18 @@ class Parts:
     scored: Images
 
 
-def held_out(labels: np.ndarray, *, most: int = HELD_OUT) -> np.ndarray:
-    """Mark `most` images, or a tenth if that is fewer; every class in proportion, by a fixed seed.
+def held_out(labels: np.ndarray, *, most: int = HELD_OUT, share: float = 0.1) -> np.ndarray:
+    """Mark `most` images, or a share if that is fewer; every class in proportion, by a fixed seed.
 
     Args:
         labels: int [N], classes.
         most: the largest number of images that is held out.
+        share: the largest share of the images that is held out.
 
     Returns:
         bool [N], true for the images that are held out.
     """
-    count = min(most, len(labels) // 10)
+    count = min(most, int(share * len(labels)))
     shuffled = np.random.default_rng(HELD_OUT_SEED).permutation(len(labels))
     by_class = shuffled[np.argsort(labels[shuffled], kind="stable")]
     marked = np.zeros(len(labels), dtype=bool)
