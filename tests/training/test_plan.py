@@ -14,6 +14,7 @@ from noneg.training.hardware import choose_hardware
 from noneg.training.plan import (
     choose_batch_size,
     choose_size,
+    choose_view_size,
     complete,
     plan_of,
     steps_of,
@@ -65,6 +66,24 @@ def test_views_are_smaller_than_the_images_for_the_small_network_only(
     gray = np.zeros((500, 60, 60), dtype=np.uint8)
     plan = complete(make_config(gray, **settings), find_source(gray))
     assert view_sizes(plan.policy, plan.size) == sides
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "side"),
+    [
+        ("tf_efficientnet_lite0", 224, 112),
+        ("resnet50", 128, 96),
+        ("resnet50", 80, 80),
+        # It takes images of one size.
+        ("vit_small_patch16_224", 224, 224),
+        ("some.module:network", 224, 224),
+    ],
+)
+def test_views_are_smaller_for_known_weights_that_take_any_size(
+    backbone: str, size: int, side: int
+) -> None:
+    assert choose_view_size(size, backbone, known=True) == side
+    assert choose_view_size(size, backbone) == size
 
 
 def test_runs_from_before_there_was_a_view_size_keep_views_of_full_size() -> None:

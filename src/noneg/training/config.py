@@ -56,7 +56,7 @@ class TrainConfig:
         interpolation: how images are resized to `size`, "bilinear" or "bicubic"; default: that of
             `start`, else bilinear.
         view_size: side of the views in training, in pixels; default: half of `size`, and at least
-            20, for small_convnet; `size` for all others.
+            20, for small_convnet, and at least 96 for a `start` that takes any size; else `size`.
         channels: 1 or 3 (arrays: any number); default: as the images have.
         strict: stop at the first unreadable image instead of skipping it.
         cache: where decoded images are kept: in "memory"; on "disk", in the run's directory; or

@@ -6,7 +6,8 @@ from typing import final
 from noneg.errors import NonegError
 from noneg.images import ImageSource
 from noneg.methods import find_method
-from noneg.networks.backbones import SMALL
+from noneg.networks.backbones import SMALL, image_size_argument
+from noneg.networks.own import is_own
 from noneg.networks.pretrained import Known
 from noneg.training.config import TrainConfig
 from noneg.training.hardware import Hardware, choose_hardware
@@ -105,7 +106,7 @@ def complete(config: TrainConfig, source: ImageSource, start: Known | None = Non
             config,
             channels=config.channels or source.natural_channels(),
             size=size,
-            view_size=config.view_size or choose_view_size(size, backbone),
+            view_size=config.view_size or choose_view_size(size, backbone, known=start is not None),
             backbone=backbone,
             batch_size=batch_size,
         )
@@ -140,13 +141,22 @@ def choose_size(natural: int) -> int:
     return 32 if natural <= 48 else 64
 
 
-def choose_view_size(size: int, backbone: str) -> int:
+def choose_view_size(size: int, backbone: str, *, known: bool = False) -> int:
     """Side of the views for an encoder of images of `size` pixels.
 
-    Half of it for small_convnet, but 20 pixels at least: each of its features sees 23. For other
-    backbones, which may take one size only, all of it.
+    Half of it for small_convnet, but 20 pixels at least: each of its features sees 23. Half of it,
+    but 96 at least, for known weights of a network that takes images of any size. Else all of it.
+
+    Args:
+        size: side of the encoder's images in pixels.
+        backbone: a name that `build_backbone` takes.
+        known: whether the run begins with known weights.
     """
-    return min(size, max(20, size // 2)) if backbone == SMALL else size
+    if backbone == SMALL:
+        return min(size, max(20, size // 2))
+    if known and not is_own(backbone) and not image_size_argument(backbone, size):
+        return min(size, max(96, size // 2))
+    return size
 
 
 def choose_batch_size(images: int, recipe_batch_size: int) -> int:
