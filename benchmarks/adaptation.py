@@ -31,13 +31,13 @@ import noneg
 from budget import use_cores
 from noneg.diagnostics import METERS
 from noneg.evaluation.gain import gain_over
-from noneg.evaluation.scores import by_features
-from noneg.images import Images, load_images
+from noneg.evaluation.scores import Score, evaluate_features, matched_labels
+from noneg.images import Images, images_on_demand
 from speedrun import data_set, device, given_settings, percent, read_rows
 from speedrun_data import Parts, checkout, choose, find_part, held_out, refuse_unless
 
 TABLE = Path("benchmarks/results/adaptation.csv")
-MOST_TRAIN, MOST_SCORED = 2_240, 1_000
+MOST_TRAIN, MOST_SCORED, MOST_TESTED = 2_240, 1_000, 2_000
 """As many images as somebody with a small collection has; those of the aerial photographs."""
 
 SHARE_SCORED = 1 / 3
@@ -46,7 +46,7 @@ SHARE_SCORED = 1 / 3
 COLUMNS = (
     *("date", "commit", "dataset", "split", "run", "settings", "minutes", "seed", "steps"),
     *("seconds", "size", "start_knn", "start_linear", "knn", "linear"),
-    *("untrained_knn", "untrained_linear", "difference", "error", "outcome"),
+    *("difference", "error", "outcome"),
     *(f"{which}_{meter}" for which in ("start", "trained") for meter in METERS),
     *("device", "status"),
 )
@@ -55,86 +55,96 @@ COLUMNS = (
 def load_parts(name: str, folder: Path | None, size: int, commit: str | None) -> Parts:
     """Images of `size` pixels: to train on, and to score on."""
     source = find_part(name, folder, "train")
-    images = load_images(source, channels=source.natural_channels(), size=size)
+    # Only some of them are used.
+    images = images_on_demand(source, channels=source.natural_channels(), size=size)
     assert images.labels is not None
     if commit is not None:
         refuse_unless(commit, *checkout())
         test = find_part(name, folder, "test")
-        scored = load_images(test, channels=images.pixels.shape[1], size=size)
-        return Parts(_some(images, MOST_TRAIN), scored)
+        scored = images_on_demand(test, channels=images.pixels.shape[1], size=size)
+        return Parts(_some(images, MOST_TRAIN), _some(scored, MOST_TESTED))
     out = held_out(images.labels, most=MOST_SCORED, share=SHARE_SCORED)
-    return Parts(
-        _some(choose(images, np.flatnonzero(~out)), MOST_TRAIN), choose(images, np.flatnonzero(out))
-    )
+    return Parts(*(_some(images, most, where) for where, most in ((~out, MOST_TRAIN), (out, None))))
 
 
-def _some(images: Images, most: int) -> Images:
-    """A random choice, the same every time."""
-    count = len(images.pixels)
-    if count <= most:
-        return images
-    return choose(images, np.sort(np.random.default_rng(0).permutation(count)[:most]))
+def _some(images: Images, most: int | None, where: np.ndarray | None = None) -> Images:
+    """A random choice, the same every time, of the images or of those that are marked."""
+    marked = np.arange(len(images.pixels)) if where is None else np.flatnonzero(where)
+    return choose(images, np.sort(np.random.default_rng(0).permutation(marked)[:most]))
 
 
 def settings_of(run: str, weights: str, backbone: str) -> dict[str, Any]:
     """What `noneg.train` is asked for."""
     if run == "scratch":
-        return {}
+        # At the size that `noneg train` takes by itself.
+        return {"size": None}
     if run == "distill":
         return {"method": "distill"}
     return {"method": run, "start": weights, "backbone": backbone}
 
 
 def one_run(
-    run: str, given: Mapping[str, Any], parts: Parts, minutes: float, seed: int, chosen: Any
+    run: str,
+    given: Mapping[str, Any],
+    parts: Parts,
+    seed: int,
+    chosen: Any,
+    starts: dict[str, Score],
 ) -> dict[str, Any]:
-    """Train and score; returns the columns that depend on it."""
+    """Train and score; returns the columns that depend on it.
+
+    Scores of the start are kept in `starts`: they are the same for all runs.
+    """
     settings = settings_of(run, chosen.weights, chosen.backbone) | dict(given)
-    if run == "distill":
-        # An encoder of the untouched network, at the size of the images.
-        teacher = noneg.encoder.load_untouched(
+    if run != "scratch" and not starts:
+        start = noneg.encoder.load_untouched(
             chosen.weights, backbone=chosen.backbone, size=chosen.size
         )
+        starts["start"] = score_of(start, parts)
     began = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         if run == "distill":
+            # An encoder of the untouched network, at the size of the images.
+            teacher = noneg.encoder.load_untouched(
+                chosen.weights, backbone=chosen.backbone, size=chosen.size
+            )
             teacher.save(Path(folder) / "teacher")
             options = {"teacher": str(Path(folder) / "teacher")}
             settings["options"] = {**settings.get("options", {}), **options}
-        arrays = [np.asarray(part.pixels).transpose(0, 2, 3, 1) for part in vars(parts).values()]
         result = noneg.train(
-            arrays[0],
-            labels=parts.train.labels,
-            eval_data=arrays[1],
-            eval_labels=parts.scored.labels,
-            minutes=minutes,
+            np.asarray(parts.train.pixels).transpose(0, 2, 3, 1),
+            **{"minutes": chosen.minutes, "size": chosen.size, **settings},
             seed=seed,
             report=False,
             out=f"{folder}/run",
-            **{"size": chosen.size, **settings},
         )
         meters = json.loads((result.directory / "meters.json").read_text())
-    scores = by_features(result.scores)
-    trained, untrained = scores["trained"], scores["untrained"]
-    start = scores.get("start") or scores.get("teacher")
+    seconds = time.process_time() - began
+    trained = score_of(result.encoder, parts)
     row: dict[str, Any] = {
         "steps": result.config.steps,
-        "seconds": round(time.process_time() - began, 1),
-        "size": chosen.size,
+        "seconds": round(seconds, 1),
+        "size": result.config.size,
         "knn": trained.knn,
         "linear": trained.linear,
-        "untrained_knn": untrained.knn,
-        "untrained_linear": untrained.linear,
         "status": "done",
     }
-    if start is not None:
-        gain = gain_over(trained, start)
-        row |= {"start_knn": start.knn, "start_linear": start.linear, "outcome": gain.outcome}
-        row |= {"difference": gain.difference, "error": gain.error}
+    if (start_score := starts.get("start")) is not None and run != "scratch":
+        gain = gain_over(trained, start_score)
+        row |= {"start_knn": start_score.knn, "start_linear": start_score.linear}
+        row |= {"outcome": gain.outcome, "difference": gain.difference, "error": gain.error}
     for which in ("start", "trained"):
-        for meter, value in meters.get(which, {}).get("h", {}).items():
+        for meter, value in (meters.get(which) or {}).get("h", {}).items():
             row[f"{which}_{meter}"] = value
     return row
+
+
+def score_of(encoder: noneg.Encoder, parts: Parts) -> Score:
+    """Both probes, as in `noneg train`: they learn from the training images' labels."""
+    learn, test = parts.train, parts.scored
+    labels = matched_labels(learn, test)
+    embedded = [encoder.embed_pixels(np.asarray(part.pixels)) for part in (learn, test)]
+    return evaluate_features("", embedded[0], labels[0], embedded[1], labels[1], seed=0)
 
 
 def judge(rows: Sequence[Mapping[str, str]]) -> str:
@@ -226,6 +236,7 @@ def run_all(chosen: argparse.Namespace) -> None:
     commit, is_clean = checkout()
     for name, folder in map(data_set, chosen.datasets):
         parts = load_parts(name, folder, chosen.size, chosen.open_test)
+        starts: dict[str, Score] = {}
         for seed in chosen.seeds:
             for run in chosen.runs:
                 row: dict[str, Any] = {
@@ -240,7 +251,7 @@ def run_all(chosen: argparse.Namespace) -> None:
                     "device": device(),
                 }
                 try:
-                    row |= one_run(run, given, parts, chosen.minutes, seed, chosen)
+                    row |= one_run(run, given, parts, seed, chosen, starts)
                 except noneg.NonegError as error:
                     row["status"] = f"failed: {str(error)[:200]}"
                 append(chosen.out, row)

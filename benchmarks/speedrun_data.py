@@ -135,7 +135,7 @@ def choose(images: Images, chosen: np.ndarray) -> Images:
     assert images.labels is not None
     return replace(
         images,
-        pixels=np.asarray(images.pixels)[chosen],
+        pixels=images.pixels[chosen],
         labels=images.labels[chosen],
         names=tuple(np.asarray(images.names)[chosen].tolist()),
         factors=None,

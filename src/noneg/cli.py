@@ -15,28 +15,29 @@ from noneg._version import __version__
 from noneg.errors import NonegError
 
 HELP: Final = """\
-usage: noneg COMMAND [...]
+usage: noneg COMMAND [...]; noneg COMMAND --help, noneg --version
 
-Train an image encoder on your own unlabeled images, without negative pairs.
-
-commands:
-  train [DATA]                    train an encoder, and say how good it is
+train an encoder on your own unlabeled images, without negative pairs
+  train [DATA]                    train, and say how good the encoder is
   train DATA --start timm:NAME    begin with known weights, and say whether training helped
-  train --resume RUN              finish a run that was stopped
-  train --continue-from RUN       train a finished run further, as a new run
-  report RUN [RUN ...]            write a page about a run, or a comparison of several
+  train --resume RUN              finish a run; --continue-from RUN trains a finished one further
   views DATA                      write a picture of the views that a run would train on
+  list methods|backbones          the names that can be chosen
+see how good it is
+  report RUN [RUN ...]            write a page about a run, or a comparison of several
   evaluate RUN DATA               measure a run's encoder, and score it if there are labels
   rank RUN RUN ...                order runs without labels, and say how reliable the order is
+use it
+  search RUN DATA PICTURE ...     the images that are most similar to a picture
+  duplicates RUN DATA [OTHER]     near-duplicates, within a collection or between two
+  outliers RUN DATA               the images that no other image resembles
+  clusters RUN DATA               groups of similar images
+  select RUN DATA --count N       which images to label first
   embed RUN DATA --out FILE       write one embedding per image, as Parquet
-  study list                      the claims about collapse that can be tested here
-  study NAME [DATA]               run the experiments of one study, and judge its claims
-  list methods|backbones          the names that can be chosen
+see why it does not collapse
+  study list | study NAME [DATA]  the claims that can be tested here; test those of one study
 
 DATA is a folder of images, a .npy or .npz file, a name such as cifar10, or shapes (built in).
-
-  noneg COMMAND --help            the settings of a command
-  noneg --version                 the version
 """
 
 
@@ -205,6 +206,87 @@ def embed_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def search_parser() -> argparse.ArgumentParser:
+    """`noneg search RUN DATA PICTURE ...`."""
+    parser = _Parser(
+        prog="noneg search", description="Find the images that are most similar to a picture."
+    )
+    _add_collection(parser)
+    parser.add_argument(
+        "queries", metavar="PICTURE", nargs="+", type=Path, help="a file with a picture"
+    )
+    parser.add_argument(
+        "--count", type=int, default=10, help="images for each picture (default: 10)"
+    )
+    return parser
+
+
+def duplicates_parser() -> argparse.ArgumentParser:
+    """`noneg duplicates RUN DATA [OTHER]`."""
+    parser = _Parser(
+        prog="noneg duplicates",
+        description="Find near-duplicates within DATA, or images of OTHER that are near-duplicates "
+        "of one in DATA, such as test images among those that one trains on.",
+    )
+    _add_collection(parser)
+    parser.add_argument("other", metavar="OTHER", nargs="?", help="a second collection")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        metavar="COSINE",
+        help="how similar duplicates are; default: measured on edited copies of DATA's images",
+    )
+    return parser
+
+
+def outliers_parser() -> argparse.ArgumentParser:
+    """`noneg outliers RUN DATA`."""
+    parser = _Parser(
+        prog="noneg outliers", description="Find the images that no other image resembles."
+    )
+    _add_collection(parser)
+    return parser
+
+
+def clusters_parser() -> argparse.ArgumentParser:
+    """`noneg clusters RUN DATA`."""
+    parser = _Parser(prog="noneg clusters", description="Find groups of similar images.")
+    _add_collection(parser)
+    parser.add_argument(
+        "--count", type=int, help="clusters of k-means; default: chosen by the silhouette"
+    )
+    parser.add_argument(
+        "--algorithm",
+        choices=("kmeans", "hdbscan"),
+        default="kmeans",
+        help="hdbscan leaves odd images out (default: kmeans)",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of k-means (default: 0)")
+    return parser
+
+
+def select_parser() -> argparse.ArgumentParser:
+    """`noneg select RUN DATA --count N`."""
+    parser = _Parser(prog="noneg select", description="Choose the images to label first.")
+    _add_collection(parser)
+    parser.add_argument("--count", type=int, required=True, help="how many")
+    parser.add_argument(
+        "--strategy",
+        choices=("typical", "herding", "margin", "random"),
+        default="typical",
+        help="typical and herding need no labels; margin takes what a classifier of the labeled "
+        "images is least sure of (default: typical)",
+    )
+    parser.add_argument(
+        "--labeled",
+        metavar="CSV",
+        type=Path,
+        help="images that have a label already, in the columns name and label",
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of the choice (default: 0)")
+    return parser
+
+
 def study_parser() -> argparse.ArgumentParser:
     """`noneg study list` and `noneg study NAME [DATA]`."""
     parser = _Parser(
@@ -271,6 +353,27 @@ def _add_run(parser: argparse.ArgumentParser) -> None:
     _add_backbone(parser)
 
 
+def _add_collection(parser: argparse.ArgumentParser) -> None:
+    """What commands about a collection take."""
+    _add_run(parser)
+    parser.add_argument("data", metavar="DATA", help="a folder, a .npy or .npz file, or a name")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="write what was found: .html (a page with pictures), .csv or .json; may be repeated",
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda ... (default: auto)")
+    parser.add_argument(
+        "--no-cache",
+        dest="cache",
+        action="store_false",
+        help="neither use nor keep embeddings in .noneg/ beside DATA",
+    )
+
+
 def _add_backbone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone",
@@ -291,6 +394,11 @@ PARSERS: Final[dict[str, Callable[[], argparse.ArgumentParser]]] = {
     "views": views_parser,
     "evaluate": evaluate_parser,
     "rank": rank_parser,
+    "search": search_parser,
+    "duplicates": duplicates_parser,
+    "outliers": outliers_parser,
+    "clusters": clusters_parser,
+    "select": select_parser,
     "embed": embed_parser,
     "study": study_parser,
     "list": list_parser,

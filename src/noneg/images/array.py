@@ -1,5 +1,7 @@
 """Images in a numpy array, a torch tensor, or a .npy or .npz file."""
 
+import hashlib
+import os
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -32,6 +34,7 @@ class ArraySource(ImageSource):
         labels: [N], whole numbers from 0.
         classes: the name of each label.
         factors: the random factors that each image was made of, each [N].
+        file: that the images were read from, if any.
 
     Raises:
         NonegError: the dtype, the shape or the labels are wrong, or there is no image.
@@ -44,8 +47,10 @@ class ArraySource(ImageSource):
         labels: Any = None,
         classes: tuple[str, ...] | None = None,
         factors: Mapping[str, np.ndarray] | None = None,
+        file: Path | None = None,
     ) -> None:
         """Check the array, without copying it."""
+        self._file = file
         self.description = description
         self._images = _check_images(images, description)
         self.labels = None if labels is None else as_labels(labels, len(images), description)
@@ -77,6 +82,16 @@ class ArraySource(ImageSource):
         """Images `start` to `stop`, with the channels and the size that they have."""
         # Always a copy: the caller keeps it, and the owner of the array may change the array.
         return np.array(to_uint8(self._images[start:stop]).transpose(0, 3, 1, 2), order="C")
+
+    def stamp(self) -> str | None:
+        """See `ImageSource.stamp`; for an array in memory, a digest of it."""
+        if self._file is not None:
+            status = os.stat(self._file)
+            return f"{status.st_size} {status.st_mtime_ns}"
+        digest = hashlib.blake2b(repr(self._images.shape).encode(), digest_size=16)
+        for image in self._images:
+            digest.update(np.ascontiguousarray(image).data)
+        return digest.hexdigest()
 
     def natural_channels(self) -> int:
         """The array's channels; one for a grayscale array."""
@@ -127,10 +142,10 @@ def file_source(path: Path) -> ArraySource:
     if extension == ".npy":
         labels_path = path.with_suffix(".labels.npy")
         labels = _load_npy(labels_path) if labels_path.is_file() else None
-        return ArraySource(_load_npy(path, memory_map=True), description, labels)
+        return ArraySource(_load_npy(path, memory_map=True), description, labels, file=path)
     if extension == ".npz":
         images, labels = _load_npz(path)
-        return ArraySource(images, description, labels)
+        return ArraySource(images, description, labels, file=path)
     raise NonegError(
         f"The {description} is neither .npy nor .npz: give the folder that holds the images, "
         "or save them as one array with np.save."

@@ -35,6 +35,7 @@ class DatasetSource(ImageSource):
         description: what messages call the data set.
         thread_safe: whether several threads may read items at the same time. A `Dataset` need not
             support this (torch's loaders use processes), so set it only if its author says so.
+        stamp: see `ImageSource.stamp`.
 
     Raises:
         NonegError: the data set is iterable or has no items.
@@ -43,9 +44,14 @@ class DatasetSource(ImageSource):
     advice = "check that dataset[0] works"
 
     def __init__(
-        self, dataset: Dataset[Any], description: str | None = None, thread_safe: bool = False
+        self,
+        dataset: Dataset[Any],
+        description: str | None = None,
+        thread_safe: bool = False,
+        stamp: str | None = None,
     ) -> None:
         """Read the data set's attributes, but no item."""
+        self._stamp = stamp
         kind = type(dataset).__name__
         if isinstance(dataset, IterableDataset) or not hasattr(dataset, "__len__"):
             raise NonegError(
@@ -72,6 +78,10 @@ class DatasetSource(ImageSource):
     def __len__(self) -> int:
         """The number of items."""
         return self._count
+
+    def stamp(self) -> str | None:
+        """See `ImageSource.stamp`."""
+        return self._stamp
 
     def name(self, index: int) -> str:
         """The index as a string."""

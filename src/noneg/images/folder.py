@@ -1,5 +1,6 @@
 """A folder of image files."""
 
+import hashlib
 import os
 import statistics
 from collections.abc import Iterator
@@ -64,6 +65,18 @@ class FolderSource(ImageSource):
             )
         with self._open(index) as file:
             return decode(file, channels, size)
+
+    def stamp(self) -> str | None:
+        """See `ImageSource.stamp`."""
+        digest = hashlib.blake2b(digest_size=16)
+        for name in self._names:
+            try:
+                status = os.stat(self._folder / name)
+                found = f"{status.st_size} {status.st_mtime_ns}"
+            except OSError:
+                found = "missing"
+            digest.update(f"{name}\0{found}\0".encode(errors="surrogateescape"))
+        return digest.hexdigest()
 
     def natural_channels(self) -> int:
         """Three, because a folder may hold gray and color images."""

@@ -72,7 +72,8 @@ def named_source(name: str, split: Literal["train", "test"], seed: int) -> Image
             f"The data set {key} could not be downloaded to {cache} ({error}): connect to the "
             "network, or give a folder of images instead."
         ) from error
-    return DatasetSource(dataset, f"{key}, {split} split", thread_safe=True)
+    # torchvision checks the digests of what it downloads: a name always means the same images.
+    return DatasetSource(dataset, f"{key}, {split} split", thread_safe=True, stamp=f"{key} {split}")
 
 
 def _lookup_key(name: str) -> str:

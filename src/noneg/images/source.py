@@ -67,6 +67,13 @@ class ImageSource(ABC):
             NonegError: no image of this source can be given with these channels.
         """
 
+    def stamp(self) -> str | None:
+        """A text that is another one if the images are others, found without reading them.
+
+        None if only reading them could tell. Names, sizes and times of change count.
+        """
+        return None
+
     @abstractmethod
     def natural_channels(self) -> int:
         """The number of channels to use by default."""

@@ -1,0 +1,96 @@
+"""What commands about a collection find: as a table, as JSON, or as a page with pictures."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, SupportsIndex
+
+import numpy as np
+
+from noneg.collection.embedded import Collection, embed_collection
+from noneg.encoder import Encoder, load
+from noneg.errors import NonegError, printable
+from noneg.files import write_text
+from noneg.images.source import Unreadable
+from noneg.report.gallery import Picture
+
+KINDS = (".html", ".csv", ".json")
+
+_SIDE = 96
+
+
+def check_out(files: Sequence[Path]) -> None:
+    """Refuse files of other kinds before anything is computed.
+
+    Raises:
+        NonegError: a file has another extension.
+    """
+    for file in files:
+        if file.suffix.lower() not in KINDS:
+            raise NonegError(
+                f"--out {printable(str(file))}: its extension says what is written: .html (a page "
+                "with pictures), .csv or .json"
+            )
+
+
+def open_collection(
+    run: str, backbone: str | None, data: str, device: str, cache: bool
+) -> tuple[Encoder, Collection]:
+    """The encoder, and the embedded images; says what was skipped.
+
+    Raises:
+        NonegError: there is no encoder, or no image can be read.
+    """
+    encoder = load(run, backbone=backbone)
+    collection = embed_collection(encoder, data, cache=cache, device=device, progress=True)
+    if collection.skipped:
+        first = collection.skipped[0]
+        print(
+            f"{len(collection.skipped)} of {len(collection.source)} images cannot be read, the "
+            f"first {printable(first.name)}: {printable(first.reason)}"
+        )
+    return encoder, collection
+
+
+def write_found(
+    files: Sequence[Path], records: Sequence[Mapping[str, Any]], page: Callable[[], str]
+) -> None:
+    """Write the records, or the page that `page` makes, into each file.
+
+    Raises:
+        NonegError: a file cannot be written.
+    """
+    for file in files:
+        kind = file.suffix.lower()
+        if kind == ".html":
+            write_text(file, page())
+        elif kind == ".json":
+            write_text(file, json.dumps(list(records), indent=1) + "\n")
+        else:
+            text = io.StringIO()
+            writer = csv.DictWriter(text, list(records[0]) if records else [], lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(records)
+            write_text(file, text.getvalue())
+        print(f"written  {printable(str(file))}")
+
+
+def picture(collection: Collection, index: SupportsIndex, caption: str = "") -> Picture:
+    """A picture of one image; a blank one if it can be read no longer."""
+    try:
+        pixels = collection.read(index, _SIDE)
+    except Unreadable:
+        pixels = np.full((1, _SIDE, _SIDE), 128, np.uint8)
+    return Picture(_shown(pixels), collection.name(index), caption)
+
+
+def shown_picture(pixels: np.ndarray, name: str, caption: str = "") -> Picture:
+    """A picture of an image that is in no collection, uint8 [C, 96, 96]."""
+    return Picture(_shown(pixels), printable(name), caption)
+
+
+def _shown(pixels: np.ndarray) -> np.ndarray:
+    """As three channels; of other numbers than one and three, the first."""
+    return pixels if len(pixels) == 3 else np.repeat(pixels[:1], 3, axis=0)
