@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from noneg.collection.clusters import find_clusters, leading_components
-from noneg.collection.neighbors import comparable
+from noneg.collection.clusters import find_clusters, leading_directions
 from noneg.collection.outliers import strangeness
 from noneg.collection.selection import Strategy, select
 from noneg.errors import NonegError
@@ -65,7 +64,7 @@ def test_groups_with_a_label_wait(strategy: Strategy) -> None:
 def test_herding_is_the_greedy_choice() -> None:
     random = np.random.default_rng(1)
     embeddings = random.normal(size=(80, 10)).astype(np.float32)
-    (points,) = comparable(leading_components(embeddings, 64, 0))
+    points = leading_directions(embeddings, 64, 0)
     kernel = np.exp(points.astype(np.float64) @ points.T.astype(np.float64) - 1)
     covered, expected = np.zeros(80), []
     for _ in range(12):
@@ -110,8 +109,9 @@ def test_the_number_of_clusters_is_found_and_the_largest_is_the_first() -> None:
 
 def test_hdbscan_leaves_odd_images_out() -> None:
     points = blobs(SIZES, spread=0.05)
-    between = [points[0] + points[100], points[100] + points[160]]
-    points = np.concatenate([points, np.stack(between)])
+    # Directions that no group has.
+    _, _, rest = np.linalg.svd(points)
+    points = np.concatenate([points, rest[-2:].astype(np.float32)])
     found = find_clusters(points, algorithm="hdbscan")
     assert (found[-2:] == -1).all()
     assert len(set(found[:-2].tolist()) - {-1}) == 5

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from noneg.collection.neighbors import comparable
+from noneg.collection.neighbors import unit
 from noneg.errors import NonegError
 
 Algorithm = Literal["kmeans", "hdbscan"]
@@ -29,8 +29,8 @@ def find_clusters(
 ) -> Int64[np.ndarray, " images"]:
     """The cluster of each image, from 0, the largest first; -1 for images in none (HDBSCAN).
 
-    The vectors are the whitened directions of largest variance, at length 1. Without a number,
-    k-means takes the one with the best mean silhouette (Rousseeuw 1987) on a sample.
+    The vectors are the coordinates along the directions of largest variance, at length 1; whitened,
+    they gave worse clusters (see the log of 2026-11-28). Without a number, k-means takes the one with the best mean silhouette (Rousseeuw 1987) on a sample.
 
     Args:
         embeddings: h [N, D] of at least three images.
@@ -50,7 +50,7 @@ def find_clusters(
         raise NonegError(
             f"{count} clusters of {images} images: give a number from 1 to that of the images"
         )
-    points = _leading(embeddings, seed)
+    points = leading_directions(embeddings, _COMPONENTS, seed)
     if algorithm == "hdbscan":
         from sklearn.cluster import HDBSCAN
 
@@ -59,10 +59,10 @@ def find_clusters(
     return _by_size(_k_means(points, count or _best_count(points, seed), seed))
 
 
-def leading_components(
+def leading_directions(
     embeddings: Float32[np.ndarray, "images width"], most: int, seed: int
 ) -> Float32[np.ndarray, "images components"]:
-    """Coordinates along the directions of largest variance, at most `most` of them.
+    """Coordinates along the directions of largest variance, at most `most` of them, at length 1.
 
     Args:
         embeddings: h [N, D].
@@ -72,15 +72,8 @@ def leading_components(
     from sklearn.decomposition import PCA
 
     components = min(most, *embeddings.shape)
-    found: Float32[np.ndarray, "images components"] = PCA(
-        components, svd_solver="randomized", random_state=seed
-    ).fit_transform(embeddings)
-    return found.astype(np.float32)
-
-
-def _leading(embeddings: Float32[np.ndarray, "images width"], seed: int) -> np.ndarray:
-    (vectors,) = comparable(leading_components(embeddings, _COMPONENTS, seed))
-    return vectors
+    found = PCA(components, svd_solver="randomized", random_state=seed).fit_transform(embeddings)
+    return unit(found.astype(np.float32))
 
 
 def _k_means(points: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -48,10 +48,11 @@ def comparable(
     first, second = whitened(bank, rest)
     bounds = np.cumsum([0, *map(len, others)])
     parts = (second[low:high] for low, high in pairwise(bounds))
-    return _unit(first), *map(_unit, parts)
+    return unit(first), *map(unit, parts)
 
 
-def _unit(vectors: Float32[np.ndarray, "n width"]) -> Float32[np.ndarray, "n width"]:
+def unit(vectors: Float32[np.ndarray, "n width"]) -> Float32[np.ndarray, "n width"]:
+    """The same array, whose rows now have length 1; zeros stay zeros."""
     # In place: there may be a million.
     vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     return vectors

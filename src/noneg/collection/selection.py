@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from noneg.collection.clusters import leading_components
-from noneg.collection.neighbors import comparable, nearest
+from noneg.collection.clusters import leading_directions
+from noneg.collection.neighbors import nearest
 from noneg.errors import NonegError
 
 Strategy = Literal["typical", "herding", "margin", "random"]
@@ -61,7 +61,7 @@ def select(
         return random.permutation(free)[:count]
     if strategy == "margin":
         return _margin(embeddings, labels, known, count)
-    (points,) = comparable(leading_components(embeddings, _COMPONENTS, seed))
+    points = leading_directions(embeddings, _COMPONENTS, seed)
     choose = _typical if strategy == "typical" else _herding
     return choose(points, known, count, seed)
 
