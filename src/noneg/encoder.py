@@ -8,7 +8,7 @@ configuration nor Lightning.
 import dataclasses
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -288,6 +288,7 @@ class Encoder:
         progress: bool,
         strict: bool,
         skipped: list[Skipped],
+        seen: Callable[[UInt8[np.ndarray, "batch channels stored stored"]], None] | None = None,
     ) -> Iterator[tuple[list[int], Float32[np.ndarray, "batch features"]]]:
         """Like `embed_stream`, for an `ImageSource`.
 
@@ -298,6 +299,7 @@ class Encoder:
             progress: show a progress bar on stderr.
             strict: whether an unreadable image is an error.
             skipped: images that are left out are appended to this list.
+            seen: called with the pixels of each batch.
 
         Returns:
             An iterator over (the B indices in the source, float32 [B, D]).
@@ -316,6 +318,8 @@ class Encoder:
         )
         with progress_bar(total=len(source), desc="embedding", shown=progress) as bar:
             for pixels, indices in batches:
+                if seen is not None:
+                    seen(pixels)
                 yield (
                     indices,
                     self.pixels_to_features(torch.from_numpy(pixels).to(target)).cpu().numpy(),

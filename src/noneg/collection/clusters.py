@@ -30,7 +30,8 @@ def find_clusters(
     """The cluster of each image, from 0, the largest first; -1 for images in none (HDBSCAN).
 
     The vectors are the coordinates along the directions of largest variance, at length 1; whitened,
-    they gave worse clusters (see the log of 2026-11-28). Without a number, k-means takes the one with the best mean silhouette (Rousseeuw 1987) on a sample.
+    they gave worse clusters (see the log of 2026-11-28). Without a number, k-means takes the one
+    with the best mean silhouette (Rousseeuw 1987) on a sample.
 
     Args:
         embeddings: h [N, D] of at least three images.

@@ -1,20 +1,23 @@
 """Near-duplicates: images that resemble each other as much as edited copies of one picture do.
 
 The threshold is measured on the collection itself, without labels: how similar copies are to their
-originals, and how similar other images are to their nearest neighbors.
+originals, and how similar other images are to their nearest neighbors. Encoders are made to forget
+what edits change, and some of what tells two pictures of the same thing apart. So embeddings are
+compared together with the layout of light and dark, which alone would miss crops and rotations.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import final
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from noneg.collection.edits import edited
-from noneg.collection.embedded import Collection
-from noneg.collection.neighbors import Neighbors, comparable, nearest
+from noneg.collection.embedded import Collection, thumbnails_of
+from noneg.collection.neighbors import Neighbors, comparable, nearest, unit
 from noneg.encoder import Encoder
 from noneg.errors import NonegError
 from noneg.images.source import Unreadable
@@ -22,8 +25,12 @@ from noneg.images.source import Unreadable
 COPIES = 400
 """Images that are copied to measure the threshold."""
 
-MISSED, FALSE = 0.05, 0.01
-"""Shares of copies that may be missed, and of other images that may be found, if possible."""
+MISSED, FALSE, FEW_FALSE = 0.05, 0.01, 0.001
+"""Shares of copies that may be missed, and of other images that may be found: at most, and if this
+does not cost more of the copies."""
+
+LAYOUT = 0.5
+"""Length of the layout's vector, where that of the embedding is 1: see the log of 2026-11-28."""
 
 # Neighbors of each image that are looked at; larger groups are put together from several of them.
 _NEIGHBORS = 16
@@ -105,7 +112,7 @@ def find_duplicates(
     _check(threshold)
     if len(collection) < 2:
         raise NonegError("one image alone has no duplicate: give at least two")
-    vectors, copies, originals = _comparable_copies(encoder, collection, (), threshold, seed)
+    vectors, copies, originals = _comparable_copies(encoder, [collection], threshold, seed)
     around = nearest(vectors[0], vectors[0], _NEIGHBORS, same=True)
     cut = _cut(threshold, vectors[0], copies, originals, around)
     return group(vectors[0], around, cut.cosine), cut
@@ -134,9 +141,7 @@ def find_leaks(
     _check(threshold)
     if len(collection) < 2:
         raise NonegError("one image alone does not tell how similar copies are: give at least two")
-    vectors, copies, originals = _comparable_copies(
-        encoder, collection, (other.vectors,), threshold, seed
-    )
+    vectors, copies, originals = _comparable_copies(encoder, [collection, other], threshold, seed)
     around = Neighbors(np.empty((0, 0), np.int64), np.empty((0, 0), np.float32))
     if threshold is None:
         around = nearest(vectors[0], vectors[0], 1, same=True)
@@ -153,7 +158,10 @@ def find_leaks(
 def measure_threshold(
     copies: Float32[np.ndarray, " copies"], others: Float32[np.ndarray, " images"]
 ) -> Threshold:
-    """Between the similarity of copies and that of different images, if there is room.
+    """Where few different images are so similar, and most copies are.
+
+    It is where an estimated 0.1 % of images without a duplicate pass; lower, down to 1 %, as far as
+    95 % of the copies need it.
 
     Images that do have duplicates must not raise the threshold. So the similarity of different
     images is described by its median and its median absolute deviation, of Fisher's arctanh, which
@@ -166,14 +174,13 @@ def measure_threshold(
     similar, different = _fisher(copies), _fisher(others)
     middle = float(np.median(different))
     deviation = max(1.4826 * float(np.median(np.abs(different - middle))), 1e-6)
-    least = middle + _normal_quantile(1 - FALSE) * deviation
-    most = float(np.quantile(similar, MISSED))
-    # Where both wishes can be met, the threshold is in the middle; else few false ones count more.
-    cut = max(least, (least + most) / 2)
+    normal = NormalDist(middle, deviation)
+    least, most = normal.inv_cdf(1 - FALSE), normal.inv_cdf(1 - FEW_FALSE)
+    cut = float(np.clip(np.quantile(similar, MISSED), least, most))
     return Threshold(
         cosine=math.tanh(cut),
         found=float((similar >= cut).mean()),
-        false=_normal_tail((cut - middle) / deviation),
+        false=1 - normal.cdf(cut),
     )
 
 
@@ -218,25 +225,39 @@ def _pairs(around: Neighbors, threshold: float) -> Iterator[tuple[int, int]]:
         yield int(one), int(two)
 
 
+def resemblance(
+    embeddings: Sequence[Float32[np.ndarray, "_ width"]],
+    thumbnails: Sequence[Float32[np.ndarray, "_ 64"]],
+) -> tuple[Float32[np.ndarray, "_ both"], ...]:
+    """Vectors of length 1 of embedding and layout, both whitened by the first collection.
+
+    Args:
+        embeddings: h of each collection [N, D].
+        thumbnails: their thumbnails [N, 64].
+    """
+    return tuple(
+        unit(np.concatenate([embedded, LAYOUT * laid_out], axis=1))
+        for embedded, laid_out in zip(comparable(*embeddings), comparable(*thumbnails), strict=True)
+    )
+
+
 def _comparable_copies(
-    encoder: Encoder,
-    collection: Collection,
-    others: tuple[Float32[np.ndarray, "_ width"], ...],
-    threshold: float | None,
-    seed: int,
+    encoder: Encoder, collections: Sequence[Collection], threshold: float | None, seed: int
 ) -> tuple[
     tuple[Float32[np.ndarray, "_ width"], ...],
     Float32[np.ndarray, "copies width"],
     Int64[np.ndarray, " copies"],
 ]:
-    """Comparable vectors of all collections and of edited copies, and the copies' originals."""
-    none = np.empty((0, collection.vectors.shape[1]), np.float32)
+    """Vectors of all collections and of edited copies of the first, and the copies' originals."""
+    embeddings = [each.vectors for each in collections]
+    thumbnails = [each.thumbnails for each in collections]
     if threshold is not None:
-        return comparable(collection.vectors, *others), none, np.empty(0, np.int64)
+        vectors = resemblance(embeddings, thumbnails)
+        return vectors, vectors[0][:0], np.empty(0, np.int64)
+    collection, info = collections[0], encoder.info
     random = np.random.default_rng(seed)
-    chosen = np.sort(random.permutation(len(collection))[:COPIES])
-    info, pixels, originals = encoder.info, [], []
-    for index in chosen:
+    pixels, originals = [], []
+    for index in np.sort(random.permutation(len(collection))[:COPIES]):
         try:
             position = int(collection.kept[index])
             pixels.append(collection.source.read(position, info.channels, info.stored_size))
@@ -249,9 +270,11 @@ def _comparable_copies(
             f"the images of the {collection.source.description} can be read no longer: give "
             "--threshold, or put them back"
         )
-    copied = encoder.embed_pixels(edited(np.stack(pixels), seed))
-    *vectors, copies = comparable(collection.vectors, *others, copied)
-    return tuple(vectors), copies, np.array(originals, dtype=np.int64)
+    copied = edited(np.stack(pixels), seed)
+    *whole, copies = resemblance(
+        [*embeddings, encoder.embed_pixels(copied)], [*thumbnails, thumbnails_of(copied)]
+    )
+    return tuple(whole), copies, np.array(originals, dtype=np.int64)
 
 
 def _cut(
@@ -274,13 +297,3 @@ def _check(threshold: float | None) -> None:
 def _fisher(cosine: Float32[np.ndarray, " n"]) -> np.ndarray:
     # Rounding puts equal images at 1 - 1e-7 or so; more digits mean nothing.
     return np.arctanh(np.clip(cosine.astype(np.float64), -1 + 1e-6, 1 - 1e-6))
-
-
-def _normal_tail(deviations: float) -> float:
-    return math.erfc(deviations / math.sqrt(2)) / 2
-
-
-def _normal_quantile(share: float) -> float:
-    from statistics import NormalDist
-
-    return NormalDist().inv_cdf(share)

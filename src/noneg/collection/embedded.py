@@ -11,15 +11,19 @@ from typing import Any, SupportsIndex, final
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32, Int64, UInt8
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from torch.nn.functional import interpolate
 
 from noneg.encoder import Encoder
 from noneg.errors import NonegError, printable
 from noneg.files import whole_or_not_at_all
 from noneg.images import ImageSource, Skipped, find_source
 from noneg.images.find import Data
+
+THUMBNAIL = 8
+"""Side of the thumbnails, in pixels."""
 
 FOLDER = ".noneg"
 """Beside the images, and hidden, so that it is never taken for a folder of images."""
@@ -34,12 +38,14 @@ class Collection:
         source: where the images are from.
         kept: the position of each image in the source [N].
         vectors: h [N, D].
+        thumbnails: the layout of each picture [N, 64], see `thumbnails_of`.
         skipped: the images that could not be read.
     """
 
     source: ImageSource
     kept: Int64[np.ndarray, " images"]
     vectors: Float32[np.ndarray, "images width"]
+    thumbnails: Float32[np.ndarray, "images 64"]
     skipped: tuple[Skipped, ...]
 
     def __len__(self) -> int:
@@ -102,19 +108,52 @@ def embed_collection(
     kept: list[int] = []
     skipped: list[Skipped] = []
     vectors = np.empty((len(source), encoder.info.features), dtype=np.float32)
+    thumbnails: list[np.ndarray] = []
     for indices, block in encoder.embed_source(
-        source, batch_size, device, progress, False, skipped
+        source,
+        batch_size,
+        device,
+        progress,
+        False,
+        skipped,
+        lambda pixels: thumbnails.append(thumbnails_of(pixels)),
     ):
         vectors[len(kept) : len(kept) + len(indices)] = block
         kept += indices
     vectors = vectors[: len(kept)]
     if not np.isfinite(vectors).all():
         raise NonegError("the encoder's embeddings are not finite: the training diverged")
-    found = Collection(source, np.array(kept, dtype=np.int64), vectors, tuple(skipped))
+    found = Collection(
+        source,
+        np.array(kept, dtype=np.int64),
+        vectors,
+        np.concatenate(thumbnails),
+        tuple(skipped),
+    )
     if file is not None and stamp is not None:
         # A read-only disk, or a full one, only costs the time of the next command.
         with suppress(OSError, NonegError, SafetensorError):
             _write(file, stamp, found)
+    return found
+
+
+def thumbnails_of(
+    pixels: UInt8[np.ndarray, "images channels side side"],
+) -> Float32[np.ndarray, "images 64"]:
+    """8 x 8 gray pixels of each picture, minus their mean, at length 1; 0 for one of one color.
+
+    Where light and dark are, which encoders forget, and which edited copies have in common.
+
+    Args:
+        pixels: uint8 [N, C, S, S].
+    """
+    gray = torch.from_numpy(pixels).float().mean(dim=1, keepdim=True)
+    small = interpolate(gray, size=(THUMBNAIL, THUMBNAIL), mode="bilinear", antialias=True)
+    flat = small.flatten(1)
+    flat = flat - flat.mean(dim=1, keepdim=True)
+    # A gray level or two is noise.
+    length = flat.norm(dim=1, keepdim=True)
+    found: Float32[np.ndarray, "images 64"] = (flat / length.clamp_min(THUMBNAIL)).numpy()
     return found
 
 
@@ -151,17 +190,19 @@ def _read(file: Path, stamp: str, source: ImageSource, width: int) -> Collection
             if fields.get("stamp") != stamp:
                 return None
             kept, vectors = stored.get_tensor("kept"), stored.get_tensor("vectors")
+            thumbnails = stored.get_tensor("thumbnails")
         skipped = [Skipped(str(name), str(why)) for name, why in json.loads(fields["skipped"])]
     except (OSError, SafetensorError, ValueError, KeyError, TypeError):
         return None
     fits = (
         vectors.shape == (len(kept), width)
-        and (vectors.dtype, kept.dtype) == (np.float32, np.int64)
+        and thumbnails.shape == (len(kept), THUMBNAIL**2)
+        and (vectors.dtype, thumbnails.dtype, kept.dtype) == (np.float32, np.float32, np.int64)
         and len(kept) > 0
         and bool((kept >= 0).all() and (kept < len(source)).all())
         and bool(np.isfinite(vectors).all())
     )
-    return Collection(source, kept, vectors, tuple(skipped)) if fits else None
+    return Collection(source, kept, vectors, thumbnails, tuple(skipped)) if fits else None
 
 
 def _write(file: Path, stamp: str, found: Collection) -> None:
@@ -169,7 +210,11 @@ def _write(file: Path, stamp: str, found: Collection) -> None:
     skipped = [(printable(each.name), printable(each.reason)) for each in found.skipped]
     with whole_or_not_at_all(file) as unfinished:
         save_file(
-            {"kept": found.kept, "vectors": np.ascontiguousarray(found.vectors)},
+            {
+                "kept": found.kept,
+                "vectors": np.ascontiguousarray(found.vectors),
+                "thumbnails": found.thumbnails,
+            },
             unfinished,
             metadata={"stamp": stamp, "skipped": json.dumps(skipped)},
         )

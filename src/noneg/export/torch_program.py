@@ -1,0 +1,58 @@
+"""A file for `torch.export.load`: the network as a graph of torch's operations, without noneg."""
+
+import os
+import warnings
+from pathlib import Path
+
+import torch
+
+from noneg.encoder import Encoder
+from noneg.errors import NonegError
+from noneg.export.check import check
+from noneg.export.graph import Graph
+from noneg.files import whole_or_not_at_all
+
+
+def export_torch(encoder: Encoder, path: str | os.PathLike[str]) -> float:
+    """Write a file, load it again, and compare its features with the encoder's.
+
+    `torch.export.load(path).module()(images)` takes uint8 [batch, channels, side, side].
+
+    Args:
+        encoder: the encoder.
+        path: the file; an older one is replaced.
+
+    Returns:
+        The largest error of a feature, relative to their root mean square.
+
+    Raises:
+        NonegError: the network cannot be exported, the result differs, or the file cannot be
+            written.
+    """
+    info = encoder.info
+    graph = Graph(encoder.module.cpu(), info).eval()
+    example = torch.zeros(2, info.channels, info.size + 2, info.size + 2, dtype=torch.uint8)
+    side = torch.export.Dim("side", min=2)
+    sizes = {0: torch.export.Dim("batch", min=1), 2: side, 3: side}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with torch.no_grad():
+                program = torch.export.export(graph, (example,), dynamic_shapes=(sizes,))
+        except Exception as error:
+            reason = str(error).strip().splitlines()
+            raise NonegError(
+                f"the backbone {info.backbone} cannot be exported ({reason[0][:200]}): use another "
+                "format"
+            ) from error
+        # torch.export.save wants this extension.
+        with whole_or_not_at_all(Path(path)) as unfinished:
+            archive = unfinished.with_suffix(".pt2")
+            try:
+                torch.export.save(program, archive)
+                loaded = torch.export.load(archive).module()
+                largest = check(encoder, loaded, "torch.export")
+                os.replace(archive, unfinished)
+            finally:
+                archive.unlink(missing_ok=True)
+    return largest
