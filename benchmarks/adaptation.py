@@ -79,7 +79,7 @@ def settings_of(run: str, weights: str, backbone: str) -> dict[str, Any]:
         # At the size that `noneg train` takes by itself.
         return {"size": None}
     if run == "distill":
-        return {"method": "distill"}
+        return {"method": "distill", "size": None}
     return {"method": run, "start": weights, "backbone": backbone}
 
 
@@ -98,7 +98,10 @@ def one_run(
     settings = settings_of(run, chosen.weights, chosen.backbone) | dict(given)
     if run != "scratch" and not starts:
         start = noneg.encoder.load_untouched(
-            chosen.weights, backbone=chosen.backbone, size=chosen.size
+            chosen.weights,
+            backbone=chosen.backbone,
+            size=chosen.size,
+            channels=parts.train.pixels.shape[1],
         )
         starts["start"] = score_of(start, parts)
     began = time.process_time()

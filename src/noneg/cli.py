@@ -34,6 +34,7 @@ use it
   clusters RUN DATA               groups of similar images
   select RUN DATA --count N       which images to label first
   embed RUN DATA --out FILE       write one embedding per image, as Parquet
+  export RUN --format FORMAT      write the encoder for ONNX Runtime, timm, transformers, torch
 see why it does not collapse
   study list | study NAME [DATA]  the claims that can be tested here; test those of one study
 
@@ -287,6 +288,27 @@ def select_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def export_parser() -> argparse.ArgumentParser:
+    """`noneg export RUN --format FORMAT --out FILE`."""
+    parser = _Parser(
+        prog="noneg export",
+        description="Write the encoder for other tools, and check that they compute the same.",
+    )
+    _add_run(parser)
+    parser.add_argument(
+        "--format",
+        choices=("onnx", "timm", "torch"),
+        required=True,
+        help="onnx: a file, uint8 square images of any size in, features out; timm: a directory "
+        "for timm, transformers and the Hugging Face Hub; torch: a file for torch.export.load",
+    )
+    parser.add_argument(
+        "--out", metavar="PATH", type=Path, required=True, help="the file, or timm's directory"
+    )
+    parser.add_argument("--license", help="of the weights, for timm's model card")
+    return parser
+
+
 def study_parser() -> argparse.ArgumentParser:
     """`noneg study list` and `noneg study NAME [DATA]`."""
     parser = _Parser(
@@ -400,6 +422,7 @@ PARSERS: Final[dict[str, Callable[[], argparse.ArgumentParser]]] = {
     "clusters": clusters_parser,
     "select": select_parser,
     "embed": embed_parser,
+    "export": export_parser,
     "study": study_parser,
     "list": list_parser,
 }

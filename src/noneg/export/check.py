@@ -58,6 +58,6 @@ def check(
                 raise NonegError(
                     f"{what} computes other features than the encoder, for {batch} images of "
                     f"{side} x {side} pixels (error {error:.1e}, {LARGEST_ERROR:g} is allowed), "
-                    "so nothing was written: use another format, or other versions of the tools"
+                    "so it is not kept: use another format, or other versions of the tools"
                 )
     return worst

@@ -49,7 +49,11 @@ def export_torch(encoder: Encoder, path: str | os.PathLike[str]) -> float:
         with whole_or_not_at_all(Path(path)) as unfinished:
             archive = unfinished.with_suffix(".pt2")
             try:
-                torch.export.save(program, archive)
+                try:
+                    torch.export.save(program, archive)
+                except RuntimeError as error:
+                    # torch's own words for a folder that does not exist.
+                    raise OSError(0, str(error)) from error
                 loaded = torch.export.load(archive).module()
                 largest = check(encoder, loaded, "torch.export")
                 os.replace(archive, unfinished)

@@ -27,6 +27,9 @@ SMALL = "small_convnet"
 SMALL_RESNET = "small_resnet"
 """The first default: four residual blocks, 1.2 million weights, 256 features."""
 
+REGISTERED = "noneg_"
+"""What the names of noneg's networks within timm begin with."""
+
 OURS = (SMALL, SMALL_RESNET)
 
 LARGEST_SIDE_WITH_SMALL_STEM = 64
@@ -39,7 +42,10 @@ def list_backbones(pattern: str = "*") -> list[str]:
     Args:
         pattern: a shell pattern such as `"resnet*"`.
     """
-    return fnmatch.filter(OURS, pattern) + list(timm.list_models(pattern))
+    # Those that `noneg.networks.registered` gives timm are noneg's own under other names.
+    return fnmatch.filter(OURS, pattern) + list(
+        timm.list_models(pattern, exclude_filters=[f"{REGISTERED}*"])
+    )
 
 
 def build_backbone(name: str, *, channels: int, size: int, norm: Norm = "batch") -> nn.Module:
@@ -102,7 +108,7 @@ def _small_resnet(channels: int) -> ResNet:
 
 
 def _from_timm(name: str, channels: int, size: int) -> nn.Module:
-    known = list_backbones()
+    known = [*list_backbones(), *timm.list_models(f"{REGISTERED}*")]
     # timm's names may have a tag, which says where weights are from: resnet18.a1_in1k.
     if name.partition(".")[0] not in known or not timm.is_model(name):
         close = difflib.get_close_matches(name, known, n=3)

@@ -18,7 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from noneg.errors import NonegError, printable
-from noneg.networks import Norm
+from noneg.networks import (
+    Norm,
+    registered,  # noqa: F401  (its names are timm's then)
+)
 from noneg.networks.backbones import OURS, build_backbone, first_line, image_size_argument
 
 TIMM, LOCAL = "timm", "local-dir:"
@@ -217,7 +220,14 @@ def _load_from_file(module: nn.Module, known: Known, file: Path, channels: int) 
             warnings.simplefilter("ignore")
             timm.models.load_pretrained(
                 module,
-                {**known.settings, "state_dict": dict(weights), "file": None, "source": None},
+                {
+                    **known.settings,
+                    "state_dict": dict(weights),
+                    "file": None,
+                    "source": None,
+                    # timm compares it with a number.
+                    "label_offset": known.settings.get("label_offset") or 0,
+                },
                 num_classes=0,
                 in_chans=channels,
                 filter_fn=adapt,

@@ -1,0 +1,32 @@
+"""`noneg export`: the encoder in the format of other tools."""
+
+from pathlib import Path
+
+from noneg.encoder import load
+from noneg.errors import printable
+from noneg.records.directory import RunDirectory
+
+
+def run(*, run: str, backbone: str | None, format: str, out: Path, license: str | None) -> None:
+    """Write the encoder, and print how far the other tool's features are from the encoder's.
+
+    Raises:
+        NonegError: there is no encoder, or it cannot be written in this format.
+    """
+    encoder = load(run, backbone=backbone)
+    if format == "onnx":
+        from noneg.export.onnx import export_onnx
+
+        error = export_onnx(encoder, out)
+    elif format == "torch":
+        from noneg.export.torch_program import export_torch
+
+        error = export_torch(encoder, out)
+    else:
+        from noneg.export.timm_directory import export_timm
+
+        verdict = RunDirectory(Path(run)).read_verdict()
+        error = export_timm(encoder, out, license=license, verdict=verdict)
+    print(
+        f"written  {printable(str(out))}; its features differ by at most {error:.1e} of their size"
+    )

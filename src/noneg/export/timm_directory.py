@@ -1,0 +1,152 @@
+"""A directory for `timm.create_model("local-dir:...")`, for transformers, and for the Hub."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import timm
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from noneg.encoder import Encoder, EncoderInfo, normalized_images
+from noneg.errors import NonegError, printable
+from noneg.export.card import model_card
+from noneg.export.check import check
+from noneg.files import write_text
+from noneg.networks.backbones import REGISTERED, image_size_argument
+from noneg.networks.own import is_own
+from noneg.networks.registered import registered_name
+
+WEIGHTS, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+
+
+def export_timm(
+    encoder: Encoder,
+    directory: str | os.PathLike[str],
+    *,
+    license: str | None = None,
+    verdict: Mapping[str, Any] | None = None,
+) -> float:
+    """Write weights, `config.json` and a model card, load them with timm, and compare.
+
+    timm then prepares images as noneg does, but for how they are resized to the input's size.
+
+    Args:
+        encoder: the encoder.
+        directory: it is made if there is none; its files of these names are replaced.
+        license: of the weights, for the model card, such as "apache-2.0".
+        verdict: of the training, from `verdict.json`, for the model card.
+
+    Returns:
+        The largest error of a feature, relative to their root mean square.
+
+    Raises:
+        NonegError: timm cannot build the network, its features differ from the encoder's, or the
+            files cannot be written.
+    """
+    info, place = encoder.info, Path(directory)
+    name, network, prefix = _find_in_timm(encoder)
+    weights = {
+        prefix + key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for key, value in encoder.module.state_dict().items()
+    }
+    settings = _settings(name, network, info, license)
+    needs_noneg = name.startswith(REGISTERED)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        # First beside the place: a directory that was good stays so until the new one is.
+        with TemporaryDirectory(dir=place, prefix=".unfinished-") as temporary:
+            unfinished = Path(temporary)
+            save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
+            write_text(unfinished / CONFIG, json.dumps(settings, indent=2) + "\n")
+            write_text(unfinished / CARD, model_card(info, name, needs_noneg, license, verdict))
+            largest = _compare(encoder, unfinished)
+            for file in (WEIGHTS, CONFIG, CARD):
+                os.replace(unfinished / file, place / file)
+    except OSError as error:
+        raise NonegError(
+            f"{printable(str(place))} cannot be written ({error.strerror or error}): choose "
+            "another --out, or make room"
+        ) from None
+    return largest
+
+
+def _find_in_timm(encoder: Encoder) -> tuple[str, nn.Module, str]:
+    """Timm's name, a network that it builds, and what its tensors' names begin with."""
+    info = encoder.info
+    if is_own(info.backbone):
+        raise NonegError(
+            f"{info.backbone} is a network of your own, which timm cannot build: use --format onnx"
+        )
+    if info.norm == "group":
+        raise NonegError("timm cannot build networks with --norm group: use --format onnx")
+    name, prefix = info.backbone.partition(".")[0], ""
+    if registered := registered_name(info.backbone, info.size):
+        name, prefix = registered, "backbone."
+    network = timm.create_model(
+        name, num_classes=0, in_chans=info.channels, **image_size_argument(name, info.size)
+    )
+    own = {prefix + key: value.shape for key, value in encoder.module.state_dict().items()}
+    if own != {key: value.shape for key, value in network.state_dict().items()}:
+        raise NonegError(
+            f"timm's {name} is not the network of this encoder, which noneg changed for images of "
+            f"{info.size} pixels: use --format onnx"
+        )
+    return name, network, prefix
+
+
+def _settings(
+    name: str, network: nn.Module, info: EncoderInfo, license: str | None
+) -> dict[str, Any]:
+    """`config.json`, which timm and transformers read."""
+    known = network.pretrained_cfg
+    assert isinstance(known, dict)
+    fixed = bool(image_size_argument(name, info.size))
+    arguments: dict[str, Any] = {} if info.channels == 3 else {"in_chans": info.channels}
+    return {
+        "architecture": name,
+        "num_classes": 0,
+        "num_features": info.features,
+        **({"model_args": arguments} if arguments else {}),
+        "pretrained_cfg": {
+            "input_size": [info.channels, info.size, info.size],
+            "fixed_input_size": fixed,
+            "interpolation": info.interpolation,
+            "crop_pct": 1.0,
+            "crop_mode": "center",
+            "mean": list(info.mean),
+            "std": list(info.std),
+            "num_classes": 0,
+            "pool_size": None,
+            # With a name here, timm would adapt the first layer to other numbers of channels.
+            "first_conv": known.get("first_conv") if info.channels == 3 else None,
+            "classifier": known.get("classifier"),
+            **({"license": license} if license else {}),
+        },
+        "noneg": asdict(info),
+    }
+
+
+def _compare(encoder: Encoder, place: Path) -> float:
+    """Load it as others would."""
+    with torch.random.fork_rng(devices=[]):
+        loaded = timm.create_model(
+            f"local-dir:{place}", pretrained=True, in_chans=encoder.info.channels
+        )
+        # Where somebody would train a classifier.
+        timm.create_model(
+            f"local-dir:{place}", pretrained=True, in_chans=encoder.info.channels, num_classes=10
+        )
+    loaded.eval()
+
+    def run(images: Tensor) -> Tensor:
+        with torch.no_grad():
+            features: Tensor = loaded(normalized_images(images, encoder.info))
+        return features
+
+    return check(encoder, run, "timm", any_size=False)
