@@ -16,7 +16,6 @@ from noneg.errors import NonegError
 
 HELP: Final = """\
 usage: noneg COMMAND [...]; noneg COMMAND --help, noneg --version
-
 train an encoder on your own unlabeled images, without negative pairs
   train [DATA]                    train, and say how good the encoder is
   train DATA --start timm:NAME    begin with known weights, and say whether training helped
@@ -30,9 +29,10 @@ see how good it is
 use it
   search RUN DATA PICTURE ...     the images that are most similar to a picture
   duplicates RUN DATA [OTHER]     near-duplicates, within a collection or between two
-  outliers RUN DATA               the images that no other image resembles
-  clusters RUN DATA               groups of similar images
+  outliers | clusters RUN DATA    the images that no other resembles; groups of similar ones
   select RUN DATA --count N       which images to label first
+  finetune RUN LABELED --out DIR  a classifier; predict DIR DATA --out FILE uses it
+  curve RUN LABELED               accuracy against the number of labels
   embed RUN DATA --out FILE       write one embedding per image, as Parquet
   export RUN --format FORMAT      write the encoder for ONNX Runtime, timm, transformers, torch
 see why it does not collapse
@@ -288,6 +288,62 @@ def select_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def finetune_parser() -> argparse.ArgumentParser:
+    """`noneg finetune RUN LABELED --out DIR`."""
+    parser = _Parser(
+        prog="noneg finetune",
+        description="Train a classifier on labeled images: a linear probe, then fine-tuning of the "
+        "whole network from there. A fifth of the images is held out, and the best one is kept.",
+    )
+    _add_run(parser)
+    _add_labeled(parser)
+    parser.add_argument(
+        "--epochs", type=int, default=10, help="of fine-tuning; 0: linear probe only (default: 10)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="decides what is held out (default: 0)")
+    parser.add_argument(
+        "--out", metavar="DIR", type=Path, required=True, help="directory of the classifier"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda ... (default: auto)")
+    return parser
+
+
+def predict_parser() -> argparse.ArgumentParser:
+    """`noneg predict CLASSIFIER DATA --out FILE`."""
+    parser = _Parser(prog="noneg predict", description="Write the class of each image, as CSV.")
+    parser.add_argument(
+        "classifier", metavar="CLASSIFIER", type=Path, help="a directory of noneg finetune"
+    )
+    _add_backbone(parser)
+    parser.add_argument("data", metavar="DATA", help="a folder, a .npy or .npz file, or a name")
+    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the CSV file")
+    parser.add_argument(
+        "--batch-size", type=int, default=256, help="images per batch (default: 256)"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda ... (default: auto)")
+    parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")
+    return parser
+
+
+def curve_parser() -> argparse.ArgumentParser:
+    """`noneg curve RUN LABELED`."""
+    parser = _Parser(
+        prog="noneg curve",
+        description="Is it worth labeling more? Accuracy of linear probes on 1, 5, 10, 50 and all "
+        "labels of each class, beside the untrained network, the start of the run and patches.",
+    )
+    _add_run(parser)
+    _add_labeled(parser)
+    parser.add_argument(
+        "--test", metavar="DATA", help="labeled images to test on; default: a fifth of LABELED"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=5, help="choices of the labeled images (default: 5)"
+    )
+    parser.add_argument("--out", metavar="FILE", type=Path, help="also write the points, as JSON")
+    return parser
+
+
 def export_parser() -> argparse.ArgumentParser:
     """`noneg export RUN --format FORMAT --out FILE`."""
     parser = _Parser(
@@ -396,6 +452,20 @@ def _add_collection(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_labeled(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "data",
+        metavar="LABELED",
+        help="a folder with a subfolder for each class, a .npz file, or a name",
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="CSV",
+        type=Path,
+        help="labels in the columns name and label; images without one are left out",
+    )
+
+
 def _add_backbone(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone",
@@ -421,6 +491,9 @@ PARSERS: Final[dict[str, Callable[[], argparse.ArgumentParser]]] = {
     "outliers": outliers_parser,
     "clusters": clusters_parser,
     "select": select_parser,
+    "finetune": finetune_parser,
+    "predict": predict_parser,
+    "curve": curve_parser,
     "embed": embed_parser,
     "export": export_parser,
     "study": study_parser,
