@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from noneg.errors import NonegError
-from noneg.evaluation.gain import gain_over
+from noneg.evaluation.gain import gain_over, gain_without_labels
 from noneg.evaluation.scores import Score
 
 
@@ -76,3 +76,41 @@ def test_scores_of_other_images_are_refused() -> None:
     read = Score("start", 0.5, 0.5, 8, 0.5)
     with pytest.raises(NonegError, match="read from a file"):
         gain_over(score("a", one, one), read)
+
+
+@pytest.mark.parametrize(
+    ("found", "spread", "outcome"),
+    [
+        (0.80, 1.0, "helped"),
+        (0.76, 0.9, "no difference"),
+        (0.70, 1.1, "no difference"),
+        (0.60, 1.0, "harmed"),
+        # Views find their images, and yet the features are not those of the start any more.
+        (0.90, 0.6, "harmed"),
+        (0.90, 1.5, "harmed"),
+    ],
+)
+def test_without_labels_views_must_find_their_images_and_features_stay_spread(
+    found: float, spread: float, outcome: str
+) -> None:
+    start = {"view_retrieval": 0.70, "std": 0.8}
+    gain = gain_without_labels({"view_retrieval": found, "std": 0.8 * spread}, start, 400)
+    assert gain is not None
+    assert gain.outcome == outcome
+    assert gain.spread == pytest.approx(spread)
+    assert outcome in gain.describe()
+    expected = ((found * (1 - found) + 0.7 * 0.3) / 400) ** 0.5
+    assert gain.error == pytest.approx(expected)
+
+
+def test_without_the_meters_nothing_is_said() -> None:
+    good = {"view_retrieval": 0.7, "std": 0.8}
+    for bad in ({}, {**good, "std": float("nan")}, {"std": 0.8}):
+        assert gain_without_labels(bad, good, 100) is None
+        assert gain_without_labels(good, bad, 100) is None
+    flat = {**good, "std": 0.0}
+    assert gain_without_labels(good, flat, 100) is None
+    collapsed = gain_without_labels(flat, good, 100)
+    assert collapsed is not None
+    assert collapsed.outcome == "harmed"
+    assert gain_without_labels(good, good, 0) is None

@@ -374,8 +374,12 @@ class Gated(nn.Module):
         return torch.relu(self.gate) * images.mean(dim=(2, 3))
 
 
-@pytest.mark.parametrize("on_harm", ["warn", "rollback"])
-def test_an_encoder_that_was_harmed_is_kept_or_not(on_harm: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("on_harm", "labeled"), [("warn", True), ("rollback", True), ("rollback", False)]
+)
+def test_an_encoder_that_was_harmed_is_kept_or_not(
+    on_harm: str, labeled: bool, tmp_path: Path
+) -> None:
     """The start sees the classes, which are colors; agreement alone closes its gate."""
     rng = np.random.default_rng(0)
     labels = np.arange(200) % 4
@@ -391,14 +395,15 @@ def test_an_encoder_that_was_harmed_is_kept_or_not(on_harm: str, tmp_path: Path)
     settings |= {"optimizer": "adamw", "learning_rate": 3.0}
     run = noneg.train(
         images,
-        labels=labels,
+        labels=labels if labeled else None,
         start=str(first.directory),
         on_harm=on_harm,
         out=str(tmp_path / "run"),
         **settings,
     )
-    against = json.loads((run.directory / "verdict.json").read_text())["against_start"]
-    assert against["outcome"] == "harmed"
+    verdict = json.loads((run.directory / "verdict.json").read_text())
+    assert verdict["against_start_without_labels"]["outcome"] == "harmed"
+    assert verdict.get("against_start", {}).get("outcome") == ("harmed" if labeled else None)
     is_start = np.allclose(run.encoder.embed(images), first.encoder.embed(images), atol=1e-5)
     saved = load_file(run.directory / "encoder" / "encoder.safetensors")
     begun = load_file(run.directory / "start" / "encoder.safetensors")

@@ -1,6 +1,7 @@
 """Did training help? The trained encoder against the one that it began with, on the same images."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -77,6 +78,75 @@ def gain_over(trained: Score, start: Score) -> Gain:
     return Gain(
         outcome, difference, error, sure, trained.knn - start.knn, trained.linear - start.linear
     )
+
+
+LARGEST_CHANGE_OF_SPREAD = 1.35
+"""Of the spread of features, as a factor: beyond it, training has changed too much of the start."""
+
+
+@final
+@dataclass(frozen=True)
+class LabelFreeGain:
+    """A comparison of two encoders without labels.
+
+    Attributes:
+        outcome: what training probably did to the encoder.
+        found: how often the trained encoder finds a view's image among all, in [0, 1].
+        found_before: how often the start did.
+        error: standard error of the difference, at most.
+        spread: standard deviation of the normalized features, trained over start.
+    """
+
+    outcome: Outcome
+    found: float
+    found_before: float
+    error: float
+    spread: float
+
+    def describe(self) -> str:
+        """A sentence."""
+        facts = (
+            f"a view's image is found in {self.found:.1%} of cases, by the start in "
+            f"{self.found_before:.1%} (standard error {self.error:.1%}), and features spread "
+            f"{self.spread:.2f} times as much"
+        )
+        if self.outcome == "no difference":
+            return f"without labels, no difference from the start: {facts}"
+        return f"without labels, training probably {self.outcome}: {facts}"
+
+
+def gain_without_labels(
+    trained: Mapping[str, float], start: Mapping[str, float], images: int
+) -> LabelFreeGain | None:
+    """Compare label-free meters of `h`, on the same views of the same images.
+
+    Training helped if views find their images more often, and harmed if less often, by more than
+    two standard errors; and it harmed if the features spread much more or much less, which is how
+    too large learning rates and moved batch statistics show. How often that is right was measured:
+    docs/should-you-train.md.
+
+    Args:
+        trained: by name, of the encoder after training.
+        start: of the encoder before.
+        images: how many images were measured.
+
+    Returns:
+        None if a meter is missing or not finite.
+    """
+    found, before = (meters.get("view_retrieval", math.nan) for meters in (trained, start))
+    spreads = [meters.get("std", math.nan) for meters in (trained, start)]
+    if not all(map(math.isfinite, (found, before, *spreads))) or spreads[1] <= 0 or images < 1:
+        return None
+    # The views of one image are not independent, so the images are counted, and not the views.
+    error = math.sqrt((found * (1 - found) + before * (1 - before)) / images)
+    spread = spreads[0] / spreads[1]
+    outcome: Outcome = "no difference"
+    stays = 1 / LARGEST_CHANGE_OF_SPREAD <= spread <= LARGEST_CHANGE_OF_SPREAD
+    if not stays or before - found > ERRORS * error:
+        outcome = "harmed"
+    elif found - before > ERRORS * error:
+        outcome = "helped"
+    return LabelFreeGain(outcome, found, before, error, spread)
 
 
 def _normal(deviations: float) -> float:

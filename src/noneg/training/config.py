@@ -113,8 +113,9 @@ class TrainConfig:
         on_collapse: what to do if the embeddings collapse or explode: "warn" and continue; "stop"
             and keep what there is; or "rollback" to the last healthy weights and continue from
             there at half the learning rate, at most three times.
-        on_harm: what to do if training from a `start` made the encoder worse, by labeled images:
-            "warn"; or "rollback" and keep the start as the run's encoder.
+        on_harm: what to do if training from a `start` made the encoder worse, by labeled images,
+            or if there are none, probably did: "warn"; or "rollback" and keep the start as the
+            run's encoder.
         report: write report.html at the end of the run.
     """
 

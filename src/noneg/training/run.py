@@ -14,7 +14,7 @@ from torch import nn
 from noneg.diagnostics import Verdict
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import NonegError
-from noneg.evaluation.gain import gain_over
+from noneg.evaluation.gain import gain_over, gain_without_labels
 from noneg.evaluation.label_free import images_to_measure, meters_as_dict
 from noneg.evaluation.scores import (
     Score,
@@ -422,15 +422,23 @@ def _conclude(
         _say_skipped(images.pixels.skipped, run)
     encoder = Encoder(method.backbone, info)
     encoder.save(run.encoder)
-    meters = None
+    meters, guess = None, None
     measured = images_to_measure(len(images.pixels), plan.size)
     if config.evaluate:
         meters = measure_trained_and_untrained(method, info, images, plan, most=measured)
         of_start = None if begun is None else measure_encoder(begun.encoder, images, plan, measured)
         run.write_meters(meters_as_dict(*meters, measured, of_start))
+        if of_start is not None:
+            guess = gain_without_labels(meters[0]["h"], of_start["h"], measured)
     verdict = watchdog.conclude(meters, measured)
     scores: list[Score] = []
-    keeps_start = False
+    outcome = None
+    if guess is not None:
+        outcome = guess.outcome
+        run.write_verdict(
+            (run.read_verdict() or {}) | {"against_start_without_labels": asdict(guess)}
+        )
+        print(f"\nstart    {guess.describe()}")
     if config.evaluate and parts is not None:
         initial = untrained(encoder, seed=config.seed)
         beside = {} if begun is None else {"start": begun.encoder}
@@ -452,13 +460,15 @@ def _conclude(
             gain = gain_over(found["trained"], found["start"])
             run.write_verdict((run.read_verdict() or {}) | {"against_start": asdict(gain)})
             print(f"\nstart    {gain.describe()}")
-            keeps_start = config.on_harm == "rollback" and gain.outcome == "harmed"
-            if keeps_start:
-                info = replace(begun.encoder.info, scores=scores_as_dict(scores))
-                Encoder(begun.encoder.module, info).save(run.encoder)
-                print("         the run's encoder is the start, because of --on-harm rollback")
+            # Labels know better.
+            outcome = gain.outcome
     elif config.evaluate:
         say("no labels, so no scores")
+    keeps_start = begun is not None and config.on_harm == "rollback" and outcome == "harmed"
+    if begun is not None and keeps_start:
+        info = replace(begun.encoder.info, scores=scores_as_dict(scores) or None)
+        Encoder(begun.encoder.module, info).save(run.encoder)
+        print("         the run's encoder is the start, because of --on-harm rollback")
     print(f"\nverdict  {verdict.state}: {verdict.sentence}")
     for cause in likely_causes(verdict.state, config):
         print(f"         likely: {cause}")

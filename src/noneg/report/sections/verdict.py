@@ -53,7 +53,7 @@ def _against_start(run: RunFiles) -> str:
     """What training did to the known weights that it began with."""
     gain = run.verdict.get("against_start")
     if not isinstance(gain, Mapping):
-        return ""
+        return _against_start_without_labels(run)
     outcome = str(gain.get("outcome", ""))
     numbers = [gain.get(name) for name in ("difference", "error")]
     if not all(isinstance(each, int | float) for each in numbers):
@@ -62,6 +62,22 @@ def _against_start(run: RunFiles) -> str:
     return (
         f'<p class="sentence">Against the weights that it began with: <b>{escape(outcome)}</b> '
         f"({points:+.1f} points on average of both probes, standard error {error:.1f}).</p>"
+    )
+
+
+def _against_start_without_labels(run: RunFiles) -> str:
+    gain = run.verdict.get("against_start_without_labels")
+    if not isinstance(gain, Mapping):
+        return ""
+    outcome = str(gain.get("outcome", ""))
+    numbers = [gain.get(name) for name in ("found", "found_before")]
+    if not all(isinstance(each, int | float) for each in numbers):
+        return ""
+    found, before = (float(each) for each in numbers if isinstance(each, int | float))
+    said = outcome if outcome == "no difference" else f"probably {outcome}"
+    return (
+        f'<p class="sentence">Against the weights that it began with: <b>{escape(said)}</b>. A '
+        f"view's image is found in {found:.1%} of cases; by the start in {before:.1%}.</p>"
     )
 
 
