@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from noneg.report.notebook import run_in_notebook
 
 from noneg.report import write_report
 
@@ -131,6 +132,28 @@ def test_the_page_is_quiet_offline_and_harmless(watched: Watched, report: Path) 
     assert watched.requests
     assert {url.split(":")[0] for url in watched.requests} <= {"file", "data", "blob"}
     assert sum(url.startswith("file:") for url in watched.requests) == 1
+
+
+def test_a_notebook_shows_the_report_in_a_frame(
+    watched: Watched, report: Path, tmp_path: Path
+) -> None:
+    html = run_in_notebook(report.parent, "healthy", "It <b>works</b>.")
+    notebook = tmp_path / "notebook.html"
+    notebook.write_text(f"<!doctype html><title>mine</title><body>{html}</body>", encoding="utf-8")
+    page = watched.page
+    page.goto(notebook.as_uri())
+    assert "It <b>works</b>." in page.locator("p").first.inner_text()
+    frame = page.frame_locator("iframe")
+    frame.locator("#map-figure, .map-place").first.wait_for()
+    # Bokeh has drawn within the frame, and the frame cannot reach the notebook.
+    frame.locator("canvas").first.wait_for(state="attached")
+    reached = page.frames[1].evaluate(
+        "() => { try { return parent.document.title } catch { return null } }"
+    )
+    assert reached is None
+    assert page.evaluate("window.hacked") is None
+    assert watched.faults == []
+    assert "There is no report" in run_in_notebook(tmp_path, "healthy", "")
 
 
 def test_a_box_selects_and_shows_the_pictures(watched: Watched, report: Path) -> None:

@@ -31,6 +31,7 @@ from noneg.networks.norms import batch_norms
 from noneg.networks.own import keep_module
 from noneg.records.directory import RunDirectory
 from noneg.records.table import numbers_of
+from noneg.training.advice import advise_known_weights
 from noneg.training.build import (
     arrange_memory,
     build_method,
@@ -83,6 +84,12 @@ class Run:
     encoder: Encoder
     scores: tuple[Score, ...]
     verdict: Verdict
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from noneg.report.notebook import run_in_notebook
+
+        return run_in_notebook(self.directory, self.verdict.state, self.verdict.sentence)
 
 
 @final
@@ -250,6 +257,8 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
             given.eval_labels,
         )
         _announce(plan, images, method, info, precision, run, origin, begun)
+        if resumed is None and (advice := advise_known_weights(plan, source)) is not None:
+            say(advice)
         if plan.config.minutes is not None:
             plan = fix_steps(fabric, method, images, plan, info, run, parts)
     except (NonegError, KeyboardInterrupt):
