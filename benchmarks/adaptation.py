@@ -30,7 +30,7 @@ import numpy as np
 import noneg
 from budget import use_cores
 from noneg.diagnostics import METERS
-from noneg.evaluation.gain import gain_over
+from noneg.evaluation.gain import gain_over, gain_without_labels
 from noneg.evaluation.scores import Score, evaluate_features, matched_labels
 from noneg.images import Images, images_on_demand
 from speedrun import data_set, device, given_settings, percent, read_rows
@@ -39,6 +39,9 @@ from speedrun_data import Parts, checkout, choose, find_part, held_out, refuse_u
 TABLE = Path("benchmarks/results/adaptation.csv")
 MOST_TRAIN, MOST_SCORED, MOST_TESTED = 2_240, 1_000, 2_000
 """As many images as somebody with a small collection has; those of the aerial photographs."""
+
+MEASURED = 200
+"""Images whose views are measured without labels, at 224 pixels."""
 
 SHARE_SCORED = 1 / 3
 """Of a small data set; fewer held-out images would not tell settings apart."""
@@ -151,21 +154,66 @@ def score_of(encoder: noneg.Encoder, parts: Parts) -> Score:
 
 
 def judge(rows: Sequence[Mapping[str, str]]) -> str:
-    """For each data set: the meter that ranks the gains of the others best, applied to it."""
+    """How often one could have told without labels, for each data set.
+
+    First the rule of `gain_without_labels`, whose bound on the spread was chosen after looking at
+    all these runs; then a rule of the same form, whose two thresholds are chosen on the other data
+    sets; then the meter, direction and threshold that are best on the others, of all meters.
+    """
     rows = [row for row in rows if row["status"] == "done" and row["outcome"]]
-    datasets = sorted({row["dataset"] for row in rows})
-    lines = ["| data set | runs | meter | calls that were right |", "|---|---|---|---|"]
-    for name in datasets:
-        others = [row for row in rows if row["dataset"] != name]
+    lines = [
+        "| data set | runs | helped, harmed | right | wrong way | same form | any meter |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name in sorted({row["dataset"] for row in rows}):
         own = [row for row in rows if row["dataset"] == name]
+        others = [row for row in rows if row["dataset"] != name]
         if not others:
             continue
-        best = max(_rules(others), key=lambda rule: _share_right(rule, others))
-        lines.append(
-            f"| {name} | {len(own)} | {best[0]} {'up' if best[1] > 0 else 'down'} by more than "
-            f"{best[2]:.3g} | {_share_right(best, own):.0%} |"
+        pair = max(_pairs(others), key=lambda pair: _right(pair, others))
+        meter = max(_rules(others), key=lambda rule: _share_right(rule, others))
+        calls = [{_call(row), row["outcome"]} for row in own]
+        counts = [sum(row["outcome"] == each for row in own) for each in ("helped", "harmed")]
+        cells = (
+            name,
+            len(own),
+            f"{counts[0]}, {counts[1]}",
+            f"{sum(len(each) == 1 for each in calls)}",
+            sum(each == {"helped", "harmed"} for each in calls),
+            _right(pair, own),
+            f"{meter[0]}: {round(_share_right(meter, own) * sum(counts))} of {sum(counts)} clear",
         )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
+
+
+def _call(row: Mapping[str, str]) -> str:
+    meters = [
+        {name: float(row[f"{which}_{name}"]) for name in ("view_retrieval", "std")}
+        for which in ("trained", "start")
+    ]
+    gain = gain_without_labels(*meters, MEASURED)
+    return "none" if gain is None else gain.outcome
+
+
+def _pairs(rows: Sequence[Mapping[str, str]]) -> Iterable[tuple[float, float]]:
+    """Thresholds on the change of retrieval, and on that of the spread, both as logarithms."""
+    found, spread = (
+        sorted(abs(_change(row, meter) or 0.0) for row in rows)
+        for meter in ("view_retrieval", "std")
+    )
+    return ((one - 1e-9, two - 1e-9) for one in found for two in spread)
+
+
+def _right(pair: tuple[float, float], rows: Sequence[Mapping[str, str]]) -> int:
+    return sum(_by(pair, row) == row["outcome"] for row in rows)
+
+
+def _by(pair: tuple[float, float], row: Mapping[str, str]) -> str:
+    found, spread = (_change(row, meter) or 0.0 for meter in ("view_retrieval", "std"))
+    if abs(spread) > pair[1] or found < -pair[0]:
+        return "harmed"
+    return "helped" if found > pair[0] else "no difference"
 
 
 def _rules(rows: Sequence[Mapping[str, str]]) -> Iterable[tuple[str, int, float]]:
