@@ -32,7 +32,7 @@ use it
   outliers | clusters RUN DATA    the images that no other resembles; groups of similar ones
   select RUN DATA --count N       which images to label first
   finetune RUN LABELED --out DIR  a classifier; predict DIR DATA --out FILE uses it
-  curve RUN LABELED               accuracy against the number of labels
+  mislabeled | curve RUN LABELED  suspected labels; accuracy against the number of labels
   embed RUN DATA --out FILE       write one embedding per image, as Parquet
   export RUN --format FORMAT      write the encoder for ONNX Runtime, timm, transformers, torch
 see why it does not collapse
@@ -266,6 +266,21 @@ def clusters_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def mislabeled_parser() -> argparse.ArgumentParser:
+    """`noneg mislabeled RUN LABELED`."""
+    parser = _Parser(
+        prog="noneg mislabeled", description="Find labels that the most similar images contradict."
+    )
+    _add_collection(parser)
+    parser.add_argument(
+        "--labels",
+        metavar="CSV",
+        type=Path,
+        help="labels in the columns name and label; default: the class folders",
+    )
+    return parser
+
+
 def select_parser() -> argparse.ArgumentParser:
     """`noneg select RUN DATA --count N`."""
     parser = _Parser(prog="noneg select", description="Choose the images to label first.")
@@ -490,6 +505,7 @@ PARSERS: Final[dict[str, Callable[[], argparse.ArgumentParser]]] = {
     "duplicates": duplicates_parser,
     "outliers": outliers_parser,
     "clusters": clusters_parser,
+    "mislabeled": mislabeled_parser,
     "select": select_parser,
     "finetune": finetune_parser,
     "predict": predict_parser,

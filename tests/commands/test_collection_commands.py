@@ -117,6 +117,28 @@ def test_outliers_clusters_and_choices_name_every_image_once(
         assert 'role="img"' in page.read_text()
 
 
+def test_wrong_labels_are_suspected(
+    encoder: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    for number in range(40):
+        name = "red" if number % 2 else "blue"
+        # Image 7 is red, and in the other folder.
+        folder = tmp_path / "photos" / ("blue" if number == 7 else name)
+        folder.mkdir(parents=True, exist_ok=True)
+        color = (220, 40, 40) if name == "red" else (40, 40, 220)
+        pixels = np.clip(color + random.normal(0, 25, (32, 32, 3)), 0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    out = tmp_path / "suspects.csv"
+    arguments = ["mislabeled", encoder, str(tmp_path / "photos"), "--out", str(out)]
+    assert main([*arguments, "--out", str(tmp_path / "page.html")]) == 0
+    rows = read_csv(out)
+    assert (rows[0]["name"], rows[0]["label"]) == ("blue/07.png", "blue")
+    assert rows[0]["neighbors_say"] == "red"
+    assert "is blue, neighbors say red" in capsys.readouterr().out
+    assert 'role="img"' in (tmp_path / "page.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -134,6 +156,7 @@ def test_outliers_clusters_and_choices_name_every_image_once(
             ["select", "{encoder}", "{photos}", "--count", "2", "--strategy", "margin"],
             "two classes",
         ),
+        (["mislabeled", "{encoder}", "{photos}"], "no labels"),
         (["outliers", "{encoder}", "{photos}", "--out", "/nowhere/x.csv"], "/nowhere/x.csv"),
     ],
 )

@@ -94,3 +94,31 @@ def shown_picture(pixels: np.ndarray, name: str, caption: str = "") -> Picture:
 def _shown(pixels: np.ndarray) -> np.ndarray:
     """As three channels; of other numbers than one and three, the first."""
     return pixels if len(pixels) == 3 else np.repeat(pixels[:1], 3, axis=0)
+
+
+def read_labels(file: Path, collection: Collection) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The label of each image as a number, -1 without one, and the classes.
+
+    Raises:
+        NonegError: the file has not the columns name and label, or names other images.
+    """
+    where = printable(str(file))
+    try:
+        with file.open(encoding="utf-8", newline="") as opened:
+            rows = list(csv.DictReader(opened))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise NonegError(
+            f"{where} cannot be read ({error}): give a CSV file with the columns name and label"
+        ) from None
+    if not rows or not {"name", "label"} <= rows[0].keys():
+        raise NonegError(f"{where} has no rows with the columns name and label: give both")
+    given = {row["name"]: row["label"] for row in rows}
+    classes = {label: number for number, label in enumerate(sorted(map(str, given.values())))}
+    names = [collection.name(index) for index in range(len(collection))]
+    if unknown := given.keys() - set(names):
+        raise NonegError(
+            f"{where} names {printable(str(min(unknown)))}, which is no image of the "
+            f"{collection.source.description}: give names as noneg embed writes them"
+        )
+    found = [classes[str(given[name])] if name in given else -1 for name in names]
+    return np.array(found, dtype=np.int64), tuple(classes)
