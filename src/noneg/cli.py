@@ -204,6 +204,11 @@ def embed_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ... (default: auto)")
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")
+    parser.add_argument(
+        "--pictures",
+        action="store_true",
+        help="also thumbnails, a map and neighbors, for embedding-atlas, Spotlight and others",
+    )
     return parser
 
 

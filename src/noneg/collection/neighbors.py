@@ -31,6 +31,12 @@ class Neighbors:
     index: Int64[np.ndarray, "queries k"]
     cosine: Float32[np.ndarray, "queries k"]
 
+    @property
+    def strangeness(self) -> Float32[np.ndarray, " queries"]:
+        """1 - the mean cosine with the k neighbors, in [0, 2]: high if no image is similar."""
+        distance: Float32[np.ndarray, " queries"] = 1 - self.cosine.mean(axis=1)
+        return distance
+
 
 def comparable(
     bank: Float32[np.ndarray, "bank width"], *others: Float32[np.ndarray, "_ width"]

@@ -18,7 +18,4 @@ def strangeness(embeddings: Float32[np.ndarray, "images width"]) -> Float32[np.n
         NonegError: there are fewer than two images.
     """
     (vectors,) = comparable(embeddings)
-    distance: Float32[np.ndarray, " images"] = 1 - nearest(
-        vectors, vectors, NEIGHBORS, same=True
-    ).cosine.mean(axis=1)
-    return distance
+    return nearest(vectors, vectors, NEIGHBORS, same=True).strangeness

@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from noneg.collection.embedded import embed_collection
 from noneg.encoder import Encoder, load
 from noneg.errors import printable
+from noneg.export.browsable import write_browsable
 from noneg.files import whole_or_not_at_all
 from noneg.images import Skipped, find_source
 from noneg.images.find import Data
 from noneg.images.folder import FolderSource
+from noneg.images.source import unreadable_error
 
 _BYTES_PER_ROW_GROUP = 2**24
 
@@ -34,16 +37,30 @@ def run(
     batch_size: int,
     device: str,
     strict: bool,
+    pictures: bool,
 ) -> None:
     """Embed images with a run's encoder, and print their number and which ones were skipped.
+
+    With `pictures`, the table also has thumbnails, a map and neighbors.
 
     Raises:
         NonegError: there is no encoder, the data cannot be read, or the file cannot be written.
     """
     encoder = load(run, backbone=backbone)
+    if pictures:
+        collection = embed_collection(encoder, data, device=device, progress=True)
+        if strict and collection.skipped:
+            raise unreadable_error(collection.source, collection.skipped[0])
+        write_browsable(out, collection)
+        _say(Written(len(collection), collection.skipped), encoder, out)
+        return
     written = write_parquet(
         out, encoder, data, batch_size=batch_size, device=device, strict=strict, progress=True
     )
+    _say(written, encoder, out)
+
+
+def _say(written: Written, encoder: Encoder, out: Path) -> None:
     print(f"{written.rows} embeddings of {encoder.info.features} numbers written to {out}")
     for image in written.skipped:
         print(f"skipped {image.name}: {image.reason}", file=sys.stderr)

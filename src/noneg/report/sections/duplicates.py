@@ -6,11 +6,11 @@ from typing import final
 
 import numpy as np
 
+from noneg.collection.neighbors import Neighbors
 from noneg.report.html import Section
 from noneg.report.numbers import count
 from noneg.report.pictures import Atlas, file_name
 from noneg.report.sample import Sample
-from noneg.report.sections.neighbors import Neighbors
 
 DUPLICATE_COSINE = 0.99
 _MOST_PAIRS = 12

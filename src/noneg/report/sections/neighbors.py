@@ -1,63 +1,27 @@
 """Nearest neighbors: images, each with those that the encoder finds most similar."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import final
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from noneg.collection.neighbors import Neighbors, nearest
 from noneg.report.html import Section
 from noneg.report.numbers import percent
 from noneg.report.pictures import Atlas, file_name
 from noneg.report.sample import Sample
 
 NEIGHBORS = 10
-_BLOCK = 1_000
 _QUERIES = 6
 
 
-@final
-@dataclass(frozen=True, eq=False)
-class Neighbors:
-    """The nearest neighbors of each image, nearest first.
-
-    Attributes:
-        index: which images they are [n, k].
-        cosine: of each neighbor with the image [n, k], in [-1, 1].
-    """
-
-    index: Int64[np.ndarray, "n k"]
-    cosine: Float32[np.ndarray, "n k"]
-
-    @property
-    def strangeness(self) -> Float32[np.ndarray, " n"]:
-        """1 - the mean cosine with the k neighbors, in [0, 2]: high if no image is similar."""
-        distance: Float32[np.ndarray, " n"] = 1 - self.cosine.mean(axis=1)
-        return distance
-
-
 def find_neighbors(directions: Float32[np.ndarray, "n width"]) -> Neighbors:
-    """The `NEIGHBORS` nearest of each image, in memory for 1,000 rows of an n x n matrix.
+    """The `NEIGHBORS` nearest of each image.
 
     Args:
         directions: centered embeddings of length 1 [n, D].
     """
-    n = len(directions)
-    k = min(NEIGHBORS, n - 1)
-    index = np.empty((n, k), dtype=np.int64)
-    cosine = np.empty((n, k), dtype=np.float32)
-    for start in range(0, n, _BLOCK):
-        block = directions[start : start + _BLOCK] @ directions.T
-        rows = np.arange(len(block))
-        block[rows, start + rows] = -np.inf
-        nearest = np.argpartition(-block, k - 1, axis=1)[:, :k]
-        values = np.take_along_axis(block, nearest, axis=1)
-        # Equal cosines in the order of the images, so that the result is deterministic.
-        order = np.lexsort((nearest, -values), axis=1)
-        index[start : start + _BLOCK] = np.take_along_axis(nearest, order, axis=1)
-        cosine[start : start + _BLOCK] = np.take_along_axis(values, order, axis=1)
-    return Neighbors(index, np.clip(cosine, -1, 1))
+    return nearest(directions, directions, NEIGHBORS, same=True)
 
 
 def find_typical(
