@@ -207,7 +207,7 @@ def embed_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--pictures",
         action="store_true",
-        help="also thumbnails, a map and neighbors, for embedding-atlas, Spotlight and others",
+        help="also thumbnails, a map and neighbors, as embedding-atlas reads them",
     )
     return parser
 

@@ -73,6 +73,9 @@ def leading_directions(
     from sklearn.decomposition import PCA
 
     components = min(most, *embeddings.shape)
+    if bool((embeddings == embeddings[0]).all()):
+        # Equal embeddings have no direction.
+        return np.zeros((len(embeddings), components), np.float32)
     found = PCA(components, svd_solver="randomized", random_state=seed).fit_transform(embeddings)
     return unit(found.astype(np.float32))
 
