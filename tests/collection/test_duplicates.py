@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pixel_encoder import pixel_encoder
 from torch import nn
@@ -42,6 +42,7 @@ def test_groups_do_not_chain() -> None:
     assert grouped(vectors, 0.99999) == []
 
 
+@settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0, 360), min_size=2, max_size=14), st.floats(0.5, 0.999))
 def test_all_members_of_a_group_are_similar_and_no_two_groups_could_be_one(
     degrees: list[float], threshold: float
