@@ -11,11 +11,13 @@ import timm
 import torch
 from torch import nn
 
+from noneg.classifier.classifier import Classifier, load_classifier
 from noneg.cli import main
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import NonegError
 from noneg.export.card import model_card
 from noneg.export.check import check
+from noneg.export.graph import exported
 from noneg.export.timm_directory import export_timm
 from noneg.export.torch_program import export_torch
 from noneg.networks.backbones import build_backbone
@@ -174,8 +176,36 @@ def test_a_network_that_timm_builds_differently_is_refused_and_nothing_is_replac
     assert (tmp_path / "config.json").read_text() == "mine"
 
 
+@pytest.mark.parametrize(("name", "size"), [("small_convnet", 32), ("test_convnext", 64)])
+def test_classifiers_give_their_probabilities(name: str, size: int, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    encoder = make_encoder(name, size)
+    torch.manual_seed(1)
+    weight, bias = torch.randn(3, encoder.info.features), torch.randn(3)
+    Classifier(encoder, weight, bias, ("cat", "dog", "owl"), temperature=2.0).save(tmp_path / "c")
+    images = pictures(4, 3, size)
+    expected = load_classifier(tmp_path / "c").probabilities(encoder.embed_pixels(images.numpy()))
+    for kind in ("onnx", "torch", "timm"):
+        arguments = ["export", str(tmp_path / "c"), "--format", kind]
+        assert main([*arguments, "--out", str(tmp_path / kind)]) == 0
+    session = onnxruntime.InferenceSession(str(tmp_path / "onnx"))
+    (found,) = session.run(["probabilities"], {"images": images.numpy()})
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    kept = session.get_modelmeta().custom_metadata_map
+    assert json.loads(kept["classes"]) == ["cat", "dog", "owl"]
+    found = torch.export.load(tmp_path / "torch").module()(images).detach().numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+    model = timm.create_model(f"local-dir:{tmp_path / 'timm'}", pretrained=True).eval()
+    info = encoder.info
+    mean, std = (torch.tensor(each)[:, None, None] for each in (info.mean, info.std))
+    with torch.no_grad():
+        found = model((images.float() / 255 - mean) / std).softmax(1).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_wrong_features_are_noticed() -> None:
     encoder = make_encoder()
+    source = exported(encoder)
     scale = encoder.pixels_to_features(pictures(1, 3, 32)).square().mean().sqrt()
 
     def slightly_wrong(images: torch.Tensor) -> torch.Tensor:
@@ -189,8 +219,8 @@ def test_wrong_features_are_noticed() -> None:
         lambda images: encoder.pixels_to_features(images) * torch.nan,
     ):
         with pytest.raises(NonegError, match="other features"):
-            check(encoder, wrong, "A tool")
-    assert check(encoder, encoder.pixels_to_features, "A tool") == 0
+            check(source, wrong, "A tool")
+    assert check(source, encoder.pixels_to_features, "A tool") == 0
 
 
 def test_the_card_has_scores_and_no_markup_of_others() -> None:
@@ -214,7 +244,7 @@ def test_the_command_writes_each_format(
     make_encoder().save(tmp_path / "encoder")
     arguments = ["export", str(tmp_path / "encoder"), "--format", kind]
     assert main([*arguments, "--out", str(tmp_path / "out")]) == 0
-    assert "features differ by at most" in capsys.readouterr().out
+    assert "differs by at most" in capsys.readouterr().out
     assert (tmp_path / "out").exists()
     assert main([*arguments, "--out", "/proc/none/out"]) == 2
     assert "/proc/none" in capsys.readouterr().err

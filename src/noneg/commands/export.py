@@ -1,8 +1,9 @@
-"""`noneg export`: the encoder in the format of other tools."""
+"""`noneg export`: the encoder, or a classifier, in the format of other tools."""
 
 from pathlib import Path
 
-from noneg.encoder import load
+from noneg.classifier.classifier import INFO, Classifier, load_classifier
+from noneg.encoder import Encoder, load
 from noneg.errors import printable
 from noneg.records.directory import RunDirectory
 
@@ -13,7 +14,9 @@ def run(*, run: str, backbone: str | None, format: str, out: Path, license: str 
     Raises:
         NonegError: there is no encoder, or it cannot be written in this format.
     """
-    encoder = load(run, backbone=backbone)
+    encoder: Encoder | Classifier = load(run, backbone=backbone)
+    if (Path(run) / INFO).is_file():
+        encoder = load_classifier(run, backbone=backbone)
     if format == "onnx":
         from noneg.export.onnx import export_onnx
 
@@ -28,5 +31,5 @@ def run(*, run: str, backbone: str | None, format: str, out: Path, license: str 
         verdict = RunDirectory(Path(run)).read_verdict()
         error = export_timm(encoder, out, license=license, verdict=verdict)
     print(
-        f"written  {printable(str(out))}; its features differ by at most {error:.1e} of their size"
+        f"written  {printable(str(out))}; its its output differs by at most {error:.1e} of its size"
     )

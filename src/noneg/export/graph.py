@@ -1,18 +1,78 @@
-"""The encoder as one module: pictures in, features out, as exporters take it."""
+"""What is exported, as one module: pictures in, features or probabilities out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from noneg.encoder import EncoderInfo
+from noneg.classifier.classifier import Classifier
+from noneg.encoder import Encoder, EncoderInfo
+
+Pixels = UInt8[Tensor, "batch channels side side"]
+Output = Float32[Tensor, "batch width"]
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """An encoder or a classifier, as exports need it.
+
+    Attributes:
+        info: of the encoder.
+        module: float [B, C, S, S] -> [B, D] or [B, K], on the CPU.
+        expected: what noneg computes for pictures.
+        output: the name of the output.
+        metadata: plain values that are written beside the graph.
+        head: weight [K, D] and bias [K] of a classifier.
+        classes: names of its classes.
+    """
+
+    info: EncoderInfo
+    module: nn.Module
+    expected: Callable[[Pixels], Output]
+    output: Literal["features", "probabilities"]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    head: tuple[Float32[Tensor, "classes width"], Float32[Tensor, " classes"]] | None = None
+    classes: tuple[str, ...] = ()
+
+
+def exported(source: Encoder | Classifier) -> Exported:
+    """What an encoder gives is its features; what a classifier gives is its probabilities."""
+    if isinstance(source, Encoder):
+        source.module.cpu()
+        return Exported(
+            source.info,
+            source.module,
+            source.pixels_to_features,
+            "features",
+            {"noneg": asdict(source.info)},
+        )
+    encoder = source.encoder
+    encoder.module.cpu()
+
+    def expected(pixels: Tensor) -> Tensor:
+        return torch.from_numpy(source.probabilities(encoder.pixels_to_features(pixels).numpy()))
+
+    return Exported(
+        encoder.info,
+        nn.Sequential(source.module(), nn.Softmax(dim=1)),
+        expected,
+        "probabilities",
+        {"noneg": asdict(encoder.info), "classes": list(source.classes)},
+        head=(source.weight / source.temperature, source.bias / source.temperature),
+        classes=source.classes,
+    )
 
 
 class Graph(nn.Module):
-    """Resizing, normalization and backbone, like `Encoder.pixels_to_features`.
+    """Resizing, normalization and network, like `Encoder.pixels_to_features`.
 
     Args:
-        module: the backbone; it is not copied.
+        module: the network; it is not copied.
         info: of the encoder.
     """
 
@@ -24,10 +84,8 @@ class Graph(nn.Module):
         self.register_buffer("mean", torch.tensor(info.mean)[:, None, None])
         self.register_buffer("std", torch.tensor(info.std)[:, None, None])
 
-    def forward(
-        self, images: UInt8[Tensor, "batch channels side side"]
-    ) -> Float32[Tensor, "batch features"]:
-        """Features of square pictures of any size."""
+    def forward(self, images: Pixels) -> Output:
+        """The output for square pictures of any size."""
         scaled = interpolate(
             images.float() / 255,
             size=(self.size, self.size),
@@ -37,5 +95,5 @@ class Graph(nn.Module):
         )
         if self.mode == "bicubic":
             scaled = scaled.clamp(0, 1)
-        features: Tensor = self.module((scaled - self.get_buffer("mean")) / self.get_buffer("std"))
-        return features
+        output: Tensor = self.module((scaled - self.get_buffer("mean")) / self.get_buffer("std"))
+        return output

@@ -7,35 +7,37 @@ import logging
 import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from noneg.classifier.classifier import Classifier
 from noneg.encoder import Encoder
 from noneg.errors import NonegError
 from noneg.export.check import check
-from noneg.export.graph import Graph
+from noneg.export.graph import Graph, exported
 from noneg.files import whole_or_not_at_all
 
-INPUT, OUTPUT = "images", "features"
+INPUT = "images"
 
 
-def export_onnx(encoder: Encoder, path: str | os.PathLike[str]) -> float:
+def export_onnx(encoder: Encoder | Classifier, path: str | os.PathLike[str]) -> float:
     """Write one file, and compare what ONNX Runtime computes from it with the encoder.
 
-    Input "images": uint8 [batch, channels, side, side]; output "features": float32 [batch, D].
+    Input "images": uint8 [batch, channels, side, side]; output "features": float32 [batch, D], or
+    of a classifier "probabilities" [batch, K].
     Pictures are resized and normalized within the graph; those that are not square would be
-    stretched, so crop them first. The metadata has `encoder.json`.
+    stretched, so crop them first. The metadata has `encoder.json`,
+    and the names of the classes.
 
     Args:
-        encoder: the encoder.
+        encoder: the encoder, or a classifier.
         path: the file; an older one is replaced.
 
     Returns:
-        The largest error of a feature, relative to their root mean square.
+        The largest error of an output, relative to their root mean square.
 
     Raises:
         NonegError: the packages are not installed, the network cannot be exported, the result
@@ -48,8 +50,9 @@ def export_onnx(encoder: Encoder, path: str | os.PathLike[str]) -> float:
         raise NonegError(
             f"ONNX needs packages that are not installed ({error.name}): pip install 'noneg[onnx]'"
         ) from None
-    info = encoder.info
-    graph = Graph(encoder.module.cpu(), info).eval()
+    source = exported(encoder)
+    info = source.info
+    graph = Graph(source.module, info).eval()
     # Two images: an example of one would fix the batch to one.
     example = torch.zeros(2, info.channels, info.size + 2, info.size + 2, dtype=torch.uint8)
     side = torch.export.Dim("side", min=2)
@@ -62,7 +65,7 @@ def export_onnx(encoder: Encoder, path: str | os.PathLike[str]) -> float:
                 external_data=False,
                 dynamic_shapes=({0: torch.export.Dim("batch", min=1), 2: side, 3: side},),
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=[source.output],
                 verbose=False,
             )
     except Exception as error:
@@ -72,7 +75,8 @@ def export_onnx(encoder: Encoder, path: str | os.PathLike[str]) -> float:
             "another format"
         ) from error
     assert program is not None
-    program.model.metadata_props["noneg"] = json.dumps(asdict(info))
+    for name, value in source.metadata.items():
+        program.model.metadata_props[name] = json.dumps(value)
     with whole_or_not_at_all(Path(path)) as unfinished:
         with _quiet():
             program.save(os.fspath(unfinished), external_data=False)
@@ -81,11 +85,11 @@ def export_onnx(encoder: Encoder, path: str | os.PathLike[str]) -> float:
         )
 
         def run(images: Tensor) -> Tensor:
-            (features,) = session.run([OUTPUT], {INPUT: images.numpy()})
+            (features,) = session.run([source.output], {INPUT: images.numpy()})
             assert isinstance(features, np.ndarray)
             return torch.from_numpy(features)
 
-        return check(encoder, run, "ONNX Runtime")
+        return check(source, run, "ONNX Runtime")
 
 
 @contextlib.contextmanager

@@ -6,31 +6,33 @@ from pathlib import Path
 
 import torch
 
+from noneg.classifier.classifier import Classifier
 from noneg.encoder import Encoder
 from noneg.errors import NonegError
 from noneg.export.check import check
-from noneg.export.graph import Graph
+from noneg.export.graph import Graph, exported
 from noneg.files import whole_or_not_at_all
 
 
-def export_torch(encoder: Encoder, path: str | os.PathLike[str]) -> float:
-    """Write a file, load it again, and compare its features with the encoder's.
+def export_torch(encoder: Encoder | Classifier, path: str | os.PathLike[str]) -> float:
+    """Write a file, load it again, and compare its outputs with noneg's.
 
     `torch.export.load(path).module()(images)` takes uint8 [batch, channels, side, side].
 
     Args:
-        encoder: the encoder.
+        encoder: the encoder, or a classifier, whose probabilities are the output.
         path: the file; an older one is replaced.
 
     Returns:
-        The largest error of a feature, relative to their root mean square.
+        The largest error of an output, relative to their root mean square.
 
     Raises:
         NonegError: the network cannot be exported, the result differs, or the file cannot be
             written.
     """
-    info = encoder.info
-    graph = Graph(encoder.module.cpu(), info).eval()
+    source = exported(encoder)
+    info = source.info
+    graph = Graph(source.module, info).eval()
     example = torch.zeros(2, info.channels, info.size + 2, info.size + 2, dtype=torch.uint8)
     side = torch.export.Dim("side", min=2)
     sizes = {0: torch.export.Dim("batch", min=1), 2: side, 3: side}
@@ -55,7 +57,7 @@ def export_torch(encoder: Encoder, path: str | os.PathLike[str]) -> float:
                     # torch's own words for a folder that does not exist.
                     raise OSError(0, str(error)) from error
                 loaded = torch.export.load(archive).module()
-                largest = check(encoder, loaded, "torch.export")
+                largest = check(source, loaded, "torch.export")
                 os.replace(archive, unfinished)
             finally:
                 archive.unlink(missing_ok=True)
