@@ -76,7 +76,8 @@ def choose_precision(
         asked: the setting `precision`: "auto", or a name as in Lightning.
         hardware: the devices of the run.
         method: the network; a copy is measured.
-        draw: returns the views of a number of the run's images.
+        draw: returns the views of at most a number of the run's images: no more than the run
+            embeds at once, because a kernel may be wrong for few images only.
         device: the device of this process.
     """
     name = _lower_precision_of(hardware) if asked == "auto" else asked
@@ -208,7 +209,7 @@ def find_faulty_layer(
     for name, call in _record_calls(method, views).items():
         # Equal layers with inputs of the same shape use the same kernels.
         kind = (repr(call.layer), call.input.shape)
-        if kind not in seen and not _agrees(call, dtype):
+        if kind not in seen and (_is_known_fault(call, dtype) or not _agrees(call, dtype)):
             return name
         seen.add(kind)
     return None
@@ -253,6 +254,22 @@ def _record_calls(method: Method, views: tuple[Tensor, ...]) -> dict[str, _Call]
         for name, layer in layers.items()
         if name in inputs and name in gradients
     }
+
+
+def _is_known_fault(call: _Call, dtype: torch.dtype) -> bool:
+    """The fault in this module's docstring, which shows in some calls of a layer only.
+
+    What the kernel leaves unwritten is memory of its own, which often holds zeros.
+    """
+    layer = call.layer
+    return (
+        isinstance(layer, nn.Conv2d)
+        and call.input.device.type == "cpu"
+        and dtype == torch.bfloat16
+        and max(layer.stride) > 1
+        and max(layer.kernel_size) > 1
+        and call.input.shape[-2:] == (1, 1)
+    )
 
 
 def _agrees(call: _Call, dtype: torch.dtype) -> bool:

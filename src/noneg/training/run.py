@@ -245,8 +245,10 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
             teach(method, teacher, images, run, progress=given.progress)
         arrange_memory(method, plan)
         earlier = run.read_provenance() if resumed else None
+        # The kernels of a layer may differ between numbers of images.
+        at_once = plan.config.chunk_size or plan.batch_size // fabric.world_size
         precision = from_first_process(
-            lambda: _precision(plan, method, images, info, fabric.device, earlier)
+            lambda: _precision(plan, method, images, info, at_once, fabric.device, earlier)
         )
         plan = replace(plan, config=replace(plan.config, precision=precision.name))
         use_precision(fabric, precision.name)
@@ -342,6 +344,7 @@ def _precision(
     method: Method,
     images: Images,
     info: EncoderInfo,
+    at_once: int,
     device: torch.device,
     earlier: dict[str, Any] | None,
 ) -> PrecisionChoice:
@@ -353,7 +356,7 @@ def _precision(
         plan.config.precision,
         plan.hardware,
         method,
-        lambda most: draw_first_views(images, plan, info, most),
+        lambda most: draw_first_views(images, plan, info, min(most, at_once)),
         device,
     )
 
