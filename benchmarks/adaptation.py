@@ -160,7 +160,8 @@ def judge(rows: Sequence[Mapping[str, str]]) -> str:
     all these runs; then a rule of the same form, whose two thresholds are chosen on the other data
     sets; then the meter, direction and threshold that are best on the others, of all meters.
     """
-    rows = [row for row in rows if row["status"] == "done" and row["outcome"]]
+    # A student has no start.
+    rows = [row for row in rows if row["outcome"] and row["start_std"]]
     lines = [
         "| data set | runs | helped, harmed | right | wrong way | same form | any meter |",
         "|---|---|---|---|---|---|---|",
