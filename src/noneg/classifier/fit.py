@@ -19,6 +19,7 @@ from noneg.classifier.classifier import Classifier
 from noneg.encoder import Encoder, find_device
 from noneg.errors import NonegError
 from noneg.evaluation.splits import every_fifth
+from noneg.evaluation.standardize import moments
 from noneg.images import Images
 from noneg.networks.norms import freeze_statistics
 from noneg.progress import progress_bar
@@ -29,8 +30,8 @@ from noneg.views.policy import View
 REGULARIZATIONS = (1e-3, 1e-2, 1e-1, 1.0)
 """scikit-learn's C of the probe: the best one on the held-out images is taken."""
 
-# Customary ones for adapting known weights: see the recipe `adapt`.
 _VIEW = (View(crop_scale=(0.5, 1.0), jitter=0.0, grayscale=0.0),)
+# Customary ones for adapting known weights: see the recipe `adapt`.
 _HEAD_RATE, _BACKBONE_RATE, _WEIGHT_DECAY, _BATCH = 1e-3, 1e-4, 0.01, 32
 
 
@@ -109,8 +110,8 @@ def fit_probe(
     """
     from sklearn.linear_model import LogisticRegression
 
-    mean, std = features.mean(axis=0, dtype=np.float64), features.std(axis=0, dtype=np.float64)
-    scale = np.where(std > 1e-6 * np.abs(mean).clip(1e-6), 1 / np.maximum(std, 1e-30), 0)
+    mean, std = moments(features)
+    scale = 1 / std
     model = LogisticRegression(C=regularization, max_iter=500, class_weight="balanced")
     model.fit((features - mean) * scale, targets)
     weight, bias = model.coef_, model.intercept_
@@ -204,8 +205,6 @@ def _fine_tune(
     backbone = copy.deepcopy(probe.encoder.module).to(target_device)
     head = nn.Linear(*probe.weight.shape[::-1]).to(target_device)
     head.load_state_dict({"weight": probe.weight, "bias": probe.bias})
-    backbone.train()
-    freeze_statistics(backbone)
     rates = [(backbone, _BACKBONE_RATE), (head, _HEAD_RATE)]
     optimizer = torch.optim.AdamW(
         [{"params": list(part.parameters()), "lr": rate} for part, rate in rates],

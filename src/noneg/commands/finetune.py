@@ -1,12 +1,12 @@
 """`noneg finetune`: from labeled images to a classifier."""
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from noneg.classifier.fit import fit_classifier
+from noneg.commands.found import labels_in
 from noneg.encoder import load
 from noneg.errors import NonegError, printable
 from noneg.images import Images, find_source, load_images
@@ -74,22 +74,14 @@ def with_labels(images: Images, file: Path) -> Images:
     Raises:
         NonegError: the file has not the columns name and label, or names no image of these.
     """
-    where = printable(str(file))
-    try:
-        with file.open(encoding="utf-8", newline="") as opened:
-            rows = list(csv.DictReader(opened))
-        given = {row["name"]: row["label"] for row in rows}
-    except (OSError, UnicodeDecodeError, csv.Error, KeyError) as error:
-        raise NonegError(
-            f"{where} cannot be read ({error}): give a CSV file with the columns name and label"
-        ) from None
+    given, where = labels_in(file), printable(str(file))
     chosen = np.array([i for i, name in enumerate(images.names) if printable(name) in given])
     if not len(chosen):
         raise NonegError(
             f"{where} names none of the images of the {images.description}: give names as noneg "
             "embed writes them"
         )
-    words = [str(given[printable(images.names[i])]) for i in chosen]
+    words = [given[printable(images.names[i])] for i in chosen]
     classes = tuple(sorted(set(words)))
     return replace(
         images,

@@ -96,11 +96,11 @@ def _shown(pixels: np.ndarray) -> np.ndarray:
     return pixels if len(pixels) == 3 else np.repeat(pixels[:1], 3, axis=0)
 
 
-def read_labels(file: Path, collection: Collection) -> tuple[np.ndarray, tuple[str, ...]]:
-    """The label of each image as a number, -1 without one, and the classes.
+def labels_in(file: Path) -> dict[str, str]:
+    """The label of each name in a CSV file.
 
     Raises:
-        NonegError: the file has not the columns name and label, or names other images.
+        NonegError: it cannot be read, or has no rows with the columns name and label.
     """
     where = printable(str(file))
     try:
@@ -112,13 +112,22 @@ def read_labels(file: Path, collection: Collection) -> tuple[np.ndarray, tuple[s
         ) from None
     if not rows or not {"name", "label"} <= rows[0].keys():
         raise NonegError(f"{where} has no rows with the columns name and label: give both")
-    given = {row["name"]: row["label"] for row in rows}
-    classes = {label: number for number, label in enumerate(sorted(map(str, given.values())))}
+    return {row["name"]: str(row["label"]) for row in rows}
+
+
+def read_labels(file: Path, collection: Collection) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The label of each image as a number, -1 without one, and the classes.
+
+    Raises:
+        NonegError: the file has not the columns name and label, or names other images.
+    """
+    given, where = labels_in(file), printable(str(file))
+    classes = {label: number for number, label in enumerate(sorted(given.values()))}
     names = [collection.name(index) for index in range(len(collection))]
     if unknown := given.keys() - set(names):
         raise NonegError(
             f"{where} names {printable(str(min(unknown)))}, which is no image of the "
             f"{collection.source.description}: give names as noneg embed writes them"
         )
-    found = [classes[str(given[name])] if name in given else -1 for name in names]
+    found = [classes[given[name]] if name in given else -1 for name in names]
     return np.array(found, dtype=np.int64), tuple(classes)

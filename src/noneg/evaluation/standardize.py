@@ -14,7 +14,7 @@ def standardized(
     train: Float[np.ndarray, "train width"], test: Float[np.ndarray, "test width"]
 ) -> tuple[Float32[np.ndarray, "train width"], Float32[np.ndarray, "test width"]]:
     """Both parts minus the mean of `train`, over its standard deviation; constants become 0."""
-    mean, std = _moments(train)
+    mean, std = moments(train)
     shift, scale = mean.astype(np.float32), (1 / std).astype(np.float32)
     return (
         (train.astype(np.float32) - shift) * scale,
@@ -54,7 +54,7 @@ def whitened(
                 f"The features of the {name} cannot be whitened, {fault}; add images, or find out "
                 "where the training diverged."
             )
-    mean, std = _moments(bank)
+    mean, std = moments(bank)
     varies = np.isfinite(std)
     shift = mean.astype(np.float32)
     spread = float(np.sqrt(np.mean(np.where(varies, std, 0) ** 2))) if varies.any() else 1.0
@@ -73,7 +73,7 @@ def whitened(
     return first.contiguous().numpy(), second.contiguous().numpy()
 
 
-def _moments(
+def moments(
     features: Float[np.ndarray, "images width"],
 ) -> tuple[Float64[np.ndarray, " width"], Float64[np.ndarray, " width"]]:
     """Mean and standard deviation; the latter is infinite for constant features."""
