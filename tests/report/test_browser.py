@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from noneg.report.notebook import run_in_notebook
 
 from noneg.report import write_report
+from noneg.report.notebook import run_in_notebook
 
 playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
