@@ -198,11 +198,31 @@ def embed_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="noneg embed", description="Write one embedding per image, as Parquet.")
     _add_run(parser)
     parser.add_argument("data", metavar="DATA", help="a folder, a .npy or .npz file, or a name")
-    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the Parquet file")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="the file.parquet; or a directory of parts, which a second command completes if the "
+        "first one was stopped",
+    )
     parser.add_argument(
         "--batch-size", type=int, default=256, help="images per batch (default: 256)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ... (default: auto)")
+    parser.add_argument(
+        "--devices",
+        type=int,
+        default=1,
+        help="processes that write parts, each on a GPU or a share of the cores (default: 1)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="bfloat16 is faster where the processor has it, and says how much it changes "
+        "(default: float32)",
+    )
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")
     parser.add_argument(
         "--pictures",
@@ -223,6 +243,11 @@ def search_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--count", type=int, default=10, help="images for each picture (default: 10)"
+    )
+    parser.add_argument(
+        "--approximate",
+        action="store_true",
+        help="build an index, which pays beyond a million images, and say how much it finds",
     )
     return parser
 
@@ -373,10 +398,11 @@ def export_parser() -> argparse.ArgumentParser:
     _add_run(parser)
     parser.add_argument(
         "--format",
-        choices=("onnx", "timm", "torch"),
+        choices=("onnx", "openvino", "timm", "torch"),
         required=True,
-        help="onnx: a file, uint8 square images of any size in, features out; timm: a directory "
-        "for timm, transformers and the Hugging Face Hub; torch: a file for torch.export.load",
+        help="onnx: a file, uint8 square images of any size in, features out; openvino: the same, "
+        "as .xml and .bin; timm: a directory for timm, transformers and the Hugging Face Hub; "
+        "torch: a file for torch.export.load",
     )
     parser.add_argument(
         "--out", metavar="PATH", type=Path, required=True, help="the file, or timm's directory"

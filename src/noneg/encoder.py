@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, final, get_args
+from typing import Any, Literal, final, get_args
 
 import numpy as np
 import torch
@@ -39,6 +39,10 @@ FORMAT = 3
 
 WEIGHTS = "encoder.safetensors"
 INFO = "encoder.json"
+
+
+Precision = Literal["float32", "bfloat16"]
+"""Of the network while it embeds. Images are prepared, and embeddings given, in float32."""
 
 
 def _today() -> str:
@@ -106,11 +110,28 @@ class Encoder:
         module: float [B, C, S, S] -> [B, D]. It is put into evaluation mode and not copied: give
             a copy if its training continues.
         info: the format of the images.
+        precision: float32 gives embeddings that can be compared between machines; bfloat16 is
+            faster on processors with instructions for it, and about a hundredth as exact.
     """
 
-    def __init__(self, module: nn.Module, info: EncoderInfo) -> None:
+    def __init__(
+        self, module: nn.Module, info: EncoderInfo, precision: Precision = "float32"
+    ) -> None:
         self.module = module.eval()
         self.info = info
+        self.precision = precision
+
+    def in_precision(self, precision: Precision) -> "Encoder":
+        """The same network, computing in another precision.
+
+        Raises:
+            NonegError: there is no such precision.
+        """
+        if precision not in get_args(Precision):
+            raise NonegError(
+                f"No precision '{precision}' to embed in: give {' or '.join(get_args(Precision))}."
+            )
+        return Encoder(self.module, self.info, precision)
 
     def embed(
         self,
@@ -220,8 +241,7 @@ class Encoder:
     ) -> Float32[Tensor, "batch features"]:
         """Embed decoded images, on their device.
 
-        They are resized to `info.size` (antialiased), divided by 255 and normalized, in
-        float32 without autocast, so embeddings can be compared between machines.
+        They are resized to `info.size` (antialiased), divided by 255 and normalized, in float32.
 
         Args:
             pixels: uint8 [B, C, S, S], of any S.
@@ -241,7 +261,8 @@ class Encoder:
         device = pixels.device
         self.module.to(device)
         # Not inference_mode: a head could not be trained on its tensors.
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        fast = self.precision == "bfloat16"
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
             images = normalized_images(pixels, info)
             features: Tensor = self.module(images)
             return features.float()
@@ -289,6 +310,7 @@ class Encoder:
         strict: bool,
         skipped: list[Skipped],
         seen: Callable[[UInt8[np.ndarray, "batch channels stored stored"]], None] | None = None,
+        images: range | None = None,
     ) -> Iterator[tuple[list[int], Float32[np.ndarray, "batch features"]]]:
         """Like `embed_stream`, for an `ImageSource`.
 
@@ -300,12 +322,14 @@ class Encoder:
             strict: whether an unreadable image is an error.
             skipped: images that are left out are appended to this list.
             seen: called with the pixels of each batch.
+            images: consecutive ones, by their place in the source; by default all.
 
         Returns:
             An iterator over (the B indices in the source, float32 [B, D]).
 
         Raises:
-            NonegError: no image can be read, or with `strict` any image cannot be read.
+            NonegError: no image of the source can be read, or with `strict` any image cannot be
+                read.
         """
         target = find_device(device)
         batches = stream_images(
@@ -315,8 +339,10 @@ class Encoder:
             batch_size=batch_size,
             strict=strict,
             on_skip=skipped.append,
+            images=images,
         )
-        with progress_bar(total=len(source), desc="embedding", shown=progress) as bar:
+        first, count = (0, len(source)) if images is None else (images.start, len(images))
+        with progress_bar(total=count, desc="embedding", shown=progress) as bar:
             for pixels, indices in batches:
                 if seen is not None:
                     seen(pixels)
@@ -325,7 +351,7 @@ class Encoder:
                     self.pixels_to_features(torch.from_numpy(pixels).to(target)).cpu().numpy(),
                 )
                 # Images that are left out count as well.
-                bar.update(indices[-1] + 1 - bar.done)
+                bar.update(indices[-1] + 1 - first - bar.done)
 
 
 def normalized_images(
