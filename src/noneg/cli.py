@@ -385,6 +385,12 @@ def curve_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seeds", type=int, default=5, help="choices of the labeled images (default: 5)"
     )
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        default=0,
+        help="also fine-tune the network for so many epochs, each time (default: 0)",
+    )
     parser.add_argument("--out", metavar="FILE", type=Path, help="also write the points, as JSON")
     return parser
 

@@ -180,6 +180,23 @@ class RunDirectory:
         write_json(self.scores_file, fields)
 
     @property
+    def curve_file(self) -> Path:
+        """See `read_curve`."""
+        return self.path / "curve.json"
+
+    def read_curve(self) -> dict[str, Any] | None:
+        """Accuracy against the number of labels, if `noneg curve` was run.
+
+        {"points": [{"features": ..., "per_class": ..., "labels": ..., "accuracies": [...]}, ...]};
+        `per_class` is null for all labels.
+        """
+        return read_json(self.curve_file)
+
+    def write_curve(self, fields: Mapping[str, Any]) -> None:
+        """See `read_curve`."""
+        write_json(self.curve_file, fields)
+
+    @property
     def report_file(self) -> Path:
         """The report, an HTML page."""
         return self.path / "report.html"
