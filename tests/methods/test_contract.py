@@ -97,6 +97,17 @@ def test_paper_options_are_the_defaults(name: str) -> None:
 
 
 @every_method
+def test_the_traits_are_the_networks(name: str) -> None:
+    traits = find_method(name).traits
+    assert traits is not None
+    method = build(name)
+    e = method.embed(make_views())
+    assert traits.predictor == (e.p is not None)
+    frozen = [key for key, each in method.named_parameters() if not each.requires_grad]
+    assert traits.teacher == (bool(frozen) or isinstance(method, HasTeacher))
+
+
+@every_method
 def test_shapes_and_terms(name: str) -> None:
     method = build(name)
     e = method.embed(make_views())
@@ -205,8 +216,9 @@ def test_accumulating_chunks_is_not_the_whole(name: str) -> None:
         compute_gradient(
             accumulated, tuple(chunk), index, lambda loss: (loss * 4 / BATCH).backward()
         )
-    coupled = {"vicreg", "barlow_twins", "simclr", "contrastive", "triplet", "moco", "two_networks"}
-    if name in coupled:
+    traits = find_method(name).traits
+    assert traits is not None
+    if traits.family in ("decorrelation", "distribution matching", "contrastive"):
         with pytest.raises(AssertionError):
             assert_same_gradients(accumulated, whole, tolerance=1e-2)
     else:

@@ -3,21 +3,24 @@
 They import only torch, and noneg's errors.
 """
 
-from noneg.losses.agreement import mean_squared_error, negative_cosine
+from noneg.losses.agreement import distance_to_mean, mean_squared_error, negative_cosine
 from noneg.losses.barlow_twins import barlow_twins
 from noneg.losses.coding_rate import coding_rate
 from noneg.losses.contrastive import contrastive
 from noneg.losses.conventions import (
     BarlowTwinsWeights,
+    LeJEPAWeights,
     VICRegWeights,
     barlow_twins_weights,
     byol_weight,
+    lejepa_weights,
     vicreg_weights,
 )
 from noneg.losses.distillation import distance_to_target, relational_distance
 from noneg.losses.hsic import hsic
 from noneg.losses.info_nce import info_nce
 from noneg.losses.nt_xent import nt_xent
+from noneg.losses.sigreg import sigreg
 from noneg.losses.spectral_contrastive import spectral_contrastive
 from noneg.losses.triplet import triplet
 from noneg.losses.vicreg import vicreg
@@ -25,19 +28,23 @@ from noneg.losses.whitening import w_mse, whiten
 
 __all__ = [
     "BarlowTwinsWeights",
+    "LeJEPAWeights",
     "VICRegWeights",
     "barlow_twins",
     "barlow_twins_weights",
     "byol_weight",
     "coding_rate",
     "contrastive",
+    "distance_to_mean",
     "distance_to_target",
     "hsic",
     "info_nce",
+    "lejepa_weights",
     "mean_squared_error",
     "negative_cosine",
     "nt_xent",
     "relational_distance",
+    "sigreg",
     "spectral_contrastive",
     "triplet",
     "vicreg",

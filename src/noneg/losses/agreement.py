@@ -18,6 +18,16 @@ def mean_squared_error(z: Float[Tensor, "views batch width"]) -> Float[Tensor, "
     return torch.stack([mse_loss(a, b) for a, b in pairs]).mean()
 
 
+def distance_to_mean(z: Float[Tensor, "views batch width"]) -> Float[Tensor, ""]:
+    """Squared difference between a view and its image's mean, averaged over views, batch and width.
+
+    Convention: LeJEPA's invariance term (arXiv 2511.08544), and FroSSL's and VISReg's. It is
+    `mean_squared_error` times (views - 1) / (2 views): a quarter of it for two views. Gradients
+    flow into the mean too. Range [0, inf).
+    """
+    return (z - z.mean(dim=0)).square().mean()
+
+
 def negative_cosine(
     p: Float[Tensor, "views batch width"], t: Float[Tensor, "views batch width"]
 ) -> Float[Tensor, ""]:

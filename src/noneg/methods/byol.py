@@ -16,8 +16,11 @@ from torch import Tensor, nn
 from noneg.losses import negative_cosine
 from noneg.methods.base import Embeddings, Loss, Method, Rate
 from noneg.methods.recipe import Recipe, adapted
+from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
 from noneg.networks.target import copy_as_target, update_target
+
+TRAITS = Traits(family="online-target", predictor=True, teacher=True)
 
 
 @dataclass(frozen=True)

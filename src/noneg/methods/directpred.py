@@ -26,8 +26,11 @@ from noneg.losses import negative_cosine
 from noneg.losses.inputs import to_float64
 from noneg.methods.base import Embeddings, Loss, Method
 from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
 from noneg.networks.target import copy_as_target, update_target
+
+TRAITS = Traits(family="online-target", predictor=True, teacher=True)
 
 
 @dataclass(frozen=True)

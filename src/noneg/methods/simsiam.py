@@ -15,8 +15,11 @@ from noneg.errors import NonegError
 from noneg.losses import negative_cosine
 from noneg.methods.base import Embeddings, Loss, Method, Rate
 from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
 from noneg.networks.target import copy_as_target, update_target
+
+TRAITS = Traits(family="online-target", predictor=True)
 
 
 @dataclass(frozen=True)

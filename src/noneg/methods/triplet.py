@@ -18,8 +18,11 @@ from torch import Tensor, nn
 from noneg.losses import triplet
 from noneg.methods.base import Embeddings, Loss, Method
 from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
 from noneg.randomness import hash_index
+
+TRAITS = Traits(family="contrastive")
 
 
 @dataclass(frozen=True)
