@@ -17,11 +17,14 @@ from noneg.losses.conventions import (
     vicreg_weights,
 )
 from noneg.losses.distillation import distance_to_target, relational_distance
+from noneg.losses.frossl import frossl
 from noneg.losses.hsic import hsic
 from noneg.losses.info_nce import info_nce
+from noneg.losses.mmcr import mmcr
 from noneg.losses.nt_xent import nt_xent
 from noneg.losses.sigreg import sigreg
 from noneg.losses.spectral_contrastive import spectral_contrastive
+from noneg.losses.tico import second_moment, tico
 from noneg.losses.triplet import triplet
 from noneg.losses.vicreg import vicreg
 from noneg.losses.whitening import w_mse, whiten
@@ -37,15 +40,19 @@ __all__ = [
     "contrastive",
     "distance_to_mean",
     "distance_to_target",
+    "frossl",
     "hsic",
     "info_nce",
     "lejepa_weights",
     "mean_squared_error",
+    "mmcr",
     "negative_cosine",
     "nt_xent",
     "relational_distance",
+    "second_moment",
     "sigreg",
     "spectral_contrastive",
+    "tico",
     "triplet",
     "vicreg",
     "vicreg_weights",

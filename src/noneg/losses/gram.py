@@ -71,6 +71,11 @@ def gram(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     return products
 
 
+def smaller_gram(z: Float[Tensor, "*views n d"]) -> Float[Tensor, "*views m m"]:
+    """Either zz' (n < d) or z'z: they have the same trace, norm and nonzero eigenvalues."""
+    return z @ z.mT if z.shape[-2] < z.shape[-1] else z.mT @ z
+
+
 def center(z: Float[Tensor, "*views batch width"]) -> Float[Tensor, "*views batch width"]:
     """Subtract the mean over the batch, without gradient."""
     centered = z - z.mean(dim=-2, keepdim=True)

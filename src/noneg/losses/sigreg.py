@@ -127,8 +127,8 @@ class _AllDirections(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0]
+        gradient: Tensor = ctx.saved_tensors[0] * gradients[0]
+        return gradient
 
 
 class _Slices(torch.autograd.Function):
@@ -158,5 +158,4 @@ class _Slices(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = ctx.saved_tensors
-        return gradient * gradients[0], None
+        return ctx.saved_tensors[0] * gradients[0], None
