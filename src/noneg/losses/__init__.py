@@ -16,7 +16,9 @@ from noneg.losses.conventions import (
     lejepa_weights,
     vicreg_weights,
 )
+from noneg.losses.corinfomax import corinfomax, running_covariance
 from noneg.losses.distillation import distance_to_target, relational_distance
+from noneg.losses.emp_ssl import emp_ssl
 from noneg.losses.frossl import frossl
 from noneg.losses.hsic import hsic
 from noneg.losses.info_nce import info_nce
@@ -26,6 +28,7 @@ from noneg.losses.sigreg import sigreg
 from noneg.losses.spectral_contrastive import spectral_contrastive
 from noneg.losses.tico import second_moment, tico
 from noneg.losses.triplet import triplet
+from noneg.losses.vibcreg import vibcreg
 from noneg.losses.vicreg import vicreg
 from noneg.losses.whitening import w_mse, whiten
 
@@ -38,8 +41,10 @@ __all__ = [
     "byol_weight",
     "coding_rate",
     "contrastive",
+    "corinfomax",
     "distance_to_mean",
     "distance_to_target",
+    "emp_ssl",
     "frossl",
     "hsic",
     "info_nce",
@@ -49,11 +54,13 @@ __all__ = [
     "negative_cosine",
     "nt_xent",
     "relational_distance",
+    "running_covariance",
     "second_moment",
     "sigreg",
     "spectral_contrastive",
     "tico",
     "triplet",
+    "vibcreg",
     "vicreg",
     "vicreg_weights",
     "w_mse",

@@ -9,8 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from noneg.randomness import hash_index
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,18 @@ class Embeddings:
     p: Float[Tensor, "views batch projection"] | None = None
     t: Float[Tensor, "views batch projection"] | None = None
     index: Int[Tensor, "batch"] | None = None
+
+
+def random_order(e: Embeddings) -> Int[Tensor, "batch"]:
+    """The positions of the batch's images in a random order.
+
+    It depends on the images, not on their order in the batch. It differs between steps, and is the
+    same on every process, like torch's generator.
+    """
+    key = int(torch.randint(2**62, ()))
+    index = np.arange(e.z.shape[1]) if e.index is None else e.index.cpu().numpy()
+    order = torch.from_numpy(np.argsort(hash_index(key, index, 1)[:, 0]))
+    return order.to(e.z.device)
 
 
 @dataclass(frozen=True)
