@@ -24,12 +24,14 @@ from noneg.losses.hsic import hsic
 from noneg.losses.info_nce import info_nce
 from noneg.losses.mmcr import mmcr
 from noneg.losses.nt_xent import nt_xent
+from noneg.losses.radial import radial_divergence
 from noneg.losses.sigreg import sigreg
 from noneg.losses.spectral_contrastive import spectral_contrastive
 from noneg.losses.tico import second_moment, tico
 from noneg.losses.triplet import triplet
 from noneg.losses.vibcreg import vibcreg
-from noneg.losses.vicreg import vicreg
+from noneg.losses.vicreg import variance_hinge, vicreg
+from noneg.losses.visreg import visreg
 from noneg.losses.whitening import w_mse, whiten
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "mmcr",
     "negative_cosine",
     "nt_xent",
+    "radial_divergence",
     "relational_distance",
     "running_covariance",
     "second_moment",
@@ -60,9 +63,11 @@ __all__ = [
     "spectral_contrastive",
     "tico",
     "triplet",
+    "variance_hinge",
     "vibcreg",
     "vicreg",
     "vicreg_weights",
+    "visreg",
     "w_mse",
     "whiten",
 ]

@@ -13,7 +13,7 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
-from noneg.losses import negative_cosine
+from noneg.losses import negative_cosine, variance_hinge
 from noneg.methods.base import Embeddings, Loss, Method, Rate
 from noneg.methods.recipe import Recipe, adapted
 from noneg.methods.traits import Traits
@@ -39,6 +39,8 @@ class Options:
             `target` is.
         tau: decay of the moving average per step at the start; it rises to 1 by a cosine.
         tau_constant: keep tau constant instead (paper, table 5a).
+        variance: weight of VICReg's variance term on the projections; the loss of a pair of views
+            counts as 4 (1 - cos), both directions added (VICReg, 2105.04906, table 4).
     """
 
     projector: tuple[int, ...] = (4096, 256)
@@ -49,6 +51,7 @@ class Options:
     stop_gradient: bool = True
     tau: float = 0.996
     tau_constant: bool = False
+    variance: float = 0.0
 
 
 RECIPES = {
@@ -121,7 +124,10 @@ class BYOL(Method):
         assert e.p is not None
         assert e.t is not None
         loss = 4 * (1 + negative_cosine(e.p, e.t))
-        return Loss(loss, {"prediction": loss})
+        terms = {"prediction": loss}
+        if self.options.variance:
+            terms["variance"] = self.options.variance * variance_hinge(e.z)
+        return Loss(torch.stack(list(terms.values())).sum(), terms)
 
     def after_step(self, progress: float) -> None:
         """Update the target by a moving average of the online network, buffers included."""
