@@ -5,6 +5,7 @@ They import only torch, and noneg's errors.
 
 from noneg.losses.agreement import distance_to_mean, mean_squared_error, negative_cosine
 from noneg.losses.barlow_twins import barlow_twins
+from noneg.losses.clusters import dino, sinkhorn, swapped_cross_entropy, swav
 from noneg.losses.coding_rate import coding_rate
 from noneg.losses.contrastive import contrastive
 from noneg.losses.conventions import (
@@ -26,6 +27,7 @@ from noneg.losses.mmcr import mmcr
 from noneg.losses.nt_xent import nt_xent
 from noneg.losses.radial import radial_divergence
 from noneg.losses.sigreg import sigreg
+from noneg.losses.simdino import simdino
 from noneg.losses.spectral_contrastive import spectral_contrastive
 from noneg.losses.tico import second_moment, tico
 from noneg.losses.triplet import triplet
@@ -44,6 +46,7 @@ __all__ = [
     "coding_rate",
     "contrastive",
     "corinfomax",
+    "dino",
     "distance_to_mean",
     "distance_to_target",
     "emp_ssl",
@@ -60,7 +63,11 @@ __all__ = [
     "running_covariance",
     "second_moment",
     "sigreg",
+    "simdino",
+    "sinkhorn",
     "spectral_contrastive",
+    "swapped_cross_entropy",
+    "swav",
     "tico",
     "triplet",
     "variance_hinge",

@@ -29,15 +29,16 @@ def distance_to_mean(z: Float[Tensor, "views batch width"]) -> Float[Tensor, ""]
 
 
 def negative_cosine(
-    p: Float[Tensor, "views batch width"], t: Float[Tensor, "views batch width"]
+    p: Float[Tensor, "views batch width"], t: Float[Tensor, "targets batch width"]
 ) -> Float[Tensor, ""]:
     """-cos(p_v, t_w), averaged over the batch and over ordered pairs of different views v, w.
+
+    There may be targets of the first views alone.
 
     Convention: SimSiam's loss (arXiv 2011.10566, eq. 2, where each direction has a factor of 1/2).
     BYOL's loss (arXiv 2006.07733, eq. 2, both directions added) is 4 (1 + negative_cosine).
     Gradients flow into both arguments: detach `t` for a stop-gradient. Range [-1, 1].
     """
-    views = p.shape[0]
     cosine = cosine_similarity(p[:, None], t[None, :], dim=-1).mean(dim=-1)
-    different = 1 - torch.eye(views, device=p.device, dtype=p.dtype)
-    return -(cosine * different).sum() / (views * (views - 1))
+    different = 1 - torch.eye(len(p), len(t), device=p.device, dtype=p.dtype)
+    return -(cosine * different).sum() / different.sum()

@@ -18,7 +18,7 @@ def second_moment(z: Float[Tensor, "views batch width"]) -> Float[Tensor, "width
 @in_full_precision
 def tico(
     z: Float[Tensor, "views batch width"],
-    t: Float[Tensor, "views batch width"],
+    t: Float[Tensor, "targets batch width"],
     covariance: Float[Tensor, "width width"],
     *,
     rho: float = 8.0,
@@ -32,7 +32,7 @@ def tico(
 
     Args:
         z: projections of at least 2 views and 2 images; bfloat16 and float16 become float32.
-        t: targets of the same views; no gradient flows into them.
+        t: targets of these views, or of the first ones; no gradient flows into them.
         covariance: C.
         rho: weight of the second term.
 

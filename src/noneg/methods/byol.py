@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from noneg.losses import negative_cosine, variance_hinge
-from noneg.methods.base import Embeddings, Loss, Method, Rate
+from noneg.methods.base import Embeddings, Loss, Method, Rate, large_views
 from noneg.methods.recipe import Recipe, adapted
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -116,7 +116,7 @@ class BYOL(Method):
             t = z.detach()
         else:
             with torch.no_grad():
-                t = torch.stack([self.target(view) for view in views])
+                t = torch.stack([self.target(view) for view in large_views(views)])
         return Embeddings(h=h, z=z, p=p, t=t)
 
     def objective(self, e: Embeddings) -> Loss:

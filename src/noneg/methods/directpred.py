@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from noneg.losses import negative_cosine
 from noneg.losses.inputs import to_float64
-from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.base import Embeddings, Loss, Method, large_views
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -106,7 +106,7 @@ class DirectPred(Method):
             t = z.detach()
         else:
             with torch.no_grad():
-                t = torch.stack([self.target(view) for view in views])
+                t = torch.stack([self.target(view) for view in large_views(views)])
         p = z @ self.predictor
         if self.options.isotropic:
             p = z + (p - z).detach()

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from noneg.losses import hsic
-from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.base import Embeddings, Loss, Method, large_views
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -86,7 +86,7 @@ class SSLHSIC(Method):
         h = torch.stack([self.backbone(view) for view in views])
         z = torch.stack([self.projector(each) for each in h])
         with torch.no_grad():
-            t = torch.stack([self.target(view) for view in views])
+            t = torch.stack([self.target(view) for view in large_views(views)])
         return Embeddings(h=h, z=z, p=torch.stack([self.predictor(each) for each in z]), t=t)
 
     def objective(self, e: Embeddings) -> Loss:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from noneg.losses import second_moment, tico
-from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.base import Embeddings, Loss, Method, large_views
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -85,7 +85,7 @@ class TiCo(Method):
         h = torch.stack([self.backbone(view) for view in views])
         z = torch.stack([self.projector(each) for each in h])
         with torch.no_grad():
-            t = torch.stack([self.target(view) for view in views])
+            t = torch.stack([self.target(view) for view in large_views(views)])
         return Embeddings(h=h, z=z, t=t)
 
     def objective(self, e: Embeddings) -> Loss:

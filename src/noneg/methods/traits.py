@@ -7,6 +7,7 @@ Family = Literal[
     "online-target",
     "decorrelation",
     "distribution matching",
+    "clustering",
     "contrastive",
     "distillation",
     "control",
@@ -21,8 +22,9 @@ class Traits:
     Args:
         family: what keeps embeddings apart. "online-target": predicting a target without gradient;
             "decorrelation": different coordinates, or directions, that do not repeat one another;
-            "distribution matching": a given distribution of the embeddings; "contrastive":
-            negatives; "distillation": a frozen teacher; "control": nothing.
+            "distribution matching": a given distribution of the embeddings; "clustering": clusters
+            that all have to be used; "contrastive": negatives; "distillation": a frozen teacher;
+            "control": nothing.
         predictor: whether views are compared through a predictor.
         teacher: whether a second network, without gradient, makes the targets.
         more_views: whether it is meant for more than two views.
