@@ -41,6 +41,16 @@ def test_byol_compares_every_view_with_the_large_ones() -> None:
     torch.testing.assert_close(method.objective(e).value, expected)
 
 
+@pytest.mark.parametrize("name", ["lejepa", "visreg"])
+def test_the_mean_is_that_of_the_large_views(name: str) -> None:
+    method = build(name)
+    with torch.no_grad():
+        e = method.embed((*LARGE, *SMALL))
+    apart = (e.z - (e.z[0] + e.z[1]) / 2).square().mean()
+    invariance = method.objective(e).terms["invariance"]
+    torch.testing.assert_close(invariance, apart * (0.98 if name == "lejepa" else 0.1))
+
+
 @pytest.mark.parametrize("name", ["swav", "dino"])
 def test_prototypes_are_fixed_at_the_start(name: str) -> None:
     method = build(name, fixed=0.5)

@@ -18,14 +18,20 @@ def mean_squared_error(z: Float[Tensor, "views batch width"]) -> Float[Tensor, "
     return torch.stack([mse_loss(a, b) for a, b in pairs]).mean()
 
 
-def distance_to_mean(z: Float[Tensor, "views batch width"]) -> Float[Tensor, ""]:
+def distance_to_mean(
+    z: Float[Tensor, "views batch width"], *, large: int | None = None
+) -> Float[Tensor, ""]:
     """Squared difference between a view and its image's mean, averaged over views, batch and width.
 
     Convention: LeJEPA's invariance term (arXiv 2511.08544), and FroSSL's and VISReg's. It is
     `mean_squared_error` times (views - 1) / (2 views): a quarter of it for two views. Gradients
     flow into the mean too. Range [0, inf).
+
+    Args:
+        z: embeddings of the views.
+        large: the mean is that of so many first views, the large crops; by default, of all.
     """
-    return (z - z.mean(dim=0)).square().mean()
+    return (z - z[:large].mean(dim=0)).square().mean()
 
 
 def negative_cosine(

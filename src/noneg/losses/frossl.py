@@ -6,7 +6,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from noneg.losses.agreement import distance_to_mean
-from noneg.losses.gram import smaller_gram
+from noneg.losses.gram import gram_energy
 from noneg.losses.inputs import check_views, in_full_precision
 
 
@@ -39,7 +39,7 @@ def frossl(
     check_views("frossl", z)
     views, _, width = z.shape
     columns = normalize(z, dim=1)
-    energies = smaller_gram(columns).square().sum(dim=(1, 2))
+    energies = gram_energy(columns)
     # Embeddings that are exactly 0 have no spectrum.
     entropies = (energies / width**2).clamp(min=torch.finfo(z.dtype).tiny).log()
     terms = {"invariance": invariance * views**2 * width * distance_to_mean(columns)}

@@ -18,6 +18,7 @@ def visreg(
     scale: float = 0.9,
     shape: float = 0.9,
     slices: int = 4096,
+    large: int | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """The weighted terms of VISReg; the loss is their sum (paper, algorithm 1).
 
@@ -36,6 +37,8 @@ def visreg(
         scale: weight of the scale.
         shape: weight of the shape.
         slices: number of directions.
+        large: number of first views, the large crops, whose mean the views should agree with; by
+            default, all.
 
     Returns:
         `invariance`, `center`, `scale`, `shape`, each >= 0. Zeros have a scale of 1, whose gradient
@@ -60,7 +63,7 @@ def visreg(
         for view in centered / deviation.detach()
     ]
     return {
-        "invariance": invariance * distance_to_mean(z),
+        "invariance": invariance * distance_to_mean(z, large=large),
         "center": center * mean.square().mean(),
         "scale": scale * (deviation - 1).square().mean(),
         "shape": shape * torch.stack(shapes).mean(),

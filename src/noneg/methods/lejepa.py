@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from noneg.losses import distance_to_mean, sigreg
 from noneg.losses.inputs import check_views
-from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.base import Embeddings, Loss, Method, large_views
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -29,7 +29,7 @@ class Options:
     `noneg.losses.lejepa_weights` translates the weights from other conventions.
 
     Args:
-        invariance: weight of the squared distance of each view from the mean of the views.
+        invariance: weight of the squared distance of each view from the mean of the large views.
         sigreg: weight of SIGReg, which does not grow with the batch: the authors' lambda times the
             batch.
         slices: number of random directions per step, as in the authors' code (256); by default, all
@@ -76,15 +76,17 @@ class LeJEPA(Method):
         self.projector = mlp((width, *options.projector), bias=False)
 
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
-        """Representation and projection of each view."""
+        """Representation and projection of each view; `t` tells how many are large."""
         h = torch.stack([self.backbone(view) for view in views])
-        return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
+        z = torch.stack([self.projector(each) for each in h])
+        return Embeddings(h=h, z=z, t=z[: len(large_views(views))].detach())
 
     def objective(self, e: Embeddings) -> Loss:
         """Invariance, and SIGReg of each view, on the whole batch."""
         check_views("lejepa", e.z)
+        large = None if e.t is None else len(e.t)
         terms = {
-            "invariance": self.options.invariance * distance_to_mean(e.z),
+            "invariance": self.options.invariance * distance_to_mean(e.z, large=large),
             "sigreg": self.options.sigreg * sigreg(e.z, slices=self.options.slices),
         }
         return Loss(terms["invariance"] + terms["sigreg"], terms)

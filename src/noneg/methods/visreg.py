@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from noneg.losses import visreg
-from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.base import Embeddings, Loss, Method, large_views
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -25,7 +25,8 @@ class Options:
     """Paper, for ImageNet: lambda is 0.9, and 0.6 for ten of its classes.
 
     Args:
-        invariance: weight of the distance of each view from the mean of the views, 1 - lambda.
+        invariance: weight of the distance of each view from the mean of the large views, 1 -
+            lambda.
         center: weight of the center, lambda.
         scale: weight of the scale, lambda.
         shape: weight of the shape, lambda.
@@ -77,9 +78,10 @@ class VISReg(Method):
         self.projector = mlp((width, *options.projector), bias=False)
 
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
-        """Representation and projection of each view."""
+        """Representation and projection of each view; `t` tells how many are large."""
         h = torch.stack([self.backbone(view) for view in views])
-        return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
+        z = torch.stack([self.projector(each) for each in h])
+        return Embeddings(h=h, z=z, t=z[: len(large_views(views))].detach())
 
     def objective(self, e: Embeddings) -> Loss:
         """The four terms, on the whole batch."""
@@ -90,5 +92,6 @@ class VISReg(Method):
             scale=self.options.scale,
             shape=self.options.shape,
             slices=self.options.slices,
+            large=None if e.t is None else len(e.t),
         )
         return Loss(torch.stack(list(terms.values())).sum(), terms)
