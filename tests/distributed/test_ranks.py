@@ -26,7 +26,7 @@ VARIANTS = ("group norm", "group norm, in chunks", "batch norm")
 
 @final
 class RunningCenter(Method):
-    """A method that keeps a running mean of its batches and samples random directions."""
+    """Keeps a running mean of its batches, samples directions, has a target for one view alone."""
 
     center: Tensor
 
@@ -39,11 +39,13 @@ class RunningCenter(Method):
 
     def embed(self, views: Views) -> Embeddings:
         h = torch.stack([self.backbone(view) for view in views])
-        return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
+        z = torch.stack([self.projector(each) for each in h])
+        return Embeddings(h=h, z=z, t=z[:1].detach())
 
     def objective(self, e: Embeddings) -> Loss:
+        assert e.t is not None
         self.center.lerp_(e.z.detach().mean(dim=(0, 1)), 0.3)
-        apart = (e.z[0] - e.z[1]).square().mean()
+        apart = (e.t[0] - e.z[1]).square().mean()
         directions = torch.randn(6, 3, dtype=e.z.dtype)
         spread = ((e.z - self.center) @ directions).std(dim=(0, 1)).mean()
         return Loss(apart - spread, {"apart": apart, "spread": -spread})

@@ -9,7 +9,10 @@ from noneg.losses import (
     barlow_twins,
     barlow_twins_weights,
     byol_weight,
+    distance_to_mean,
+    lejepa_weights,
     negative_cosine,
+    sigreg,
     vicreg,
     vicreg_weights,
 )
@@ -118,6 +121,42 @@ def test_barlow_twins_is_the_conventions(convention: str) -> None:
     assert float(sum(terms.values())) == pytest.approx(float(scale * parts.sum()), rel=1e-10)
 
 
+@pytest.mark.parametrize("convention", ["authors", "lightly", "paper", "eb_jepa"])
+def test_lejepa_is_the_conventions(convention: str) -> None:
+    """With the statistic of each direction, and the invariance, as each code has them."""
+    z = random_views(9, 5)
+    a, b = z.numpy()
+    mean = (a + b) / 2
+    t = np.linspace(-8, 8, 401)
+    torch.manual_seed(0)
+    directions = torch.randn(5, 3, dtype=torch.float64).numpy()
+    directions /= np.linalg.norm(directions, axis=0)
+    statistics = []
+    for y in (direction for view in (a, b) for direction in (view @ directions).T):
+        off = np.abs(np.exp(1j * np.outer(t, y)).mean(axis=1) - np.exp(-(t**2) / 2)) ** 2
+        statistics.append(float(np.trapezoid(off * np.exp(-(t**2) / 2), t)))
+    statistic = float(np.mean(statistics))
+    to_mean = ((a - mean) ** 2 + (b - mean) ** 2) / 2
+    expected = {
+        "authors": 0.9 * to_mean.mean() + 0.1 * 9 * statistic,
+        "lightly": 0.9 * to_mean.mean() + 0.1 * 9 * statistic,
+        "paper": 0.9 * to_mean.sum(axis=1).mean() + 0.1 * 9 * statistic,
+        "eb_jepa": ((a - b) ** 2).mean() + 0.1 * statistic,
+    }[convention]
+    ours = lejepa_weights(convention, weight=0.1, batch=9, width=5)
+    torch.manual_seed(0)
+    value = ours.invariance * distance_to_mean(z) + ours.sigreg * sigreg(z, slices=3)
+    assert float(value) == pytest.approx(float(expected), rel=1e-6)
+
+
+def test_lejepa_of_zeros_tells_the_conventions() -> None:
+    """(1 - lambda) 0 + lambda 0.4089 n, or without n."""
+    zeros = torch.zeros(2, 8, 4, dtype=torch.float64)
+    for convention, value in (("authors", 0.02 * 0.408923 * 8), ("eb_jepa", 0.02 * 0.408923)):
+        weight = lejepa_weights(convention, weight=0.02, batch=8).sigreg
+        assert weight * float(sigreg(zeros)) == pytest.approx(value, rel=1e-5)
+
+
 def test_byol_differs_by_a_factor_and_a_constant() -> None:
     p, t = random_views(6, 4), random_views(6, 4).flip(1) + 0.1
     p.requires_grad_()
@@ -146,5 +185,9 @@ def test_unknown_conventions_are_named_with_the_known() -> None:
         barlow_twins_weights("vissl", redundancy=1.0)
     with pytest.raises(NonegError, match="no scale in the convention 'lightly'"):
         barlow_twins_weights("lightly", redundancy=1.0, scale=0.1)
+    with pytest.raises(NonegError, match="'stable_pretraining' of LeJEPA; known are: authors"):
+        lejepa_weights("stable_pretraining", weight=0.1, batch=8)
+    with pytest.raises(NonegError, match="give lejepa_weights a width"):
+        lejepa_weights("paper", weight=0.1, batch=8)
     with pytest.raises(NonegError, match="'max' of BYOL"):
         byol_weight("max")

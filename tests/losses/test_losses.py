@@ -201,6 +201,13 @@ def test_mean_squared_error() -> None:
     assert float(mean_squared_error(z)) == pytest.approx(float(expected))
 
 
+def test_negative_cosine_with_targets_of_the_first_views_alone() -> None:
+    p, t = random_views(5, 3, views=4, seed=1), random_views(5, 3, views=2, seed=2)
+    pairs = [(v, w) for v in range(4) for w in range(2) if v != w]
+    cosines = [torch.nn.functional.cosine_similarity(p[v], t[w]).mean() for v, w in pairs]
+    assert float(negative_cosine(p, t)) == pytest.approx(-float(torch.stack(cosines).mean()))
+
+
 def test_negative_cosine_limits_and_pairs() -> None:
     z = random_views(5, 3, views=3)
     same = z[:1].expand(3, 5, 3)

@@ -16,6 +16,7 @@ def parts(definition: Definition) -> dict[str, object]:
         "name": definition.name,
         "module": definition.module,
         "summary": definition.summary,
+        "traits": definition.traits,
         "docstring": definition.options.__doc__,
         "fields": [
             (field.name, field.type, field.default)

@@ -181,3 +181,22 @@ def test_the_former_name_is_trained_as_directcopy() -> None:
     one, other = build("directcopy"), directpred("copy")
     assert train_briefly(one, 4) == train_briefly(other, 4)
     assert train_briefly(directpred("eigenvalues"), 4) != train_briefly(directpred("copy"), 4)
+
+
+def test_isotropic_gradients_pass_around_the_predictor() -> None:
+    """IsoLoss: the value is DirectPred's, the gradient that of z + sg(zW - z)."""
+    plain, around = build("directpred"), build("directpred", isotropic=True)
+    matrix = torch.randn(16, 16, generator=torch.Generator().manual_seed(0))
+    for method in (plain, around):
+        method.predictor = matrix @ matrix.T / 16
+    values, pulls = [], []
+    for method in (plain, around):
+        e = method.embed(make_views())
+        loss = method.objective(e).value
+        (at_z,) = torch.autograd.grad(loss, e.z, retain_graph=True)
+        (at_p,) = torch.autograd.grad(loss, e.p)
+        values.append(float(loss.detach()))
+        pulls.append((at_z, at_p))
+    assert values[0] == pytest.approx(values[1])
+    torch.testing.assert_close(pulls[1][0], pulls[1][1])
+    torch.testing.assert_close(pulls[0][0], pulls[0][1] @ (matrix @ matrix.T / 16))

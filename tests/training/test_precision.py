@@ -101,6 +101,23 @@ def test_a_faulty_layer_is_found_by_name(fault: Callable[[Tensor], Tensor]) -> N
     assert find_faulty_layer(make_method(fault), draw(32), torch.bfloat16) == "projector.3"
 
 
+def test_views_of_two_sizes_are_checked_without_changing_their_gradients() -> None:
+    """Layers are called once per view; the gradients that are recorded go to the first call."""
+    large, other = draw(8)
+    views = (large, other[:, :, :10, :10])
+    method, expected = make_method(), make_method()
+    torch.manual_seed(1)
+    assert find_faulty_layer(method, views, torch.bfloat16) is None
+    torch.manual_seed(1)
+    e = expected.embed(views)
+    torch.autograd.backward((e.h, e.z), [torch.randn_like(each) for each in (e.h, e.z)])
+    torch.manual_seed(1)
+    calls = precision._record_calls(method, views)
+    assert calls["backbone.mix"].gradient.shape[-2:] == (4, 4)
+    for one, same in zip(method.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, same.grad)
+
+
 def test_a_fault_is_reported_and_float32_is_used() -> None:
     for asked in ("bf16-mixed", "bf16-true"):
         choice = choose_precision(asked, CPU, make_method(zero_a_column), draw, torch.device("cpu"))

@@ -5,14 +5,19 @@ from noneg.methods import describe_method, list_methods
 
 
 def run(*, kind: str, pattern: str) -> None:
-    """Print one name per line: "methods" with a summary, or the "backbones" that match a pattern.
+    """Print one name per line: "methods" with their kind and a summary, or the "backbones".
+
+    Args:
+        kind: "methods" or "backbones".
+        pattern: what the names of the backbones must match.
 
     Raises:
         NonegError: no backbone matches.
     """
     if kind == "methods":
         for name in list_methods():
-            print(f"{name:14} {describe_method(name).summary}")
+            method = describe_method(name)
+            print(f"{name:14} {method.traits or ''!s:40} {method.summary}")
         return
     # timm takes seconds to import.
     from noneg.networks.backbones import list_backbones

@@ -18,16 +18,33 @@ def mean_squared_error(z: Float[Tensor, "views batch width"]) -> Float[Tensor, "
     return torch.stack([mse_loss(a, b) for a, b in pairs]).mean()
 
 
+def distance_to_mean(
+    z: Float[Tensor, "views batch width"], *, large: int | None = None
+) -> Float[Tensor, ""]:
+    """Squared difference between a view and its image's mean, averaged over views, batch and width.
+
+    Convention: LeJEPA's invariance term (arXiv 2511.08544), and FroSSL's and VISReg's. It is
+    `mean_squared_error` times (views - 1) / (2 views): a quarter of it for two views. Gradients
+    flow into the mean too. Range [0, inf).
+
+    Args:
+        z: embeddings of the views.
+        large: the mean is that of so many first views, the large crops; by default, of all.
+    """
+    return (z - z[:large].mean(dim=0)).square().mean()
+
+
 def negative_cosine(
-    p: Float[Tensor, "views batch width"], t: Float[Tensor, "views batch width"]
+    p: Float[Tensor, "views batch width"], t: Float[Tensor, "targets batch width"]
 ) -> Float[Tensor, ""]:
     """-cos(p_v, t_w), averaged over the batch and over ordered pairs of different views v, w.
+
+    There may be targets of the first views alone.
 
     Convention: SimSiam's loss (arXiv 2011.10566, eq. 2, where each direction has a factor of 1/2).
     BYOL's loss (arXiv 2006.07733, eq. 2, both directions added) is 4 (1 + negative_cosine).
     Gradients flow into both arguments: detach `t` for a stop-gradient. Range [-1, 1].
     """
-    views = p.shape[0]
     cosine = cosine_similarity(p[:, None], t[None, :], dim=-1).mean(dim=-1)
-    different = 1 - torch.eye(views, device=p.device, dtype=p.dtype)
-    return -(cosine * different).sum() / (views * (views - 1))
+    different = 1 - torch.eye(len(p), len(t), device=p.device, dtype=p.dtype)
+    return -(cosine * different).sum() / different.sum()

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from noneg.losses.gram import smaller_gram
 from noneg.losses.inputs import in_full_precision, to_float64
 
 
@@ -27,9 +28,7 @@ def coding_rate(z: Float[Tensor, "batch width"], *, distortion: float = 0.5) -> 
         R >= 0; 0 for zeros.
     """
     batch, width = z.shape
-    exact = to_float64(z)
-    matrix = exact @ exact.T if batch < width else exact.T @ exact
-    matrix = matrix * (width / (batch * distortion))
+    matrix = smaller_gram(to_float64(z)) * (width / (batch * distortion))
     matrix = matrix + torch.eye(len(matrix), dtype=matrix.dtype, device=z.device)
     # Half of the log-determinant is the sum of the logarithms of the factor's diagonal.
     rate: Tensor = torch.linalg.cholesky(matrix).diagonal().log().sum().to(z.dtype)

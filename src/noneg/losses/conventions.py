@@ -25,6 +25,14 @@ class BarlowTwinsWeights:
     redundancy: float
 
 
+@dataclass(frozen=True)
+class LeJEPAWeights:
+    """Weights of `noneg.losses.distance_to_mean` and `noneg.losses.sigreg` in LeJEPA."""
+
+    invariance: float
+    sigreg: float
+
+
 def vicreg_weights(
     convention: str,
     *,
@@ -95,6 +103,37 @@ def barlow_twins_weights(
     if convention == "solo_learn":
         return BarlowTwinsWeights(scale, scale * redundancy)
     raise _unknown("Barlow Twins", convention, "authors, paper, lightly, solo_learn")
+
+
+def lejepa_weights(
+    convention: str, *, weight: float, batch: int, width: int | None = None
+) -> LeJEPAWeights:
+    """The weights that make noneg's loss equal to another convention's.
+
+    stable-pretraining tests the embeddings of all views together, not each view's, and no weights
+    can undo that.
+
+    Args:
+        convention: "authors" (rbalestr-lab/lejepa and its minimal example) and "lightly" have
+            (1 - weight) invariance + weight T, with T = batch * SIGReg. "paper" also sums the
+            invariance over the width. "eb_jepa" (two views) has weight T / batch and, as
+            invariance, the difference between the two views, which is 4 times that to their mean.
+        weight: lambda in that convention.
+        batch: images per step, over all processes.
+        width: width of the projection; only "paper" needs it.
+
+    Raises:
+        NonegError: unknown convention, or no width for the paper's.
+    """
+    if convention in ("authors", "lightly"):
+        return LeJEPAWeights(1 - weight, weight * batch)
+    if convention == "paper":
+        if width is None:
+            raise NonegError("the paper's LeJEPA sums over the width: give lejepa_weights a width")
+        return LeJEPAWeights((1 - weight) * width, weight * batch)
+    if convention == "eb_jepa":
+        return LeJEPAWeights(4.0, weight)
+    raise _unknown("LeJEPA", convention, "authors, lightly, paper, eb_jepa")
 
 
 def byol_weight(convention: str) -> float:

@@ -59,6 +59,16 @@ def cross_energy(
     return diagonal, energy
 
 
+def gram_energy(z: Float[Tensor, "views batch width"]) -> Float[Tensor, "views"]:
+    """The sum of squares of all entries of x'x, with x a view as it is: |x'x|_F^2 = |xx'|_F^2.
+
+    Matrices are batch x batch if the batch is smaller than the width, else width x width.
+    Differentiable once.
+    """
+    energy: Tensor = _GramEnergy.apply(z)
+    return energy
+
+
 def gram(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     """The inner products of all rows: the lower triangle, in stripes, and its mirror image."""
     count = len(rows)
@@ -69,6 +79,11 @@ def gram(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
         torch.mm(rows[start:end], rows[:end].T, out=products[start:end, :end])
         products[:start, start:end] = products[start:end, :start].T
     return products
+
+
+def smaller_gram(z: Float[Tensor, "*views n d"]) -> Float[Tensor, "*views m m"]:
+    """Either zz' (n < d) or z'z: they have the same trace, norm and nonzero eigenvalues."""
+    return z @ z.mT if z.shape[-2] < z.shape[-1] else z.mT @ z
 
 
 def center(z: Float[Tensor, "*views batch width"]) -> Float[Tensor, "*views batch width"]:
@@ -118,6 +133,26 @@ class _CovarianceEnergy(torch.autograd.Function):
                 weights.diagonal().copy_(2 * on[view])
                 torch.mm(x, weights, out=gradient[view])
         # Its mean over the batch is already zero, because the columns of x are centered.
+        return gradient
+
+
+class _GramEnergy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        smaller = z.shape[1] < z.shape[2]
+        matrices = torch.stack([gram(x) if smaller else gram(x.T) for x in z])
+        ctx.save_for_backward(z, matrices)
+        return matrices.square().sum(dim=(1, 2))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        z, matrices = ctx.saved_tensors
+        gradient: Tensor = torch.empty_like(z)
+        for view, x in enumerate(z):
+            weights = matrices[view] * (4 * gradients[0][view])
+            pair = (weights, x) if z.shape[1] < z.shape[2] else (x, weights)
+            torch.mm(*pair, out=gradient[view])
         return gradient
 
 

@@ -10,6 +10,17 @@ from noneg.losses.inputs import check_views, in_full_precision
 
 
 @in_full_precision
+def variance_hinge(
+    z: Float[Tensor, "views batch width"], *, epsilon: float = 1e-4
+) -> Float[Tensor, ""]:
+    """VICReg's variance term alone: the mean over views and width of max(0, 1 - deviation).
+
+    Range [0, 1]; 0.99 for zeros.
+    """
+    return torch.relu(1 - torch.sqrt(z.var(dim=1) + epsilon)).mean()
+
+
+@in_full_precision
 def vicreg(
     z: Float[Tensor, "views batch width"],
     *,

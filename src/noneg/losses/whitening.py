@@ -1,7 +1,7 @@
 """W-MSE (Ermolov et al., arXiv 2007.06346): agreement of whitened embeddings."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -46,17 +46,25 @@ def whiten(
 
 @in_full_precision
 def w_mse(
-    z: Float[Tensor, "views batch width"], *, epsilon: float = 0.0
+    z: Float[Tensor, "views batch width"],
+    *,
+    epsilon: float = 0.0,
+    per_view: bool = False,
+    groups: int = 1,
+    order: Int[Tensor, "batch"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """Squared distance of whitened embeddings of unit length, 2 - 2 cos (paper, eq. 3 and 5).
 
-    Convention: the authors' code, except that all views of the whole batch are whitened by one
-    covariance; the authors whiten random parts of each view separately. The mean over images and
-    over pairs of views.
+    Convention: the mean over images and over pairs of views. With `per_view`, the authors' code:
+    groups of images, each view of each group whitened by its own covariance. By default, all views
+    of the whole batch are whitened by one covariance.
 
     Args:
-        z: projections of at least 2 views; more embeddings (views * batch) than coordinates.
+        z: projections of at least 2 views; more embeddings than coordinates are whitened at once.
         epsilon: weight of the identity in the covariance, in [0, 1].
+        per_view: whiten each view by itself.
+        groups: number of groups of images, as even as possible, that are whitened by themselves.
+        order: positions of the images, of which the first ones are the first group, and so on.
 
     Returns:
         `w_mse`, in [0, 4].
@@ -65,6 +73,15 @@ def w_mse(
         NonegError: fewer than 2 views or images, too few embeddings, or a singular covariance.
     """
     check_views("w_mse", z)
-    views, batch, width = z.shape
-    white = normalize(whiten(z.flatten(0, 1), epsilon=epsilon), dim=1)
-    return {"w_mse": width * mean_squared_error(white.view(views, batch, width))}
+    width = z.shape[2]
+    parts = (z if order is None else z[:, order]).tensor_split(groups, dim=1)
+    white = torch.cat([_whiten_views(part, epsilon, per_view) for part in parts], dim=1)
+    return {"w_mse": width * mean_squared_error(normalize(white, dim=2))}
+
+
+def _whiten_views(
+    z: Float[Tensor, "views batch width"], epsilon: float, per_view: bool
+) -> Float[Tensor, "views batch width"]:
+    if per_view:
+        return torch.stack([whiten(view, epsilon=epsilon) for view in z])
+    return whiten(z.flatten(0, 1), epsilon=epsilon).view(z.shape)

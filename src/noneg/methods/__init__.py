@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from noneg.errors import NonegError
 from noneg.methods.recipe import ADAPT, Recipe, adapted
+from noneg.methods.traits import Traits
 
 if TYPE_CHECKING:
     import torch.nn
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     import noneg.methods.base
 
 # What the definitions of options and recipes may use. None of these modules imports torch.
-_LIGHT = ("dataclasses", "typing", "noneg.methods.recipe")
+_LIGHT = ("dataclasses", "typing", "noneg.methods.recipe", "noneg.methods.traits")
 
 FORMER_METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "directcopy": ("directpred", {"predictor": "copy"}),
@@ -31,7 +32,7 @@ def list_methods() -> list[str]:
     return sorted(
         module.name
         for module in pkgutil.iter_modules(__path__)
-        if module.name not in ("base", "recipe")
+        if module.name not in ("base", "recipe", "traits")
     )
 
 
@@ -46,6 +47,7 @@ class Definition:
         options: the dataclass of the method's own settings.
         recipes: suggested settings by name.
         summary: first line of the module's docstring.
+        traits: what kind of method it is; a module may leave it out.
     """
 
     name: str
@@ -53,6 +55,7 @@ class Definition:
     options: type[Any]
     recipes: dict[str, Recipe]
     summary: str
+    traits: Traits | None = None
 
     def recipe(self, name: str) -> Recipe:
         """One recipe by name.
@@ -130,14 +133,23 @@ def _is_light(node: ast.stmt) -> bool:
     match node:
         case ast.ImportFrom(module=module):
             return module in _LIGHT
-        case ast.ClassDef(name="Options") | ast.Assign(targets=[ast.Name(id="RECIPES")]):
+        case ast.ClassDef(name="Options"):
+            return True
+        case ast.Assign(targets=[ast.Name(id="RECIPES" | "TRAITS")]):
             return True
     return False
 
 
 def _definition(path: str, docstring: str | None, names: dict[str, Any]) -> Definition:
     summary = (docstring or "").strip().split("\n")[0]
-    return Definition(path.rpartition(".")[2], path, names["Options"], names["RECIPES"], summary)
+    return Definition(
+        path.rpartition(".")[2],
+        path,
+        names["Options"],
+        names["RECIPES"],
+        summary,
+        names.get("TRAITS"),
+    )
 
 
 def _with_options(definition: Definition, options: dict[str, Any]) -> Definition:

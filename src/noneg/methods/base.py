@@ -7,10 +7,15 @@ knows nothing of ranks, chunks, precision or data.
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from noneg.randomness import hash_index
 
 
 @dataclass(frozen=True)
@@ -20,16 +25,41 @@ class Embeddings:
     Args:
         h: representation [V, B, D]: the backbone's output, which users keep.
         z: projection [V, B, K]: the input of the loss.
-        p: prediction [V, B, K]; None for methods without a predictor.
-        t: target [V, B, K], without gradient; None for methods without a target.
+        p: prediction [V, B, P]; None for methods without one. P is K, or the number of prototypes.
+        t: target [T, B, P] of the first T views, without gradient; None for methods without a
+            target. Small crops have none (`large_views`), so T may be less than V.
         index: int64 [B], which images these are.
     """
 
     h: Float[Tensor, "views batch width"]
     z: Float[Tensor, "views batch projection"]
-    p: Float[Tensor, "views batch projection"] | None = None
-    t: Float[Tensor, "views batch projection"] | None = None
+    p: Float[Tensor, "views batch prediction"] | None = None
+    t: Float[Tensor, "targets batch prediction"] | None = None
     index: Int[Tensor, "batch"] | None = None
+
+
+def large_views(
+    views: tuple[Float[Tensor, "batch channels _ _"], ...],
+) -> tuple[Float[Tensor, "batch channels _ _"], ...]:
+    """The views from which targets are made: the first one, and those of its size that follow.
+
+    With a policy of large and small crops, small ones learn from the large ones, but not the other
+    way around (SwAV, 2006.09882, section 3.2).
+    """
+    side = views[0].shape[-1]
+    return tuple(takewhile(lambda view: view.shape[-1] == side, views))
+
+
+def random_order(e: Embeddings) -> Int[Tensor, "batch"]:
+    """The positions of the batch's images in a random order.
+
+    It depends on the images, not on their order in the batch. It differs between steps, and is the
+    same on every process, like torch's generator.
+    """
+    key = int(torch.randint(2**62, ()))
+    index = np.arange(e.z.shape[1]) if e.index is None else e.index.cpu().numpy()
+    order = torch.from_numpy(np.argsort(hash_index(key, index, 1)[:, 0]))
+    return order.to(e.z.device)
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,14 @@ from typing import Literal, final
 import torch
 from torch import Tensor, nn
 
-from noneg.losses import negative_cosine
-from noneg.methods.base import Embeddings, Loss, Method, Rate
+from noneg.losses import negative_cosine, variance_hinge
+from noneg.methods.base import Embeddings, Loss, Method, Rate, large_views
 from noneg.methods.recipe import Recipe, adapted
+from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
 from noneg.networks.target import copy_as_target, update_target
+
+TRAITS = Traits(family="online-target", predictor=True, teacher=True)
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Options:
             `target` is.
         tau: decay of the moving average per step at the start; it rises to 1 by a cosine.
         tau_constant: keep tau constant instead (paper, table 5a).
+        variance: weight of VICReg's variance term on the projections; the loss of a pair of views
+            counts as 4 (1 - cos), both directions added (VICReg, 2105.04906, table 4).
     """
 
     projector: tuple[int, ...] = (4096, 256)
@@ -46,6 +51,7 @@ class Options:
     stop_gradient: bool = True
     tau: float = 0.996
     tau_constant: bool = False
+    variance: float = 0.0
 
 
 RECIPES = {
@@ -110,7 +116,7 @@ class BYOL(Method):
             t = z.detach()
         else:
             with torch.no_grad():
-                t = torch.stack([self.target(view) for view in views])
+                t = torch.stack([self.target(view) for view in large_views(views)])
         return Embeddings(h=h, z=z, p=p, t=t)
 
     def objective(self, e: Embeddings) -> Loss:
@@ -118,7 +124,10 @@ class BYOL(Method):
         assert e.p is not None
         assert e.t is not None
         loss = 4 * (1 + negative_cosine(e.p, e.t))
-        return Loss(loss, {"prediction": loss})
+        terms = {"prediction": loss}
+        if self.options.variance:
+            terms["variance"] = self.options.variance * variance_hinge(e.z)
+        return Loss(torch.stack(list(terms.values())).sum(), terms)
 
     def after_step(self, progress: float) -> None:
         """Update the target by a moving average of the online network, buffers included."""

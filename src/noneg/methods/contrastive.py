@@ -15,7 +15,10 @@ from torch import Tensor, nn
 from noneg.losses import contrastive
 from noneg.methods.base import Embeddings, Loss, Method
 from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
+
+TRAITS = Traits(family="contrastive")
 
 
 @dataclass(frozen=True)

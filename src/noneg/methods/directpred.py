@@ -24,10 +24,13 @@ from torch import Tensor, nn
 
 from noneg.losses import negative_cosine
 from noneg.losses.inputs import to_float64
-from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.base import Embeddings, Loss, Method, large_views
 from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
 from noneg.networks.target import copy_as_target, update_target
+
+TRAITS = Traits(family="online-target", predictor=True, teacher=True)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Options:
         epsilon: the predictor is a matrix plus epsilon times the identity; the matrix has a largest
             eigenvalue of 1 ("eigenvalues") or a Frobenius norm of 1 ("copy").
         every: steps between two updates of the predictor.
+        isotropic: let the gradient pass around the predictor, so that all eigenvectors of the
+            correlation matrix learn at one rate (IsoLoss: 2212.04858, which has rho = 0.998).
         target: "moving_average" of the online network, or "copy", the online network as it is.
         tau: decay of the moving average per step.
         projector: widths of the projector's layers after the backbone.
@@ -51,6 +56,7 @@ class Options:
     rho: float = 0.3
     epsilon: float = 0.1
     every: int = 1
+    isotropic: bool = False
     target: Literal["moving_average", "copy"] = "moving_average"
     tau: float = 0.996
     projector: tuple[int, ...] = (512, 128)
@@ -100,8 +106,11 @@ class DirectPred(Method):
             t = z.detach()
         else:
             with torch.no_grad():
-                t = torch.stack([self.target(view) for view in views])
-        return Embeddings(h=h, z=z, p=z @ self.predictor, t=t)
+                t = torch.stack([self.target(view) for view in large_views(views)])
+        p = z @ self.predictor
+        if self.options.isotropic:
+            p = z + (p - z).detach()
+        return Embeddings(h=h, z=z, p=p, t=t)
 
     def objective(self, e: Embeddings) -> Loss:
         """BYOL's loss; updates the running correlation, uncentered, of all views (equation 19)."""

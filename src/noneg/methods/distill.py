@@ -17,7 +17,10 @@ from noneg.errors import NonegError
 from noneg.losses import distance_to_target, relational_distance
 from noneg.methods.base import Embeddings, Loss, Method
 from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
+
+TRAITS = Traits(family="distillation", teacher=True)
 
 
 @dataclass(frozen=True)

@@ -25,9 +25,12 @@ from noneg.errors import NonegError
 from noneg.losses import info_nce
 from noneg.methods.base import Embeddings, Loss, Method
 from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
 from noneg.networks.norms import batch_norms
 from noneg.networks.target import copy_as_target, update_target
+
+TRAITS = Traits(family="contrastive", teacher=True)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Recipe:
         bias_rate: learning rate of biases and norm layers, relative to that of the weights.
         warmup_epochs: epochs of linear warm-up before the cosine schedule.
         views: name of the policy.
+        num_views: views per image; None for as many as the policy has.
         norm: as the setting of this name.
         heads_first: epochs in which only the heads learn.
         backbone_rate: learning rate of the backbone, relative to that of the heads.
@@ -37,6 +38,7 @@ class Recipe:
     bias_rate: float = 1.0
     warmup_epochs: float = 1.0
     views: str = "gentle"
+    num_views: int | None = None
     norm: Literal["batch", "group", "frozen"] = "batch"
     heads_first: float = 0.0
     backbone_rate: float = 1.0

@@ -13,7 +13,10 @@ from torch import Tensor, nn
 from noneg.losses import mean_squared_error
 from noneg.methods.base import Embeddings, Loss, Method
 from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
+
+TRAITS = Traits(family="control")
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from noneg.errors import NonegError
-from noneg.losses import negative_cosine
+from noneg.losses import negative_cosine, variance_hinge
 from noneg.methods.base import Embeddings, Loss, Method, Rate
 from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
 from noneg.networks.target import copy_as_target, update_target
+
+TRAITS = Traits(family="online-target", predictor=True)
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class Options:
         stop_gradient: False lets the gradient also flow into the target.
         hold: steps between two updates of the weights that the targets come from, or "epoch": the
             alternation of the paper's table 6, in which 1 is SimSiam itself.
+        variance: weight of VICReg's variance term on the projections (VICReg, 2105.04906, table 4:
+            without BatchNorm, SimSiam needs it).
     """
 
     projector: tuple[int, ...] = (2048, 2048, 2048)
@@ -45,6 +50,7 @@ class Options:
     predictor_constant: bool = True
     stop_gradient: bool = True
     hold: int | Literal["epoch"] = 1
+    variance: float = 0.0
 
 
 RECIPES = {
@@ -122,7 +128,10 @@ class SimSiam(Method):
         assert e.p is not None
         target = e.z if e.t is None else e.t
         loss = negative_cosine(e.p, target.detach() if self.options.stop_gradient else target)
-        return Loss(loss, {"negative_cosine": loss})
+        terms = {"negative_cosine": loss}
+        if self.options.variance:
+            terms["variance"] = self.options.variance * variance_hinge(e.z)
+        return Loss(torch.stack(list(terms.values())).sum(), terms)
 
     @torch.no_grad()
     def after_step(self, progress: float) -> None:

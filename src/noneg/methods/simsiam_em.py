@@ -14,7 +14,10 @@ from torch.nn.functional import cosine_similarity
 
 from noneg.methods.base import Embeddings, Loss, Method
 from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
+
+TRAITS = Traits(family="online-target")
 
 
 @dataclass(frozen=True)

@@ -10,16 +10,17 @@ hold better ones.
 from dataclasses import dataclass
 from typing import Literal, final
 
-import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
 from noneg.losses import triplet
-from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.base import Embeddings, Loss, Method, random_order
 from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
-from noneg.randomness import hash_index
+
+TRAITS = Traits(family="contrastive")
 
 
 @dataclass(frozen=True)
@@ -77,15 +78,8 @@ class Triplet(Method):
 
 
 def _next_in_cycle(e: Embeddings) -> Int[Tensor, "batch"]:
-    """For each image, the position of the next one in a random cycle through the batch.
-
-    The cycle depends on the images, not on their order in the batch. It differs between steps, and
-    is the same on every process, like torch's generator.
-    """
-    key = int(torch.randint(2**62, ()))
-    batch = e.z.shape[1]
-    index = np.arange(batch) if e.index is None else e.index.cpu().numpy()
-    cycle = torch.from_numpy(np.argsort(hash_index(key, index, 1)[:, 0]))
+    """For each image, the position of the next one in a random cycle through the batch."""
+    cycle = random_order(e)
     following = torch.empty_like(cycle)
     following[cycle] = cycle.roll(-1)
-    return following.to(e.z.device)
+    return following

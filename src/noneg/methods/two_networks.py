@@ -14,8 +14,11 @@ from torch import Tensor, nn
 from noneg.losses import barlow_twins, vicreg
 from noneg.methods.base import Embeddings, Loss, Method
 from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
 from noneg.networks.backbones import build_backbone
 from noneg.networks.heads import mlp
+
+TRAITS = Traits(family="decorrelation")
 
 
 @dataclass(frozen=True)

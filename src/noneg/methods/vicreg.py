@@ -11,10 +11,13 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
-from noneg.losses import vicreg
+from noneg.losses import radial_divergence, vicreg
 from noneg.methods.base import Embeddings, Loss, Method
 from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
+
+TRAITS = Traits(family="decorrelation")
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,15 @@ class Options:
         invariance: weight of the agreement between views.
         variance: weight of the hinge on the standard deviations.
         covariance: weight of the squared off-diagonal covariances.
+        radial: weight of the divergence of the embeddings' lengths from those of a Gaussian; 100 in
+            Radial-VCReg (2602.14272).
         projector: widths of the projector's layers after the backbone.
     """
 
     invariance: float = 25.0
     variance: float = 25.0
     covariance: float = 1.0
+    radial: float = 0.0
     projector: tuple[int, ...] = (8192, 8192, 8192)
 
 
@@ -77,4 +83,6 @@ class VICReg(Method):
             variance=self.options.variance,
             covariance=self.options.covariance,
         )
+        if self.options.radial:
+            terms["radial"] = self.options.radial * radial_divergence(e.z)
         return Loss(torch.stack(list(terms.values())).sum(), terms)

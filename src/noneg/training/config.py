@@ -85,10 +85,11 @@ class TrainConfig:
         pull: how strongly the backbone is pulled back to the weights that it began with: at each
             step by the learning rate times this share of the way, as weight decay pulls to 0
             (L2-SP: Li et al. 2018, 1802.01483).
-        views: a policy (byol, barlow_twins, vicreg, simclr, simsiam, multi_crop, gentle, outline,
-            dihedral, weak), or a list of views with their settings.
-        num_views: views per image: the first ones of the policy, repeated as needed; default: as
-            many as it has, which is two, or eight for multi_crop.
+        views: a policy (byol, barlow_twins, vicreg, simclr, simsiam, multi_crop, emp_ssl, gentle,
+            outline, dihedral, weak), or a list of views with their settings.
+        num_views: views per image: the first ones of the policy, repeated as needed; default: the
+            recipe's, or as many as the policy has, which is two, eight for multi_crop, or twenty
+            for emp_ssl.
         seed: decides the initial weights, the order of the images, and the views.
         continue_from: a finished run. A new run begins with all of its last weights, with a new
             optimizer and a new schedule; its settings are the defaults. (--resume finishes a

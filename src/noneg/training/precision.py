@@ -219,6 +219,7 @@ def _record_calls(method: Method, views: tuple[Tensor, ...]) -> dict[str, _Call]
     """The first call of each layer in one forward and backward pass in float32."""
     inputs: dict[str, Tensor] = {}
     gradients: dict[str, Tensor] = {}
+    listened: set[str] = set()
     hooks: list[torch.utils.hooks.RemovableHandle] = []
 
     def listen(name: str, layer: nn.Module) -> None:
@@ -228,9 +229,12 @@ def _record_calls(method: Method, views: tuple[Tensor, ...]) -> dict[str, _Call]
                 inputs.setdefault(name, arguments[0].detach().clone())
 
         def after(_: nn.Module, __: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.requires_grad and name not in gradients:
+            # The gradient of the first call, which the backward pass reaches last.
+            if isinstance(output, Tensor) and output.requires_grad and name not in listened:
+                listened.add(name)
+                # What a hook returns would take the gradient's place.
                 output.register_hook(  # type: ignore[no-untyped-call]
-                    lambda each: gradients.setdefault(name, each.detach())
+                    lambda each: gradients.update({name: each.detach()})
                 )
 
         hooks.append(layer.register_forward_pre_hook(before))

@@ -149,6 +149,20 @@ def multi_crop_policy(size: int) -> Policy:
     return (large,) * 2 + (small,) * 6
 
 
+def emp_ssl_policy(size: int) -> Policy:
+    """EMP-SSL's 20 crops of a quarter of the image (authors' code; 2304.03977)."""
+    return (
+        View(
+            crop_scale=(0.25, 0.25),
+            crop_ratio=(1.0, 1.0),
+            saturation=0.4,
+            hue=0.2,
+            blur=_blur_for(size, 0.1),
+            solarize=0.1,
+        ),
+    ) * 20
+
+
 def gentle_policy(size: int) -> Policy:
     """Larger crops and weaker color jitter, symmetric: for small images and short runs."""
     return (View(crop_scale=(0.3, 1.0), saturation=0.2, blur=_blur_for(size, 0.2)),) * 2
@@ -177,6 +191,7 @@ POLICIES: dict[str, Callable[[int], Policy]] = {
     "simclr": simclr_policy,
     "simsiam": simsiam_policy,
     "multi_crop": multi_crop_policy,
+    "emp_ssl": emp_ssl_policy,
     "gentle": gentle_policy,
     "outline": outline_policy,
     "dihedral": dihedral_policy,

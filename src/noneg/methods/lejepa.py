@@ -1,0 +1,92 @@
+"""LeJEPA: Provable and Scalable Self-Supervised Learning (Balestriero and LeCun, 2511.08544).
+
+What keeps it from collapsing: embeddings are pulled to a standard Gaussian, in all directions at
+once (SIGReg), so no direction may be constant, or repeat another. No negatives, no predictor, no
+stop-gradient, no moving average. The pull vanishes at an exact collapse, and a few dead directions
+cost little: about 0.24 (1/r - 1/d) if r of d are alive.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from noneg.losses import distance_to_mean, sigreg
+from noneg.losses.inputs import check_views
+from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
+from noneg.networks.heads import mlp
+
+TRAITS = Traits(family="distribution matching")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The authors' minimal example (MINIMAL.md of rbalestr-lab/lejepa): lambda = 0.02, batch 256.
+
+    `noneg.losses.lejepa_weights` translates the weights from other conventions.
+
+    Args:
+        invariance: weight of the squared distance of each view from the mean of the large views.
+        sigreg: weight of SIGReg, which does not grow with the batch: the authors' lambda times the
+            batch.
+        slices: number of random directions per step, as in the authors' code (256); by default, all
+            directions, in closed form.
+        projector: widths of the projector's layers after the backbone.
+    """
+
+    invariance: float = 0.98
+    sigreg: float = 5.12
+    slices: int | None = None
+    projector: tuple[int, ...] = (2048, 2048, 16)
+
+
+RECIPES = {
+    # The example's views also have solarization, and its learning rate ends at half.
+    "paper": Recipe(
+        options=Options(),
+        epochs=800,
+        batch_size=256,
+        optimizer="adamw",
+        learning_rate=2e-3,
+        weight_decay=5e-2,
+        views="simclr",
+        num_views=4,
+    ),
+    # Not tuned: VICReg's settings.
+    "small": Recipe(
+        options=Options(invariance=1.0, sigreg=10.0, projector=(1024, 64)),
+        batch_size=64,
+        optimizer="muon",
+        learning_rate=1.6e-2,
+    ),
+}
+
+
+@final
+class LeJEPA(Method):
+    """Agreement, and embeddings that are a standard Gaussian."""
+
+    def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
+        """Build the projector on a backbone of `width` features."""
+        super().__init__(backbone)
+        self.options = options
+        self.projector = mlp((width, *options.projector), bias=False)
+
+    def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
+        """Representation and projection of each view; `t` tells how many are large."""
+        h = torch.stack([self.backbone(view) for view in views])
+        z = torch.stack([self.projector(each) for each in h])
+        return Embeddings(h=h, z=z, t=z[: len(large_views(views))].detach())
+
+    def objective(self, e: Embeddings) -> Loss:
+        """Invariance, and SIGReg of each view, on the whole batch."""
+        check_views("lejepa", e.z)
+        large = None if e.t is None else len(e.t)
+        terms = {
+            "invariance": self.options.invariance * distance_to_mean(e.z, large=large),
+            "sigreg": self.options.sigreg * sigreg(e.z, slices=self.options.slices),
+        }
+        return Loss(terms["invariance"] + terms["sigreg"], terms)

@@ -1,0 +1,106 @@
+"""SwAV: Unsupervised Learning by Contrasting Cluster Assignments (Caron et al., 2006.09882).
+
+What keeps it from collapsing: images are assigned to clusters of equal size over the batch, so they
+cannot all be in one. Each view predicts the clusters of the large views. No negatives, no
+predictor, no second network. The batch should not be much smaller than the number of clusters; the
+authors' queue of earlier embeddings, for such batches, is not here.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from noneg.losses import swav
+from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
+from noneg.networks.heads import Prototypes, mlp
+
+TRAITS = Traits(family="clustering")
+
+
+@dataclass(frozen=True)
+class Options:
+    """The authors' code.
+
+    Args:
+        prototypes: number of clusters.
+        temperature: of the predicted clusters.
+        epsilon: of the assignments: larger ones are softer.
+        iterations: of the balancing of clusters and images.
+        fixed: share of the run at its start in which prototypes are not trained; the authors have
+            313 steps.
+        projector: widths of the projector's layers after the backbone.
+    """
+
+    prototypes: int = 3000
+    temperature: float = 0.1
+    epsilon: float = 0.05
+    iterations: int = 3
+    fixed: float = 0.001
+    projector: tuple[int, ...] = (2048, 128)
+
+
+RECIPES = {
+    # The authors have LARS and a rate of 4.8 at a batch of 4096.
+    "paper": Recipe(
+        options=Options(),
+        epochs=800,
+        batch_size=4096,
+        optimizer="lars",
+        learning_rate=0.3,
+        weight_decay=1e-6,
+        warmup_epochs=10.0,
+        views="multi_crop",
+    ),
+    # Not tuned: VICReg's settings.
+    "small": Recipe(
+        options=Options(prototypes=64, fixed=0.01, projector=(1024, 128)),
+        batch_size=64,
+        optimizer="muon",
+        learning_rate=1.6e-2,
+    ),
+}
+
+
+@final
+class SwAV(Method):
+    """Each view predicts the cluster of another one."""
+
+    progress: Tensor
+
+    def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
+        """Build projector and prototypes on a backbone of `width` features."""
+        super().__init__(backbone)
+        self.options = options
+        self.projector = mlp((width, *options.projector))
+        self.prototypes = Prototypes(options.projector[-1], options.prototypes)
+        self.register_buffer("progress", torch.zeros(()))
+
+    def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
+        """Representation, projection of length 1 and cosines with the prototypes of each view."""
+        h = torch.stack([self.backbone(view) for view in views])
+        z = torch.stack([normalize(self.projector(each), dim=1) for each in h])
+        fixed = bool(self.progress < self.options.fixed)
+        p = torch.stack([self.prototypes(each, fixed=fixed) for each in z])
+        return Embeddings(h=h, z=z, p=p, t=p[: len(large_views(views))].detach())
+
+    def objective(self, e: Embeddings) -> Loss:
+        """Assignments over the whole batch, and their cross-entropy."""
+        assert e.p is not None
+        assert e.t is not None
+        terms = swav(
+            e.p,
+            e.t,
+            temperature=self.options.temperature,
+            epsilon=self.options.epsilon,
+            iterations=self.options.iterations,
+        )
+        return Loss(terms["swav"], terms)
+
+    def after_step(self, progress: float) -> None:
+        """Remember how far the run is."""
+        self.progress.fill_(progress)

@@ -1,0 +1,97 @@
+"""VISReg: scale, center and shape of the embeddings' distribution (Wu et al., arXiv 2606.02572).
+
+What keeps it from collapsing: the deviation of every coordinate is pulled to 1, with a slope that
+does not vanish near a collapse, and the shape of all random projections to a Gaussian's, which
+forbids copies of a coordinate. No negatives, no predictor, no stop-gradient, no moving average.
+"""
+
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from noneg.losses import visreg
+from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.recipe import Recipe
+from noneg.methods.traits import Traits
+from noneg.networks.heads import mlp
+
+TRAITS = Traits(family="distribution matching")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Paper, for ImageNet: lambda is 0.9, and 0.6 for ten of its classes.
+
+    Args:
+        invariance: weight of the distance of each view from the mean of the large views, 1 -
+            lambda.
+        center: weight of the center, lambda.
+        scale: weight of the scale, lambda.
+        shape: weight of the shape, lambda.
+        slices: number of random directions per step.
+        projector: widths of the projector's layers after the backbone.
+    """
+
+    invariance: float = 0.1
+    center: float = 0.9
+    scale: float = 0.9
+    shape: float = 0.9
+    slices: int = 4096
+    projector: tuple[int, ...] = (2048, 2048, 256)
+
+
+RECIPES = {
+    # The views of the paper's Imagenette runs, four large crops; batch and rate are from there too.
+    "paper": Recipe(
+        options=Options(),
+        epochs=800,
+        batch_size=256,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        weight_decay=5e-2,
+        warmup_epochs=10.0,
+        views="simclr",
+        num_views=4,
+    ),
+    # Not tuned: VICReg's settings, and lambda = 0.6.
+    "small": Recipe(
+        options=Options(
+            invariance=0.4, center=0.6, scale=0.6, shape=0.6, slices=512, projector=(1024, 128)
+        ),
+        batch_size=64,
+        optimizer="muon",
+        learning_rate=1.6e-2,
+    ),
+}
+
+
+@final
+class VISReg(Method):
+    """Agreement, and a Gaussian's center, scale and shape."""
+
+    def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
+        """Build the projector on a backbone of `width` features."""
+        super().__init__(backbone)
+        self.options = options
+        self.projector = mlp((width, *options.projector), bias=False)
+
+    def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
+        """Representation and projection of each view; `t` tells how many are large."""
+        h = torch.stack([self.backbone(view) for view in views])
+        z = torch.stack([self.projector(each) for each in h])
+        return Embeddings(h=h, z=z, t=z[: len(large_views(views))].detach())
+
+    def objective(self, e: Embeddings) -> Loss:
+        """The four terms, on the whole batch."""
+        terms = visreg(
+            e.z,
+            invariance=self.options.invariance,
+            center=self.options.center,
+            scale=self.options.scale,
+            shape=self.options.shape,
+            slices=self.options.slices,
+            large=None if e.t is None else len(e.t),
+        )
+        return Loss(torch.stack(list(terms.values())).sum(), terms)
