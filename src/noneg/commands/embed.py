@@ -61,9 +61,10 @@ def run(
 
 
 def _say(written: Written, encoder: Encoder, out: Path) -> None:
-    print(f"{written.rows} embeddings of {encoder.info.features} numbers written to {out}")
+    where = printable(str(out))
+    print(f"{written.rows} embeddings of {encoder.info.features} numbers written to {where}")
     for image in written.skipped:
-        print(f"skipped {image.name}: {image.reason}", file=sys.stderr)
+        print(f"skipped {printable(image.name)}: {printable(image.reason)}", file=sys.stderr)
 
 
 def write_parquet(

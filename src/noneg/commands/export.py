@@ -30,6 +30,4 @@ def run(*, run: str, backbone: str | None, format: str, out: Path, license: str 
 
         verdict = RunDirectory(Path(run)).read_verdict()
         error = export_timm(encoder, out, license=license, verdict=verdict)
-    print(
-        f"written  {printable(str(out))}; its its output differs by at most {error:.1e} of its size"
-    )
+    print(f"written  {printable(str(out))}; its output differs by at most {error:.1e} of its size")

@@ -66,6 +66,11 @@ class RunDirectory:
     # During training
 
     @property
+    def lock_file(self) -> Path:
+        """Held by the process that writes here; it is removed when the run ends."""
+        return self.path / "run.lock"
+
+    @property
     def metrics(self) -> StepTable:
         """Loss, terms, speed and label-free meters."""
         return StepTable(self.path / "metrics.csv")

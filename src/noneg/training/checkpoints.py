@@ -17,13 +17,16 @@ from noneg.methods.base import Method
 
 @final
 class StopRequest:
-    """Remembers Ctrl-C or SIGTERM until the step is done; a second Ctrl-C stops at once."""
+    """Remembers Ctrl-C or SIGTERM until the step is done; a second Ctrl-C stops at once.
+
+    A second SIGTERM does not: torchrun and SLURM may each send one.
+    """
 
     def __init__(self) -> None:
         self.received = False
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
+        if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = True
 
@@ -40,6 +43,25 @@ class StopRequest:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does; does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        # Once is enough: a second one must not end the cleaning up.
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:

@@ -36,6 +36,7 @@ from noneg.training.distributed import (
     synchronize_statistics,
     whole_state,
 )
+from noneg.training.faults import how_to_go_on
 from noneg.training.knn_monitor import KNNMonitor
 from noneg.training.launch import quiet_lightning
 from noneg.training.loggers import open_loggers
@@ -165,7 +166,7 @@ def train_method(
             if stop_now:
                 break
     if stop_now and not watchdog.stopped and step < steps.total:
-        raise KeyboardInterrupt(f"Continue with: noneg train --resume {run.path}")
+        raise KeyboardInterrupt(how_to_go_on(run))
     return watchdog
 
 
