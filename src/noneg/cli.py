@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final, NoReturn, TextIO, cast, final
+from typing import Any, Final, NoReturn, cast, final
 
 from noneg._version import __version__
 from noneg.errors import NonegError, printable
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"noneg {__version__}")
         return 0
     try:
-        with redirect_stdout(cast(TextIO, _Harmless(sys.stdout))):
+        with redirect_stdout(cast(Any, _Harmless(sys.stdout))):
             _run(given[0], given[1:])
     except NonegError as error:
         if not error.is_reported:
@@ -86,7 +86,7 @@ def _run(command: str, arguments: list[str]) -> None:
 class _Harmless:
     """A text stream on which no name can steer the terminal: its control characters are escaped."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: Any) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:

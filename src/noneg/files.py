@@ -135,6 +135,61 @@ def from_cell(text: str) -> str:
     return text[1:] if is_marked else text
 
 
+_LARGEST = {".yaml": 2**20, ".json": 2**26}
+"""Bytes of the files that noneg reads; what it writes is far smaller."""
+
+_MOST_VALUES = 100_000
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """The fields in a YAML or JSON file, by its extension; nothing else than plain values.
+
+    Raises:
+        OSError: the file is missing, or cannot be read.
+        ValueError: it is too large, or holds something else.
+    """
+    is_json = path.suffix == ".json"
+    with path.open("rb") as file:
+        content = file.read(_LARGEST[".json" if is_json else ".yaml"] + 1)
+    if len(content) > _LARGEST[".json" if is_json else ".yaml"]:
+        raise ValueError("it is too large")
+    try:
+        fields = json.loads(content) if is_json else parse_yaml(content.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields):
+        raise ValueError("it does not hold names and values")
+    return fields
+
+
+def parse_yaml(text: str) -> Any:
+    """The plain values in YAML.
+
+    Raises:
+        ValueError: it is not YAML, or a few lines of it stand for millions of values.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    # Aliases can repeat a list of aliases, and so on: such a value cannot be printed.
+    waiting, values = [found], 0
+    while waiting:
+        each = waiting.pop()
+        values += 1
+        if values > _MOST_VALUES:
+            raise ValueError("it holds too many values")
+        if isinstance(each, dict):
+            waiting += each.values()
+        elif isinstance(each, list | tuple | set):
+            waiting += each
+    return found
+
+
 def write_json(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
     """Write a JSON file; numbers must be finite.
 

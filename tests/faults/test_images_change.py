@@ -43,21 +43,24 @@ class Killed(BaseException):
 
 
 def stopped(folder: Path, out: Path, **more: object) -> None:
-    """A run of 40 steps that was killed after its checkpoint at step 10."""
+    """A run of 20 steps that was killed after its checkpoint at step 10."""
 
     def kill(step: int) -> None:
         if step == 12:
             raise Killed
 
     with pytest.raises(Killed):
-        run_here(folder, out, kill, steps=40, **more)
+        run_here(folder, out, kill, steps=20, **more)
 
 
-@pytest.fixture
-def whole(folder: Path, tmp_path: Path) -> dict[str, torch.Tensor]:
-    """The weights after 40 steps without a fault."""
-    run_here(folder, tmp_path / "whole", lambda _step: None, steps=40)
-    return finished(tmp_path / "whole")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
+    """The weights after 20 steps without a fault."""
+    place = tmp_path_factory.mktemp("whole")
+    (place / "images").mkdir()
+    write_images(place / "images", seed=0)
+    run_here(place / "images", place / "run", lambda _step: None, steps=20)
+    return finished(place / "run")
 
 
 @pytest.mark.parametrize("cache", ["memory", "disk"])
@@ -65,7 +68,7 @@ def test_decoded_images_are_not_looked_at_again(
     folder: Path, tmp_path: Path, whole: dict[str, torch.Tensor], cache: str
 ) -> None:
     out, aside = tmp_path / cache, tmp_path / "aside"
-    run_here(folder, out, lambda step: step == 1 and folder.rename(aside), cache=cache, steps=40)
+    run_here(folder, out, lambda step: step == 1 and folder.rename(aside), cache=cache, steps=20)
     assert_same(finished(out), whole)
 
 
@@ -82,7 +85,7 @@ def test_images_on_demand_that_are_gone(
                 folder.mkdir()
 
     with pytest.raises(NonegError) as caught:
-        run_here(folder, out, take_away, cache="none", steps=40)
+        run_here(folder, out, take_away, cache="none", steps=20)
     sentence = str(caught.value)
     assert str(folder) in sentence
     assert f"the last checkpoint in {out} is whole" in sentence

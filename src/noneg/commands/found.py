@@ -112,7 +112,7 @@ def labels_in(file: Path) -> dict[str, str]:
     try:
         with file.open(encoding="utf-8", newline="") as opened:
             rows = list(csv.DictReader(opened))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise NonegError(
             f"{where} cannot be read ({error}): give a CSV file with the columns name and label"
         ) from None

@@ -14,7 +14,7 @@ from torch import nn
 
 from noneg.diagnostics import Verdict
 from noneg.encoder import Encoder, EncoderInfo
-from noneg.errors import NonegError
+from noneg.errors import NonegError, printable
 from noneg.evaluation.gain import gain_over, gain_without_labels
 from noneg.evaluation.label_free import images_to_measure, meters_as_dict
 from noneg.evaluation.scores import (
@@ -367,6 +367,11 @@ def _claim(run: RunDirectory, ending: ExitStack, *, is_new: bool) -> None:
         ) from None
     if is_new and run.exists():
         raise _holds_a_run(run)
+    if (link := run.link_to_elsewhere()) is not None:
+        raise NonegError(
+            f"{printable(str(link))} is a link to a place outside the run's directory, where a run "
+            "does not write: put the files themselves there"
+        )
 
 
 def _remove_if_empty(directory: Path) -> None:
