@@ -7,12 +7,13 @@ A command's module is imported after its arguments are parsed, so that help appe
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
-from typing import Final, NoReturn, final
+from typing import Any, Final, NoReturn, cast, final
 
 from noneg._version import __version__
-from noneg.errors import NonegError
+from noneg.errors import NonegError, printable
 
 HELP: Final = """\
 usage: noneg COMMAND [...]; noneg COMMAND --help, noneg --version
@@ -52,19 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"noneg {__version__}")
         return 0
     try:
-        _run(given[0], given[1:])
+        with redirect_stdout(cast(Any, _Harmless(sys.stdout))):
+            _run(given[0], given[1:])
     except NonegError as error:
         if not error.is_reported:
-            print(f"noneg: {error}", file=sys.stderr)
+            print(f"noneg: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        print(f"noneg: stopped. {interrupt}".rstrip(), file=sys.stderr)
+        print(f"noneg: stopped. {printable(str(interrupt))}".rstrip(), file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"noneg: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"noneg: {printable(f'{where}{error.strerror or error}')}", file=sys.stderr)
         return 2
     return 0
 
@@ -78,6 +80,21 @@ def _run(command: str, arguments: list[str]) -> None:
         return
     chosen = PARSERS[command]().parse_args(arguments)
     import_module(f"noneg.commands.{command}").run(**vars(chosen))
+
+
+@final
+class _Harmless:
+    """A text stream on which no name can steer the terminal: its control characters are escaped."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write("\n".join(map(printable, text.split("\n"))))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @final

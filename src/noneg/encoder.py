@@ -7,6 +7,7 @@ configuration nor Lightning.
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -24,7 +25,7 @@ from torch.nn.functional import interpolate
 
 from noneg._version import __version__
 from noneg.errors import NonegError, printable
-from noneg.files import whole_or_not_at_all, write_text
+from noneg.files import read_fields, whole_or_not_at_all, write_text
 from noneg.images import ImageSource, Skipped, find_source, stream_images
 from noneg.images.find import Data
 from noneg.networks import Norm
@@ -36,6 +37,9 @@ from noneg.views.policy import Interpolation
 
 FORMAT = 3
 """Of `encoder.json`; higher if older versions would misread it. 2: `norm`. 3: `interpolation`."""
+
+_MOST_VALUES = 2**26
+"""Of an image, 4,729 pixels square with 3 channels: a file must not ask for all of the memory."""
 
 WEIGHTS = "encoder.safetensors"
 INFO = "encoder.json"
@@ -93,6 +97,17 @@ class EncoderInfo:
             raise NonegError(
                 f"An encoder of {self.channels} channels needs one mean and one std each, but got "
                 f"{len(self.mean)} and {len(self.std)}; give {self.channels} of both."
+            )
+        largest = max(self.size, self.stored_size)
+        if self.channels * largest**2 > _MOST_VALUES:
+            raise NonegError(
+                f"An encoder's images have at most {_MOST_VALUES:,} values, but {self.channels} x "
+                f"{largest} x {largest} are more; choose a smaller size."
+            )
+        if not all(map(math.isfinite, (*self.mean, *self.std))):
+            raise NonegError(
+                f"An encoder's mean and std are finite, but got {self.mean} and {self.std}; "
+                "correct them."
             )
         if min(self.channels, self.size, self.stored_size, self.features) < 1 or min(self.std) <= 0:
             raise NonegError(
@@ -399,7 +414,7 @@ def load(source: str | os.PathLike[str], *, backbone: str | nn.Module | None = N
     info = _allowed(read_encoder_info(directory), backbone, directory)
     try:
         weights = load_file(directory / WEIGHTS)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, LookupError, RuntimeError) as error:
         raise NonegError(
             f"{printable(str(directory / WEIGHTS))} is damaged ({error}): copy it again or train "
             f"again."
@@ -487,11 +502,11 @@ def read_encoder_info(directory: Path) -> EncoderInfo:
     path = directory / INFO
     shown = printable(str(path))
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = read_fields(path)
     except (ValueError, OSError) as error:
         raise NonegError(f"{shown} is damaged ({error}): copy it again or train again.") from error
-    version = fields.pop("format", None) if isinstance(fields, dict) else None
-    if not isinstance(version, int) or version < 1:
+    version = fields.pop("format", None)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise NonegError(
             f"{shown} does not describe an encoder: it has no format number; copy it again."
         )
@@ -512,7 +527,7 @@ def read_encoder_info(directory: Path) -> EncoderInfo:
     for name, kind in _JSON_KINDS.items():
         value = fields[name]
         is_list_of_numbers = isinstance(value, list) and all(
-            isinstance(entry, int | float) for entry in value
+            isinstance(entry, int | float) and abs(entry) < 1e30 for entry in value
         )
         # JSON's true is a bool, and so an int in Python.
         right = isinstance(value, kind) and not isinstance(value, bool)

@@ -63,10 +63,14 @@ def run(
     wanted = _Wanted(
         run, backbone, data, out, batch_size, device, precision, strict, pictures, in_parts
     )
-    if devices > 1:
-        run_in_processes(devices, _embed, wanted)
-    else:
-        _embed(wanted)
+    try:
+        if devices > 1:
+            run_in_processes(devices, _embed, wanted)
+        else:
+            _embed(wanted)
+    except KeyboardInterrupt:
+        kept = "Complete parts are kept: the same command makes the rest." if in_parts else ""
+        raise KeyboardInterrupt(kept) from None
 
 
 def _embed(wanted: _Wanted) -> None:
@@ -107,11 +111,10 @@ def _embed(wanted: _Wanted) -> None:
             progress=True,
         )
     if written is not None:
-        print(
-            f"{written.rows} embeddings of {encoder.info.features} numbers written to {wanted.out}"
-        )
+        where = printable(str(wanted.out))
+        print(f"{written.rows} embeddings of {encoder.info.features} numbers written to {where}")
         for image in written.skipped:
-            print(f"skipped {image.name}: {image.reason}", file=sys.stderr)
+            print(f"skipped {printable(image.name)}: {printable(image.reason)}", file=sys.stderr)
 
 
 def _refuse_contradictions(

@@ -4,7 +4,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from noneg.images.source import (
     none_readable_error,
     unreadable_error,
 )
+from noneg.images.threads import ReadingThreads
 
 _MAX_BLOCK_IMAGES = 64
 _MAX_BLOCK_BYTES = 8 * 2**20
@@ -53,7 +54,8 @@ def stream_images(
         An iterator over (uint8 [B, channels, size, size], the B indices in the source).
 
     Raises:
-        NonegError: no image of the source can be read; or `strict`, and an image cannot be read.
+        NonegError: no image of the source can be read; `strict`, and an image cannot be read; or
+            the source does not answer.
     """
     check_channels_and_size(channels, size)
     if batch_size < 1:
@@ -155,31 +157,38 @@ def _threaded_blocks(
     length = min(_MAX_BLOCK_IMAGES, length)
     starts = iter(range(images.start, images.stop, length))
     stop = threading.Event()
-    threads = max(1, available_cores() // local_processes())
-    executor = ThreadPoolExecutor(threads, thread_name_prefix="noneg-images")
+    count = max(1, available_cores() // local_processes())
+    threads = ReadingThreads(source, count)
     waiting: deque[Future[Block]] = deque()
 
     def submit_next() -> None:
         start = next(starts, None)
         if start is not None:
             indices = range(start, min(start + length, images.stop))
-            waiting.append(executor.submit(_read_block, source, indices, channels, size, stop))
+            waiting.append(
+                threads.submit(_read_block, source, threads, indices, channels, size, stop)
+            )
 
     try:
-        for _ in range(2 * threads):
+        for _ in range(2 * count):
             submit_next()
         while waiting:
-            block = waiting.popleft().result()
+            block = threads.wait_for(waiting.popleft())
             submit_next()
             yield block
     finally:
         # Also on Ctrl-C. Without the event, the threads would first finish their blocks.
         stop.set()
-        executor.shutdown(wait=True, cancel_futures=True)
+        threads.close()
 
 
 def _read_block(
-    source: ImageSource, indices: range, channels: int, size: int, stop: threading.Event
+    source: ImageSource,
+    threads: ReadingThreads,
+    indices: range,
+    channels: int,
+    size: int,
+    stop: threading.Event,
 ) -> Block:
     pixels = np.empty((len(indices), channels, size, size), dtype=np.uint8)
     kept: list[int] = []
@@ -188,7 +197,7 @@ def _read_block(
         if stop.is_set():
             break
         try:
-            pixels[len(kept)] = source.read(index, channels, size)
+            pixels[len(kept)] = threads.read(index, channels, size)
         except Unreadable as error:
             skipped.append(Skipped(source.name(index), str(error)))
         else:
