@@ -14,7 +14,8 @@ from noneg.export.parquet import Written, write_parquet
 from noneg.export.parts import embed_parts
 from noneg.export.processes import own_device, run_in_processes, share_by_torchrun
 from noneg.images import find_source
-from noneg.images.source import evenly_spaced, read_readable, unreadable_error
+from noneg.images.source import evenly_spaced, unreadable_error
+from noneg.images.threads import read_readable
 
 LARGEST_DIFFERENCE = 0.02
 """Of embeddings in bfloat16 from those in float32, as a share of their length."""
