@@ -44,6 +44,7 @@ class Options:
 
 
 RECIPES = {
+    # Length and batch are BYOL's.
     "paper": Recipe(
         options=Options(),
         epochs=1000,
