@@ -3,37 +3,48 @@
     python benchmarks/use.py --quick
     python benchmarks/use.py --parts search duplicates --photos AERIAL --encoder ENCODER
     python benchmarks/use.py --parts select --photos AERIAL --encoder timm:resnet18
+    python benchmarks/use.py --parts embed --photos AERIAL --encoder ENCODER
 
-Parts: `search` (a million random vectors), `duplicates` (copies of photographs, made by edits that
-the threshold is not measured with; beside a perceptual hash), `many` (all near-duplicates of 60,000
-vectors), `select` (a linear probe on images that were chosen, and on random ones). The last line is
-JSON.
+Parts: `embed` (images a second: decoding and resizing alone, the network alone, both as `noneg
+embed` does them, and the command with one and two processes), `export` (how far ONNX Runtime's
+features are from noneg's), `search` (a million random vectors), `duplicates` (copies of
+photographs, made by edits that the threshold is not measured with; beside a perceptual hash),
+`many` (all near-duplicates of 60,000 vectors), `select` (a linear probe on images that were chosen,
+and on random ones). The last line is JSON.
 """
 
 import argparse
+import copy
 import io
 import json
 import resource
 import statistics
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image, ImageEnhance
+from torch.fx.experimental.optimization import fuse
 
 import noneg
 from noneg.collection.duplicates import find_duplicates, group, measure_threshold
 from noneg.collection.embedded import embed_collection
 from noneg.collection.neighbors import nearest, unit
 from noneg.collection.selection import select
+from noneg.encoder import normalized_images
 from noneg.evaluation.standardize import standardized
-from noneg.images import images_on_demand
+from noneg.images import ImageSource, Skipped, images_on_demand, stream_images
 from noneg.images.find import find_source
 from noneg.images.shapes import draw_shapes
 
-PARTS = ("search", "many", "duplicates", "select")
+PARTS = ("search", "many", "embed", "export", "duplicates", "select")
 
 
 def vectors(count: int, width: int, seed: int = 0) -> np.ndarray:
@@ -198,6 +209,113 @@ def _hash_rates(images: np.ndarray, expected: set[tuple[int, int]]) -> dict[str,
     return found | {"hash_best_f1": best[0], "hash_best_distance": best[1]}
 
 
+def measure_embedding(
+    data: Path | np.ndarray, encoder: noneg.Encoder, saved: str, rounds: int
+) -> dict[str, Any]:
+    """Images a second of each stage alone, and of `noneg embed`, one after the other, medians.
+
+    `share` is the speed of `noneg embed` as a share of the slower stage's. `network_share` is that
+    of embedding decoded pictures, as a share of the network's own, with BatchNorm folded into the
+    convolutions where torch.fx can do that and where it is faster.
+    """
+    source = find_source(data)
+    info, count = encoder.info, len(source)
+    pixels = np.stack(
+        [source.read(index, info.channels, info.stored_size) for index in range(min(count, 512))]
+    )
+    batch = normalized_images(torch.from_numpy(pixels[:256]), info)
+    networks = {"network": encoder.module, "folded": _folded(encoder.module)}
+    coarse = encoder.in_precision("bfloat16")
+
+    def read() -> int:
+        batches = stream_images(
+            source,
+            channels=info.channels,
+            size=info.stored_size,
+            batch_size=256,
+            on_skip=lambda _: None,
+        )
+        return sum(len(each) for each, _ in batches)
+
+    def forward(module: torch.nn.Module, fast: bool = False) -> int:
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=fast):
+            for _ in range(2):
+                module(batch)
+        return 2 * len(batch)
+
+    stages: dict[str, Callable[[], int]] = {
+        "read": read,
+        "embed": lambda: sum(len(each) for _, each in encoder.embed_source(*_how(source))),
+        "embed_pixels": lambda: len(encoder.embed_pixels(pixels)),
+        **{name: partial(forward, module) for name, module in networks.items()},
+        "bfloat16": partial(forward, encoder.module, True),
+        "embed_pixels_bfloat16": lambda: len(coarse.embed_pixels(pixels)),
+    }
+    speeds: dict[str, list[float]] = {name: [] for name in stages}
+    for turn in range(rounds + 1):
+        for name, stage in stages.items():
+            began = time.perf_counter()
+            images = stage()
+            # The first round warms up.
+            if turn:
+                speeds[name].append(images / (time.perf_counter() - began))
+    found = {f"{name}_per_s": statistics.median(each) for name, each in speeds.items()}
+    slower = min(found["read_per_s"], found["network_per_s"])
+    fastest = max(found["network_per_s"], found["folded_per_s"])
+    exact, other = encoder.embed_pixels(pixels), coarse.embed_pixels(pixels)
+    return {
+        "images": count,
+        "side": info.size,
+        "threads": torch.get_num_threads(),
+        "rounds": rounds,
+        **found,
+        "share": found["embed_per_s"] / slower,
+        "network_share": found["embed_pixels_per_s"] / fastest,
+        "network_share_bfloat16": found["embed_pixels_bfloat16_per_s"] / found["bfloat16_per_s"],
+        "bfloat16_difference": float(np.linalg.norm(other - exact) / np.linalg.norm(exact)),
+        **(_processes(data, saved) if isinstance(data, Path) else {}),
+    }
+
+
+def _how(source: ImageSource) -> tuple[ImageSource, int, str, bool, bool, list[Skipped]]:
+    return source, 256, "cpu", False, False, []
+
+
+def _folded(module: torch.nn.Module) -> torch.nn.Module:
+    """BatchNorm as part of the convolutions before it; the module itself if it cannot be traced."""
+    try:
+        return fuse(copy.deepcopy(module).eval())
+    except Exception as error:
+        print(f"BatchNorm cannot be folded: {error}")
+        return module
+
+
+def _processes(photos: Path, saved: str) -> dict[str, float]:
+    """The whole command with one and with two processes, starting Python included."""
+    found = {}
+    for processes in (1, 2):
+        with tempfile.TemporaryDirectory() as folder:
+            began = time.perf_counter()
+            subprocess.run(
+                [
+                    *(sys.executable, "-m", "noneg", "embed", saved, str(photos)),
+                    *("--out", f"{folder}/parts", "--devices", str(processes)),
+                ],
+                check=True,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            found[f"command_{processes}_s"] = time.perf_counter() - began
+    return found
+
+
+def measure_export(encoder: noneg.Encoder) -> dict[str, Any]:
+    from noneg.export.onnx import export_onnx
+
+    with tempfile.TemporaryDirectory() as folder:
+        return {"onnx_largest_error": export_onnx(encoder, Path(folder) / "encoder.onnx")}
+
+
 def measure_selection(h: np.ndarray, labels: np.ndarray, seeds: Sequence[int]) -> dict[str, Any]:
     """Accuracy of a linear probe on the chosen of two thirds, tested on the last third."""
     from sklearn.linear_model import LogisticRegression
@@ -238,7 +356,7 @@ def main() -> None:
     if "many" in chosen.parts:
         found["many"] = measure_many(chosen.quick)
         print(found["many"], flush=True)
-    if {"duplicates", "select"} & set(chosen.parts):
+    if {"duplicates", "select", "embed", "export"} & set(chosen.parts):
         if chosen.photos is None or chosen.encoder is None:
             shapes = draw_shapes(600 if chosen.quick else 2_000, 0)
             photos, labels = shapes.pixels.transpose(0, 2, 3, 1), shapes.labels
@@ -250,6 +368,19 @@ def main() -> None:
             index = np.sort(np.random.default_rng(0).permutation(len(source))[: chosen.images])
             photos = images.pixels[index].transpose(0, 2, 3, 1)
             labels = source.labels[index]
+        if "embed" in chosen.parts:
+            with tempfile.TemporaryDirectory() as folder:
+                encoder.save(f"{folder}/encoder")
+                found["embed"] = measure_embedding(
+                    chosen.photos or photos,
+                    encoder,
+                    f"{folder}/encoder",
+                    2 if chosen.quick else 5,
+                )
+            print(found["embed"], flush=True)
+        if "export" in chosen.parts:
+            found["export"] = measure_export(encoder)
+            print(found["export"], flush=True)
         if "duplicates" in chosen.parts:
             found["duplicates"] = measure_duplicates(photos, encoder, str(chosen.encoder))
             print(found["duplicates"], flush=True)

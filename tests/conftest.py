@@ -14,7 +14,7 @@ from torch import nn
 
 torch.set_num_threads(1)
 
-pytest_plugins = ["written_runs"]
+pytest_plugins = ["written_runs", "real_runs"]
 
 
 class TinyBackbone(nn.Module):

@@ -14,9 +14,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from noneg._version import __version__
-from noneg.commands.embed import write_parquet
 from noneg.encoder import Encoder, EncoderInfo, load
 from noneg.errors import NonegError
+from noneg.export.parquet import write_parquet
 from noneg.networks.backbones import SMALL, build_backbone
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
@@ -218,7 +218,7 @@ def test_parquet_holds_the_embeddings(
     rows_per_group: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("noneg.commands.embed._BYTES_PER_ROW_GROUP", rows_per_group * 4 * 256)
+    monkeypatch.setattr("noneg.export.parquet._BYTES_PER_ROW_GROUP", rows_per_group * 4 * 256)
     out = tmp_path / "out.parquet"
     assert write_parquet(out, encoder, images, batch_size=3).rows == 23
     table = pyarrow.parquet.read_table(out)

@@ -7,12 +7,13 @@ A command's module is imported after its arguments are parsed, so that help appe
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from importlib import import_module
 from pathlib import Path
-from typing import Final, NoReturn, final
+from typing import Any, Final, NoReturn, cast, final
 
 from noneg._version import __version__
-from noneg.errors import NonegError
+from noneg.errors import NonegError, printable
 
 HELP: Final = """\
 usage: noneg COMMAND [...]; noneg COMMAND --help, noneg --version
@@ -52,19 +53,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"noneg {__version__}")
         return 0
     try:
-        _run(given[0], given[1:])
+        with redirect_stdout(cast(Any, _Harmless(sys.stdout))):
+            _run(given[0], given[1:])
     except NonegError as error:
         if not error.is_reported:
-            print(f"noneg: {error}", file=sys.stderr)
+            print(f"noneg: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as interrupt:
-        print(f"noneg: stopped. {interrupt}".rstrip(), file=sys.stderr)
+        print(f"noneg: stopped. {printable(str(interrupt))}".rstrip(), file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 0
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"noneg: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"noneg: {printable(f'{where}{error.strerror or error}')}", file=sys.stderr)
         return 2
     return 0
 
@@ -78,6 +80,21 @@ def _run(command: str, arguments: list[str]) -> None:
         return
     chosen = PARSERS[command]().parse_args(arguments)
     import_module(f"noneg.commands.{command}").run(**vars(chosen))
+
+
+@final
+class _Harmless:
+    """A text stream on which no name can steer the terminal: its control characters are escaped."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        self._stream.write("\n".join(map(printable, text.split("\n"))))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 @final
@@ -198,11 +215,31 @@ def embed_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="noneg embed", description="Write one embedding per image, as Parquet.")
     _add_run(parser)
     parser.add_argument("data", metavar="DATA", help="a folder, a .npy or .npz file, or a name")
-    parser.add_argument("--out", metavar="FILE", type=Path, required=True, help="the Parquet file")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="the file.parquet; or a directory of parts, which a second command completes if the "
+        "first one was stopped",
+    )
     parser.add_argument(
         "--batch-size", type=int, default=256, help="images per batch (default: 256)"
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda ... (default: auto)")
+    parser.add_argument(
+        "--devices",
+        type=int,
+        default=1,
+        help="processes that write parts, each on a GPU or a share of the cores (default: 1)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="bfloat16 is faster where the processor has it, and says how much it changes "
+        "(default: float32)",
+    )
     parser.add_argument("--strict", action="store_true", help="stop at an unreadable image")
     parser.add_argument(
         "--pictures",
@@ -223,6 +260,11 @@ def search_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--count", type=int, default=10, help="images for each picture (default: 10)"
+    )
+    parser.add_argument(
+        "--approximate",
+        action="store_true",
+        help="build an index, which pays beyond a million images, and say how much it finds",
     )
     return parser
 
@@ -360,6 +402,12 @@ def curve_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--seeds", type=int, default=5, help="choices of the labeled images (default: 5)"
     )
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        default=0,
+        help="also fine-tune the network for so many epochs, each time (default: 0)",
+    )
     parser.add_argument("--out", metavar="FILE", type=Path, help="also write the points, as JSON")
     return parser
 
@@ -373,10 +421,11 @@ def export_parser() -> argparse.ArgumentParser:
     _add_run(parser)
     parser.add_argument(
         "--format",
-        choices=("onnx", "timm", "torch"),
+        choices=("onnx", "openvino", "timm", "torch"),
         required=True,
-        help="onnx: a file, uint8 square images of any size in, features out; timm: a directory "
-        "for timm, transformers and the Hugging Face Hub; torch: a file for torch.export.load",
+        help="onnx: a file, uint8 square images of any size in, features out; openvino: the same, "
+        "as .xml and .bin; timm: a directory for timm, transformers and the Hugging Face Hub; "
+        "torch: a file for torch.export.load",
     )
     parser.add_argument(
         "--out", metavar="PATH", type=Path, required=True, help="the file, or timm's directory"

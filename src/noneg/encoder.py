@@ -7,12 +7,13 @@ configuration nor Lightning.
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, final, get_args
+from typing import Any, Literal, final, get_args
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch.nn.functional import interpolate
 
 from noneg._version import __version__
 from noneg.errors import NonegError, printable
-from noneg.files import whole_or_not_at_all, write_text
+from noneg.files import read_fields, whole_or_not_at_all, write_text
 from noneg.images import ImageSource, Skipped, find_source, stream_images
 from noneg.images.find import Data
 from noneg.networks import Norm
@@ -37,8 +38,15 @@ from noneg.views.policy import Interpolation
 FORMAT = 3
 """Of `encoder.json`; higher if older versions would misread it. 2: `norm`. 3: `interpolation`."""
 
+_MOST_VALUES = 2**26
+"""Of an image, 4,729 pixels square with 3 channels: a file must not ask for all of the memory."""
+
 WEIGHTS = "encoder.safetensors"
 INFO = "encoder.json"
+
+
+Precision = Literal["float32", "bfloat16"]
+"""Of the network while it embeds. Images are prepared, and embeddings given, in float32."""
 
 
 def _today() -> str:
@@ -90,6 +98,17 @@ class EncoderInfo:
                 f"An encoder of {self.channels} channels needs one mean and one std each, but got "
                 f"{len(self.mean)} and {len(self.std)}; give {self.channels} of both."
             )
+        largest = max(self.size, self.stored_size)
+        if self.channels * largest**2 > _MOST_VALUES:
+            raise NonegError(
+                f"An encoder's images have at most {_MOST_VALUES:,} values, but {self.channels} x "
+                f"{largest} x {largest} are more; choose a smaller size."
+            )
+        if not all(map(math.isfinite, (*self.mean, *self.std))):
+            raise NonegError(
+                f"An encoder's mean and std are finite, but got {self.mean} and {self.std}; "
+                "correct them."
+            )
         if min(self.channels, self.size, self.stored_size, self.features) < 1 or min(self.std) <= 0:
             raise NonegError(
                 f"An encoder's channels, sizes, features and std are above 0, but got channels "
@@ -106,11 +125,28 @@ class Encoder:
         module: float [B, C, S, S] -> [B, D]. It is put into evaluation mode and not copied: give
             a copy if its training continues.
         info: the format of the images.
+        precision: float32 gives embeddings that can be compared between machines; bfloat16 is
+            faster on processors with instructions for it, and about a hundredth as exact.
     """
 
-    def __init__(self, module: nn.Module, info: EncoderInfo) -> None:
+    def __init__(
+        self, module: nn.Module, info: EncoderInfo, precision: Precision = "float32"
+    ) -> None:
         self.module = module.eval()
         self.info = info
+        self.precision = precision
+
+    def in_precision(self, precision: Precision) -> "Encoder":
+        """The same network, computing in another precision.
+
+        Raises:
+            NonegError: there is no such precision.
+        """
+        if precision not in get_args(Precision):
+            raise NonegError(
+                f"No precision '{precision}' to embed in: give {' or '.join(get_args(Precision))}."
+            )
+        return Encoder(self.module, self.info, precision)
 
     def embed(
         self,
@@ -220,8 +256,7 @@ class Encoder:
     ) -> Float32[Tensor, "batch features"]:
         """Embed decoded images, on their device.
 
-        They are resized to `info.size` (antialiased), divided by 255 and normalized, in
-        float32 without autocast, so embeddings can be compared between machines.
+        They are resized to `info.size` (antialiased), divided by 255 and normalized, in float32.
 
         Args:
             pixels: uint8 [B, C, S, S], of any S.
@@ -241,7 +276,8 @@ class Encoder:
         device = pixels.device
         self.module.to(device)
         # Not inference_mode: a head could not be trained on its tensors.
-        with torch.no_grad(), torch.autocast(device.type, enabled=False):
+        fast = self.precision == "bfloat16"
+        with torch.no_grad(), torch.autocast(device.type, torch.bfloat16, enabled=fast):
             images = normalized_images(pixels, info)
             features: Tensor = self.module(images)
             return features.float()
@@ -289,6 +325,7 @@ class Encoder:
         strict: bool,
         skipped: list[Skipped],
         seen: Callable[[UInt8[np.ndarray, "batch channels stored stored"]], None] | None = None,
+        images: range | None = None,
     ) -> Iterator[tuple[list[int], Float32[np.ndarray, "batch features"]]]:
         """Like `embed_stream`, for an `ImageSource`.
 
@@ -300,12 +337,14 @@ class Encoder:
             strict: whether an unreadable image is an error.
             skipped: images that are left out are appended to this list.
             seen: called with the pixels of each batch.
+            images: consecutive ones, by their place in the source; by default all.
 
         Returns:
             An iterator over (the B indices in the source, float32 [B, D]).
 
         Raises:
-            NonegError: no image can be read, or with `strict` any image cannot be read.
+            NonegError: no image of the source can be read, or with `strict` any image cannot be
+                read.
         """
         target = find_device(device)
         batches = stream_images(
@@ -315,8 +354,10 @@ class Encoder:
             batch_size=batch_size,
             strict=strict,
             on_skip=skipped.append,
+            images=images,
         )
-        with progress_bar(total=len(source), desc="embedding", shown=progress) as bar:
+        first, count = (0, len(source)) if images is None else (images.start, len(images))
+        with progress_bar(total=count, desc="embedding", shown=progress) as bar:
             for pixels, indices in batches:
                 if seen is not None:
                     seen(pixels)
@@ -325,7 +366,7 @@ class Encoder:
                     self.pixels_to_features(torch.from_numpy(pixels).to(target)).cpu().numpy(),
                 )
                 # Images that are left out count as well.
-                bar.update(indices[-1] + 1 - bar.done)
+                bar.update(indices[-1] + 1 - first - bar.done)
 
 
 def normalized_images(
@@ -373,7 +414,7 @@ def load(source: str | os.PathLike[str], *, backbone: str | nn.Module | None = N
     info = _allowed(read_encoder_info(directory), backbone, directory)
     try:
         weights = load_file(directory / WEIGHTS)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, LookupError, RuntimeError) as error:
         raise NonegError(
             f"{printable(str(directory / WEIGHTS))} is damaged ({error}): copy it again or train "
             f"again."
@@ -461,11 +502,11 @@ def read_encoder_info(directory: Path) -> EncoderInfo:
     path = directory / INFO
     shown = printable(str(path))
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        fields = read_fields(path)
     except (ValueError, OSError) as error:
         raise NonegError(f"{shown} is damaged ({error}): copy it again or train again.") from error
-    version = fields.pop("format", None) if isinstance(fields, dict) else None
-    if not isinstance(version, int) or version < 1:
+    version = fields.pop("format", None)
+    if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise NonegError(
             f"{shown} does not describe an encoder: it has no format number; copy it again."
         )
@@ -486,7 +527,7 @@ def read_encoder_info(directory: Path) -> EncoderInfo:
     for name, kind in _JSON_KINDS.items():
         value = fields[name]
         is_list_of_numbers = isinstance(value, list) and all(
-            isinstance(entry, int | float) for entry in value
+            isinstance(entry, int | float) and abs(entry) < 1e30 for entry in value
         )
         # JSON's true is a bool, and so an int in Python.
         right = isinstance(value, kind) and not isinstance(value, bool)

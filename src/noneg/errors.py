@@ -13,10 +13,34 @@ class NonegError(Exception):
     is_reported = False
 
 
+class MachineError(NonegError):
+    """A fault of the disk, the network or the memory, and not of the input.
+
+    Its cause, if it has one, is the system's error. During a run, `noneg.training.faults` says what
+    is safe.
+    """
+
+
 class DivergedError(NonegError):
     """The loss or the weights of a run are no longer finite. Studies count this as a result."""
 
 
 def printable(name: str) -> str:
-    """The name with undecodable bytes written as escapes, so that it can be printed and saved."""
-    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+    """The name on one line, for terminals, pages and tables.
+
+    Undecodable bytes become escapes, and so does what would steer a terminal (ANSI sequences), end
+    the line, or let text read from right to left.
+    """
+    return name.translate(_ESCAPES).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+_ESCAPES = {
+    number: repr(chr(number))[1:-1] if number < 256 else f"\\u{number:04x}"
+    for number in (
+        *range(32),
+        *range(127, 160),
+        *(0x061C, 0x200E, 0x200F),
+        *range(0x2028, 0x202F),
+        *range(0x2066, 0x206A),
+    )
+}

@@ -1,14 +1,80 @@
-"""Files that are written completely or not at all, even if the process is killed."""
+"""Files that are written completely or not at all, even if the process is killed; and locks."""
 
 import json
 import os
+import platform
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 from uuid import uuid4
 
-from noneg.errors import NonegError, printable
+from noneg.errors import MachineError, printable
+
+if sys.platform != "win32":
+    import fcntl
+
+
+@final
+class LockedError(Exception):
+    """Another process holds the lock. `str(error)` says which one, as far as it is known."""
+
+
+@contextmanager
+def locked(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None]:
+    """Keep every other process that uses the same lock out of the block.
+
+    The system frees the lock when the process ends, in whatever way. It also holds between machines
+    that share a disk, if the disk can lock; otherwise, and on Windows, nothing is locked.
+
+    Args:
+        path: a file that exists only while the lock is held, or after its process was killed.
+        wait: until the lock is free.
+
+    Raises:
+        LockedError: another process has it, and `wait` is False.
+        MachineError: the file cannot be made.
+    """
+    try:
+        descriptor = _lock(Path(path), wait)
+    except OSError as error:
+        raise MachineError(
+            f"{printable(str(path))} cannot be made ({error.strerror or error}): make its folder "
+            "writable"
+        ) from error
+    try:
+        yield
+    finally:
+        # First the name, so that nobody who opens it later gets this lock.
+        with suppress(OSError):
+            os.unlink(path)
+        os.close(descriptor)
+
+
+def _lock(path: Path, wait: bool) -> int:
+    """Open and lock the file; returns its descriptor."""
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        if sys.platform != "win32":
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
+                os.close(descriptor)
+                raise LockedError(printable(holder) or "another process") from None
+            except OSError:
+                # This disk cannot lock.
+                return descriptor
+        # The process that had it before may just have removed the file.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                # On a full disk, nobody learns who holds it.
+                with suppress(OSError):
+                    os.truncate(descriptor, 0)
+                    os.write(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
+                return descriptor
+        os.close(descriptor)
 
 
 @contextmanager
@@ -16,7 +82,7 @@ def whole_or_not_at_all(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path to write to; it replaces `path` if the block ends without an error.
 
     Raises:
-        NonegError: the file cannot be written.
+        MachineError: the file cannot be written.
     """
     path = Path(path)
     # A random name, because process ids can be the same on two machines that share a disk.
@@ -25,7 +91,7 @@ def whole_or_not_at_all(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield unfinished
         os.replace(unfinished, path)
     except OSError as error:
-        raise NonegError(
+        raise MachineError(
             f"{printable(str(path))} cannot be written ({error.strerror or error}): choose a path "
             "in an existing folder with enough space"
         ) from error
@@ -38,16 +104,96 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     """Write a text file in UTF-8, with undecodable characters as escapes.
 
     Raises:
-        NonegError: the file cannot be written.
+        MachineError: the file cannot be written.
     """
     with whole_or_not_at_all(path) as unfinished:
         unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+_FORMULA = tuple("=+-@\t\r\N{FULLWIDTH EQUALS SIGN}\N{FULLWIDTH PLUS SIGN}") + tuple(
+    "\N{FULLWIDTH HYPHEN-MINUS}\N{FULLWIDTH COMMERCIAL AT}"
+)
+
+
+def to_cell(text: str) -> str:
+    """Text for a CSV table, with an apostrophe before what a spreadsheet would compute.
+
+    Numbers stay as they are.
+    """
+    if not text.lstrip("'").startswith(_FORMULA):
+        return text
+    try:
+        float(text)
+    except ValueError:
+        return f"'{text}"
+    return text
+
+
+def from_cell(text: str) -> str:
+    """What `to_cell` was given."""
+    is_marked = text.startswith("'") and text.lstrip("'").startswith(_FORMULA)
+    return text[1:] if is_marked else text
+
+
+_LARGEST = {".yaml": 2**20, ".json": 2**26}
+"""Bytes of the files that noneg reads; what it writes is far smaller."""
+
+_MOST_VALUES = 100_000
+
+
+def read_fields(path: Path) -> dict[str, Any]:
+    """The fields in a YAML or JSON file, by its extension; nothing else than plain values.
+
+    Raises:
+        OSError: the file is missing, or cannot be read.
+        ValueError: it is too large, or holds something else.
+    """
+    is_json = path.suffix == ".json"
+    with path.open("rb") as file:
+        content = file.read(_LARGEST[".json" if is_json else ".yaml"] + 1)
+    if len(content) > _LARGEST[".json" if is_json else ".yaml"]:
+        raise ValueError("it is too large")
+    try:
+        fields = json.loads(content) if is_json else parse_yaml(content.decode("utf-8"))
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields):
+        raise ValueError("it does not hold names and values")
+    return fields
+
+
+def parse_yaml(text: str) -> Any:
+    """The plain values in YAML.
+
+    Raises:
+        ValueError: it is not YAML, or a few lines of it stand for millions of values.
+    """
+    import yaml
+
+    try:
+        found = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError) as error:
+        raise ValueError(" ".join(str(error).split())) from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    # Aliases can repeat a list of aliases, and so on: such a value cannot be printed.
+    waiting, values = [found], 0
+    while waiting:
+        each = waiting.pop()
+        values += 1
+        if values > _MOST_VALUES:
+            raise ValueError("it holds too many values")
+        if isinstance(each, dict):
+            waiting += each.values()
+        elif isinstance(each, list | tuple | set):
+            waiting += each
+    return found
 
 
 def write_json(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
     """Write a JSON file; numbers must be finite.
 
     Raises:
-        NonegError: the file cannot be written.
+        MachineError: the file cannot be written.
     """
     write_text(path, json.dumps(fields, indent=2, allow_nan=False) + "\n")

@@ -14,7 +14,7 @@ from torch import nn
 from conftest import TinyBackbone
 from noneg.classifier.classifier import Classifier, load_classifier
 from noneg.classifier.curve import format_curve, label_curve
-from noneg.classifier.fit import calibration_error, fit_classifier, fit_probe
+from noneg.classifier.fit import calibration_error, fine_tuned_accuracy, fit_classifier, fit_probe
 from noneg.cli import main
 from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import NonegError
@@ -230,10 +230,16 @@ def test_the_commands_from_labels_to_predictions(
     assert main([*arguments, "--out", str(place)]) == 2
     assert "already" in capsys.readouterr().err
     curve = ["curve", *arguments[1:], "--seeds", "2", "--out", str(tmp_path / "curve.json")]
+    curve += ["--epochs", "1"]
     assert main(curve) == 0
     assert "labels a class" in capsys.readouterr().out
     points = json.loads((tmp_path / "curve.json").read_text())["points"]
-    assert {point["features"] for point in points} == {"trained", "untrained", "patches"}
+    assert {point["features"] for point in points} == {
+        "trained",
+        "untrained",
+        "patches",
+        "fine-tuned",
+    }
 
 
 @pytest.mark.parametrize(
@@ -286,6 +292,41 @@ def test_the_label_curve_rises_and_all_features_get_the_same_labels() -> None:
     assert good[4].interval == 0
     assert all(abs(each.mean - 1 / 3) < 0.15 for each in points if each.features == "noise")
     assert "all" in format_curve(points)
+
+
+def test_other_learners_get_the_same_labels_as_the_probes() -> None:
+    bank, bank_labels = blobs(30)
+    test, test_labels = blobs(20, seed=1)
+    given: list[tuple[list[int], int]] = []
+
+    def learn(chosen: np.ndarray, targets: np.ndarray, wanted: np.ndarray, seed: int) -> float:
+        assert (bank_labels[chosen] == targets).all()
+        assert (wanted == test_labels).all()
+        given.append((sorted(chosen), seed))
+        return len(chosen) / 100
+
+    points = label_curve(
+        {"good": bank}, bank_labels, {"good": test}, test_labels, seeds=2, others={"own": learn}
+    )
+    own = [point for point in points if point.features == "own"]
+    assert [point.accuracies for point in own] == [(0.03,) * 2, (0.15,) * 2, (0.3,) * 2, (0.9,)]
+    assert [seed for _, seed in given] == [0, 1] * 3 + [0]
+    assert given[0][0] != given[1][0]
+
+
+def test_fine_tuning_on_all_labels_learns_what_the_probe_cannot() -> None:
+    encoder = tiny_encoder()
+    train, test = Striped.images(12, 0), Striped.images(60, 1)
+    assert train.labels is not None
+    assert test.labels is not None
+    parts = [(np.asarray(each.pixels), each.labels) for each in (train, test)]
+    weight, bias = fit_probe(encoder.embed_pixels(parts[0][0]), train.labels, 0.1)
+    logits = torch.from_numpy(encoder.embed_pixels(parts[1][0])) @ weight.T + bias
+    before = float((logits.argmax(dim=1).numpy() == test.labels).mean())
+    weights = [each.clone() for each in encoder.module.parameters()]
+    after = fine_tuned_accuracy(encoder, *parts, epochs=30)
+    assert after > before + 0.05
+    assert all(map(torch.equal, weights, encoder.module.parameters()))
 
 
 def test_the_interval_is_students() -> None:

@@ -56,3 +56,20 @@ def test_equal_images_are_neighbors_in_the_graph() -> None:
 def test_one_class_is_refused() -> None:
     with pytest.raises(NonegError, match="at least two"):
         doubt_labels(points((5,))[0], np.zeros(5, dtype=np.int64))
+
+
+def test_cleanlab_takes_the_graph() -> None:
+    cleanlab = pytest.importorskip("cleanlab", reason="cleanlab is not installed")
+    pytest.importorskip("datasets", reason="cleanlab[datalab] is not installed")
+    embeddings, labels = points((60, 60, 60))
+    strange, copy = 7, 100
+    embeddings[strange] = 40
+    embeddings[copy] = embeddings[101]
+    datalab = cleanlab.Datalab({"label": labels.tolist()}, label_name="label", verbosity=0)
+    datalab.find_issues(
+        knn_graph=knn_graph(embeddings, 10), issue_types={"outlier": {}, "near_duplicate": {}}
+    )
+    outliers = datalab.get_issues("outlier")
+    assert outliers["outlier_score"].to_numpy().argmin() == strange
+    duplicates = datalab.get_issues("near_duplicate")
+    assert set(np.flatnonzero(duplicates["is_near_duplicate_issue"])) == {copy, 101}

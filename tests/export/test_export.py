@@ -17,7 +17,7 @@ from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import NonegError
 from noneg.export.card import model_card
 from noneg.export.check import check
-from noneg.export.graph import exported
+from noneg.export.graph import exported, resampling_matrix
 from noneg.export.timm_directory import export_timm
 from noneg.export.torch_program import export_torch
 from noneg.networks.backbones import build_backbone
@@ -82,6 +82,50 @@ def test_onnx_runtime_computes_the_same(
         expected = encoder.embed_pixels(images.numpy())
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize(("side", "size"), [(32, 32), (13, 8), (8, 13), (224, 32), (5, 4)])
+def test_products_resize_as_torch_does(side: int, size: int, interpolation: str) -> None:
+    image = torch.rand(2, 3, side, side, dtype=torch.float64)
+    expected = nn.functional.interpolate(
+        image, size=(size, size), mode=interpolation, antialias=True
+    )
+    matrix = resampling_matrix(side, size, interpolation).double()
+    torch.testing.assert_close(matrix @ image @ matrix.T, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize(("name", "size", "channels", "interpolation"), FAMILIES)
+def test_openvino_computes_the_same(
+    name: str, size: int, channels: int, interpolation: str, tmp_path: Path
+) -> None:
+    openvino = pytest.importorskip("openvino", reason="openvino is not installed: noneg[openvino]")
+    from noneg.export.openvino import export_openvino
+
+    encoder = make_encoder(name, size, channels, interpolation)
+    assert export_openvino(encoder, tmp_path / "encoder.xml") < 1e-4
+    assert {each.name for each in tmp_path.iterdir()} == {"encoder.bin", "encoder.xml"}
+    model = openvino.Core().compile_model(
+        tmp_path / "encoder.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    for count, side in ((1, size), (3, size + 9)):
+        images = pictures(count, channels, side).numpy()
+        found = model({"images": images})["features"]
+        expected = encoder.embed_pixels(images)
+        np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_openvino_wants_an_xml_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_encoder().save(tmp_path / "encoder")
+    arguments = ["export", str(tmp_path / "encoder"), "--format", "openvino", "--out"]
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    assert main([*arguments, str(tmp_path / "x.xml")]) == 2
+    assert "pip install 'noneg[openvino]'" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "openvino", sys)
+    assert main([*arguments, str(tmp_path / "x.onnx")]) == 2
+    assert "give x.xml" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("name", "size", "channels", "interpolation"), FAMILIES)

@@ -12,34 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from real_runs import assert_same, begin, children, resume, sentence_of
 
 import noneg
-from conftest import start_python, wait_for_checkpoint
+from conftest import wait_for_checkpoint
 from noneg.errors import NonegError
 from noneg.records.directory import RunDirectory
 from noneg.training.faults import explain, explained
-
-SETTINGS = {
-    "backbone": "small_convnet",
-    "size": 16,
-    "batch_size": 8,
-    "steps": 120,
-    "options.projector": "[16,8]",
-    "checkpoint_every": 5,
-    "evaluate": False,
-    "report": False,
-    "precision": "32-true",
-    "accelerator": "cpu",
-    "devices": 1,
-}
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("images") / "images.npy"
-    np.save(path, np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), dtype=np.uint8))
-    return path
 
 
 @pytest.fixture
@@ -60,46 +39,14 @@ def disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
-def begin(images: Path, out: Path, **more: object) -> subprocess.Popen[str]:
-    flags = [f"--{name}={value}" for name, value in {**SETTINGS, **more}.items()]
-    return start_python(["-m", "noneg", "train", str(images), f"--out={out}", *flags])
-
-
-def sentence_of(process: subprocess.Popen[str]) -> str:
-    """What the program says about its end; there must be no traceback."""
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 2, said
-    assert "Traceback" not in said
-    (sentence,) = [line for line in said.splitlines() if line.startswith("noneg: ")]
-    return sentence
-
-
-def finished(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(run / "encoder" / "encoder.safetensors")
-
-
-@pytest.fixture(scope="module")
-def unbroken(images: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, torch.Tensor]:
-    out = tmp_path_factory.mktemp("unbroken") / "run"
-    process = begin(images, out)
-    process.communicate(timeout=120)
-    return finished(out)
-
-
-def resume(out: Path) -> dict[str, torch.Tensor]:
-    process = start_python(["-m", "noneg", "train", "--resume", str(out)])
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, said
-    return finished(out)
-
-
-def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
-    assert all(torch.equal(value, other[name]) for name, value in one.items())
-
-
-def test_a_disk_that_fills_up(images: Path, disk: Path, unbroken: dict[str, torch.Tensor]) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_disk_that_fills_up(
+    pictures: Path, disk: Path, undisturbed: dict[str, torch.Tensor], processes: int
+) -> None:
+    """With two processes, one of them says so."""
     out = disk / "run"
-    process = begin(images, out)
+    several = {"devices": 2, "strategy": "ddp"} if processes == 2 else {}
+    process = begin(pictures, out, **several)
     wait_for_checkpoint(process, out)
     filler = disk / "filler"
     with filler.open("wb") as file, suppress(OSError):
@@ -111,14 +58,15 @@ def test_a_disk_that_fills_up(images: Path, disk: Path, unbroken: dict[str, torc
     left = {path.name for path in (out / "checkpoints").iterdir()}
     assert left == {"last.ckpt"}
     filler.unlink()
-    assert_same(resume(out), unbroken)
+    if processes == 1:
+        assert_same(resume(out), undisturbed)
 
 
 def test_a_directory_that_turns_read_only(
-    images: Path, disk: Path, unbroken: dict[str, torch.Tensor]
+    pictures: Path, disk: Path, undisturbed: dict[str, torch.Tensor]
 ) -> None:
     out = disk / "run"
-    process = begin(images, out)
+    process = begin(pictures, out)
     wait_for_checkpoint(process, out)
     remount = ["mount", "-o", "remount,ro", str(disk)]
     deadline = time.monotonic() + 60
@@ -128,12 +76,12 @@ def test_a_directory_that_turns_read_only(
     sentence = sentence_of(process)
     assert re.search("read-only.*: make it writable, then noneg train --resume", sentence)
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
-    assert_same(resume(out), unbroken)
+    assert_same(resume(out), undisturbed)
 
 
-def test_one_of_two_processes_is_killed(images: Path, tmp_path: Path) -> None:
+def test_one_of_two_processes_is_killed(pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
-    process = begin(images, out, devices=2, strategy="ddp", steps=4000, checkpoint_every=20)
+    process = begin(pictures, out, devices=2, strategy="ddp", steps=4000, checkpoint_every=20)
     wait_for_checkpoint(process, out)
     (child,) = children(process.pid)
     os.kill(child, signal.SIGKILL)
@@ -143,18 +91,14 @@ def test_one_of_two_processes_is_killed(images: Path, tmp_path: Path) -> None:
     assert "another process of this run has ended" in sentence
     assert f"noneg train --resume {out}" in sentence
     state = torch.load(RunDirectory(out).last_checkpoint, weights_only=True)
-    assert 0 < state["global_step"] < 4000
-
-
-def children(pid: int) -> list[int]:
-    """Processes that this one has started, which run noneg."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for each in (task / "children").read_text().split():
-            command = Path(f"/proc/{each}/cmdline").read_bytes()
-            if b"noneg" in command and b"resource_tracker" not in command:
-                found.append(int(each))
-    return found
+    done = state["global_step"]
+    assert 0 < done < 4000
+    # One process can go on; where torchrun says how many there are, nothing has to be changed.
+    config = out / "config.yaml"
+    text = config.read_text().replace("steps: 4000", f"steps: {done + 5}")
+    config.write_text(text.replace("devices: 2", "devices: 1").replace("ddp", "auto"))
+    resume(out)
+    assert int(RunDirectory(out).metrics.read()[-1]["step"]) == done + 5
 
 
 def test_memory_that_cannot_be_had(tmp_path: Path) -> None:

@@ -280,6 +280,29 @@ def test_scores_stand_beside_those_of_the_untrained_encoder(
     assert "12.5 points below raw pixels and 12.5 points above patches with k-means." in html
 
 
+def test_the_curve_of_labels_is_shown_with_its_numbers(make_run: MakeRun, folder: Path) -> None:
+    run = make_run("run", str(folder))
+    assert '<section id="labels"' not in written([run])
+    points: list[dict[str, Any]] = [
+        {"features": "trained", "per_class": None, "labels": 90, "accuracies": [0.75]},
+        {"features": "trained", "per_class": 1, "labels": 3, "accuracies": [0.25, 0.375]},
+        {"features": "<b>own</b>", "per_class": 1, "labels": 3, "accuracies": [0.125]},
+        {"features": "damaged", "labels": 3, "accuracies": ["much"]},
+    ]
+    (run / "curve.json").write_text(json.dumps({"points": points}))
+    html = written([run])
+    assert '<section id="labels"' in html
+    # Mean and standard deviation, fewest labels first.
+    row = "<tr><td>3</td><td>31.2% \N{PLUS-MINUS SIGN} 8.8</td><td>12.5%</td></tr>"
+    assert f"{row}<tr><td>90</td><td>75.0%</td><td></td></tr>" in html
+    assert "&lt;b&gt;own&lt;/b&gt;" in html
+    assert "damaged" not in html.split('<section id="labels"')[1].split("</section>")[0]
+    (run / "curve.json").write_text("[")
+    html = written([run])
+    assert '<section id="labels"' not in html
+    assert "curve.json (accuracies; it cannot be read)" in html
+
+
 def test_views_come_from_the_settings_of_the_run(make_run: MakeRun, folder: Path) -> None:
     run = make_run(
         "run", str(folder), views=[{"hue": 0.0}, {"blur": 0.5}], num_views=3, view_size=32

@@ -5,6 +5,7 @@ On disk it is the directory of an encoder with two more files: `classifier.safet
 """
 
 import json
+import math
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 
 from noneg.encoder import Encoder, load
 from noneg.errors import NonegError, printable
-from noneg.files import whole_or_not_at_all, write_text
+from noneg.files import read_fields, whole_or_not_at_all, write_text
 from noneg.images import Skipped, find_source
 from noneg.images.find import Data
 
@@ -137,7 +138,7 @@ def load_classifier(
         )
     encoder = load(place, backbone=backbone)
     try:
-        fields = json.loads((place / INFO).read_text(encoding="utf-8"))
+        fields = read_fields(place / INFO)
         version = fields["format"]
         if not isinstance(version, int) or version > FORMAT:
             raise NonegError(f"{shown} was written by a newer noneg: upgrade noneg")
@@ -150,13 +151,17 @@ def load_classifier(
             temperature=float(fields["temperature"]),
             validation=dict(fields["validation"]),
         )
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+    except (
+        *(OSError, ValueError, LookupError, TypeError, ArithmeticError, RuntimeError),
+        SafetensorError,
+    ) as error:
         raise NonegError(
             f"the classifier in {shown} is damaged ({printable(str(error))[:100]}): copy it again, "
             "or train it again"
         ) from None
     shape = (len(found.classes), encoder.info.features)
     fits = found.weight.shape == shape and found.bias.shape == shape[:1]
-    if not fits or not found.temperature > 0:
+    is_finite = bool(found.weight.isfinite().all() and found.bias.isfinite().all())
+    if not fits or not is_finite or not 0 < found.temperature < math.inf:
         raise NonegError(f"the classifier in {shown} does not fit its encoder: train it again")
     return found

@@ -1,7 +1,7 @@
 """Is it worth labeling more? Accuracy against the number of labels, for several features."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
@@ -9,14 +9,19 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from noneg.classifier.fit import fit_probe
+from noneg.classifier.fit import PROBE_REGULARIZATION, fit_probe
 from noneg.errors import NonegError
 
 PER_CLASS = (1, 5, 10, 50)
 SEEDS = 5
 
-# With few labels nothing can be held out to choose it: the middle of the usual range.
-_REGULARIZATION = 0.1
+
+Learner = Callable[[np.ndarray, np.ndarray, np.ndarray, int], float]
+"""Accuracy on the test images of anything that learns from labeled images.
+
+It gets the places in the bank [L], their classes from 0 [L], the classes of the test images [M] (-1
+for one that no image of the bank has), and the number of the choice.
+"""
 
 
 @final
@@ -62,6 +67,7 @@ def label_curve(
     *,
     per_class: Sequence[int] = PER_CLASS,
     seeds: int = SEEDS,
+    others: Mapping[str, Learner] | None = None,
 ) -> list[Point]:
     """Linear probes on random choices of labeled images, the same choices for all features.
 
@@ -72,9 +78,10 @@ def label_curve(
         test_labels: their classes [M].
         per_class: numbers of labels; those of which a class has fewer are left out.
         seeds: choices for each number.
+        others: learners that are not probes, by name.
 
     Returns:
-        A point for each number and, last, for all labels, of each set of features.
+        A point for each number and, last, for all labels, of each set of features and each learner.
 
     Raises:
         NonegError: there are fewer than two classes.
@@ -95,10 +102,15 @@ def label_curve(
         for name in bank:
             accuracies = []
             for chosen in choices:
-                weight, bias = fit_probe(bank[name][chosen], targets[chosen], _REGULARIZATION)
+                weight, bias = fit_probe(bank[name][chosen], targets[chosen], PROBE_REGULARIZATION)
                 logits = torch.from_numpy(test[name]) @ weight.T + bias
                 accuracies.append(float((logits.argmax(dim=1).numpy() == wanted).mean()))
             points.append(Point(name, count, len(choices[0]), tuple(accuracies)))
+        for name, learn in (others or {}).items():
+            learned = tuple(
+                learn(chosen, targets[chosen], wanted, seed) for seed, chosen in enumerate(choices)
+            )
+            points.append(Point(name, count, len(choices[0]), learned))
     return points
 
 

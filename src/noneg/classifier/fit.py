@@ -6,12 +6,13 @@ probe it does not (LP-FT: Kumar et al. 2022, arXiv 2202.10054).
 
 import copy
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, final
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Int64, UInt8
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -29,6 +30,9 @@ from noneg.views.policy import View
 
 REGULARIZATIONS = (1e-3, 1e-2, 1e-1, 1.0)
 """scikit-learn's C of the probe: the best one on the held-out images is taken."""
+
+PROBE_REGULARIZATION = 0.1
+"""With few labels nothing can be held out to choose it: the middle of the usual range."""
 
 _VIEW = (View(crop_scale=(0.5, 1.0), jitter=0.0, grayscale=0.0),)
 # Customary ones for adapting known weights: see the recipe `adapt`.
@@ -201,6 +205,58 @@ def _fine_tune(
     device: str,
     progress: bool,
 ) -> Fitted:
+    """The probe, or the network of the best epoch on the held-out images; and of the last epoch."""
+    best = last = probe
+    networks = fine_tune(
+        probe,
+        pixels[~held_out],
+        targets[~held_out],
+        epochs=epochs,
+        seed=seed,
+        device=device,
+        progress=progress,
+    )
+    for epoch, (backbone, head) in enumerate(networks, start=1):
+        now = _classifier_of(probe, backbone, head)
+        found = _judged(
+            now,
+            now.encoder.embed_pixels(pixels[held_out], device=device),
+            targets[held_out],
+            {"epoch": epoch, "probe_accuracy": probe.validation["accuracy"]},
+        )
+        # Among equal ones the first, which moved least.
+        is_best = found.validation["accuracy"] > best.validation["accuracy"]
+        if is_best or epoch == epochs:
+            # Training goes on with the network, and a classifier stays.
+            encoder = Encoder(copy.deepcopy(backbone).cpu(), probe.encoder.info)
+            last = replace(found, encoder=encoder)
+            best = last if is_best else best
+    return Fitted(best, last)
+
+
+def fine_tune(
+    probe: Classifier,
+    pixels: UInt8[np.ndarray, "images channels side side"],
+    targets: Int64[np.ndarray, " images"],
+    *,
+    epochs: int,
+    seed: int = 0,
+    device: str = "auto",
+    progress: bool = False,
+) -> Iterator[tuple[nn.Module, nn.Linear]]:
+    """Train the whole network from a probe, and yield it and its head after each epoch.
+
+    They are the same two objects each time, in training mode or not, on the device.
+
+    Args:
+        probe: is not changed.
+        pixels: uint8 [N, C, S, S].
+        targets: of each, from 0 [N].
+        epochs: in all; the rates follow a cosine to 0.
+        seed: of the order and the views.
+        device: "auto" is a GPU if there is one.
+        progress: show a progress bar on stderr.
+    """
     target_device, info = find_device(device), probe.encoder.info
     backbone = copy.deepcopy(probe.encoder.module).to(target_device)
     head = nn.Linear(*probe.weight.shape[::-1]).to(target_device)
@@ -210,15 +266,13 @@ def _fine_tune(
         [{"params": list(part.parameters()), "lr": rate} for part, rate in rates],
         weight_decay=_WEIGHT_DECAY,
     )
-    train = np.flatnonzero(~held_out)
-    counts = np.bincount(targets[train])
-    weights = torch.from_numpy(len(train) / (len(counts) * counts)).float().to(target_device)
-    steps_per_epoch = math.ceil(len(train) / _BATCH)
+    counts = np.bincount(targets)
+    weights = torch.from_numpy(len(targets) / (len(counts) * counts)).float().to(target_device)
+    steps_per_epoch = math.ceil(len(targets) / _BATCH)
     total = epochs * steps_per_epoch
-    best = last = probe
     with progress_bar(total=total, desc="fine-tuning", unit="steps", shown=progress) as bar:
         for epoch in range(epochs):
-            order = np.random.default_rng(hash_key(seed, epoch)).permutation(train)
+            order = np.random.default_rng(hash_key(seed, epoch)).permutation(len(targets))
             backbone.train()
             freeze_statistics(backbone)
             for step in range(steps_per_epoch):
@@ -243,27 +297,39 @@ def _fine_tune(
                 torch.autograd.backward(loss)
                 optimizer.step()
                 bar.update()
-            last = _snapshot(probe, backbone, head, pixels, targets, held_out, epoch + 1)
-            # Among equal ones the first, which moved least.
-            if last.validation["accuracy"] > best.validation["accuracy"]:
-                best = last
-    return Fitted(best, last)
+            yield backbone, head
 
 
-def _snapshot(
-    probe: Classifier,
-    backbone: nn.Module,
-    head: nn.Linear,
-    pixels: np.ndarray,
-    targets: Int64[np.ndarray, " images"],
-    held_out: Bool[np.ndarray, " images"],
-    epoch: int,
-) -> Classifier:
-    """A copy of the network as it is, judged on the held-out images."""
-    encoder = Encoder(copy.deepcopy(backbone).cpu(), probe.encoder.info)
+def _classifier_of(probe: Classifier, backbone: nn.Module, head: nn.Linear) -> Classifier:
+    """The network as it is now, which is not copied."""
     weight, bias = (each.detach().cpu().clone() for each in (head.weight, head.bias))
-    facts = {"epoch": epoch, "probe_accuracy": probe.validation["accuracy"]}
-    features = encoder.embed_pixels(pixels[held_out], device=str(head.weight.device))
-    encoder.module.cpu()
-    found = Classifier(encoder, weight, bias, probe.classes)
-    return _judged(found, features, targets[held_out], facts)
+    return Classifier(Encoder(backbone, probe.encoder.info), weight, bias, probe.classes)
+
+
+def fine_tuned_accuracy(
+    encoder: Encoder,
+    train: tuple[UInt8[np.ndarray, "images channels side side"], Int64[np.ndarray, " images"]],
+    test: tuple[UInt8[np.ndarray, "test channels side side"], Int64[np.ndarray, " test"]],
+    *,
+    epochs: int,
+    seed: int = 0,
+) -> float:
+    """Accuracy after LP-FT on all of the training images, of the last epoch.
+
+    Args:
+        encoder: is not changed.
+        train: pixels and classes, from 0.
+        test: pixels and classes; those that are not in `train` are never right.
+        epochs: of fine-tuning, at least 1.
+        seed: of the order and the views.
+    """
+    pixels, targets = train
+    weight, bias = fit_probe(encoder.embed_pixels(pixels), targets, PROBE_REGULARIZATION)
+    classes = tuple(str(each) for each in range(len(weight)))
+    probe = Classifier(encoder, weight, bias, classes)
+    for backbone, head in fine_tune(probe, pixels, targets, epochs=epochs, seed=seed):
+        network = backbone, head
+    found = _classifier_of(probe, *network)
+    features = torch.from_numpy(found.encoder.embed_pixels(test[0]))
+    logits = features @ found.weight.T + found.bias
+    return float((logits.argmax(dim=1).numpy() == test[1]).mean())

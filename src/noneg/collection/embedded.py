@@ -99,7 +99,7 @@ def embed_collection(
         NonegError: the data cannot be found, no image can be read, or embeddings are not finite.
     """
     source = find_source(data)
-    file = _cache_file(encoder, data) if cache else None
+    file = cache_file(encoder, data) if cache else None
     stamp = source.stamp() if file is not None else None
     if file is not None and stamp is not None:
         known = _read(file, stamp, source, encoder.info.features)
@@ -163,14 +163,16 @@ def fingerprint(encoder: Encoder) -> str:
     info = asdict(encoder.info)
     deciding = ("backbone", "channels", "size", "stored_size", "mean", "std", "norm")
     digest.update(json.dumps([info[name] for name in (*deciding, "interpolation")]).encode())
+    if encoder.precision != "float32":
+        digest.update(encoder.precision.encode())
     for name, value in encoder.module.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def _cache_file(encoder: Encoder, data: Data) -> Path | None:
-    """None for images in memory."""
+def cache_file(encoder: Encoder, data: Data) -> Path | None:
+    """Where the embeddings of images are kept; None for images in memory."""
     if not isinstance(data, str | os.PathLike):
         return None
     path = Path(data).expanduser()
@@ -192,7 +194,7 @@ def _read(file: Path, stamp: str, source: ImageSource, width: int) -> Collection
             kept, vectors = stored.get_tensor("kept"), stored.get_tensor("vectors")
             thumbnails = stored.get_tensor("thumbnails")
         skipped = [Skipped(str(name), str(why)) for name, why in json.loads(fields["skipped"])]
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+    except Exception:  # a damaged file can raise almost any, and only costs time
         return None
     fits = (
         vectors.shape == (len(kept), width)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from noneg.classifier.curve import format_curve, label_curve
+from noneg.classifier.fit import fine_tuned_accuracy
 from noneg.commands.finetune import with_labels
 from noneg.encoder import load
 from noneg.errors import NonegError, printable
@@ -24,6 +25,7 @@ def run(
     labels: Path | None,
     test: str | None,
     seeds: int,
+    epochs: int,
     out: Path | None,
 ) -> None:
     """Print the accuracy of linear probes on 1, 5, 10, 50 and all labels of each class.
@@ -33,6 +35,8 @@ def run(
     """
     if seeds < 1:
         raise NonegError(f"--seeds {seeds}: give 1 or more")
+    if epochs < 0:
+        raise NonegError(f"--epochs {epochs}: give 0 or more")
     encoder = load(run, backbone=backbone)
     info, start = encoder.info, RunDirectory(Path(run)).start
     bank = load_images(
@@ -59,17 +63,28 @@ def run(
     side = min(info.size, LARGEST_PIXEL_SIDE)
     learned = patch_features(pixels[0], pixels[1], side)
     features["patches"] = list(first_components(*learned, info.features))
+
+    def fine_tuned(chosen: np.ndarray, targets: np.ndarray, wanted: np.ndarray, seed: int) -> float:
+        train = pixels[0][chosen], targets
+        return fine_tuned_accuracy(encoder, train, (pixels[1], wanted), epochs=epochs, seed=seed)
+
     points = label_curve(
         {name: parts[0] for name, parts in features.items()},
         bank.labels,
         {name: parts[1] for name, parts in features.items()},
         tested.labels,
         seeds=seeds,
+        others={"fine-tuned": fine_tuned} if epochs else {},
     )
     print(
-        f"linear probes on labels of {bank.description}, tested on {len(tested.labels):,} other "
+        f"classifiers with labels of {bank.description}, tested on {len(tested.labels):,} other "
         f"images; mean of {seeds} choices, with a 95 % interval\n\n{format_curve(points)}"
     )
+    fields = {"points": [vars(point) for point in points]}
+    directory = RunDirectory(Path(run))
+    if directory.exists():
+        directory.write_curve(fields)
+        print(f"written  {printable(str(directory.curve_file))}, which noneg report {run} shows")
     if out is not None:
-        write_json(out, {"points": [vars(point) for point in points]})
+        write_json(out, fields)
         print(f"written  {printable(str(out))}")

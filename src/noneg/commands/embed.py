@@ -1,31 +1,39 @@
 """`noneg embed`: write one row per image to a table that other tools can read."""
 
-import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from noneg.collection.embedded import embed_collection
-from noneg.encoder import Encoder, load
-from noneg.errors import printable
+from noneg.encoder import Encoder, Precision, load
+from noneg.errors import NonegError, printable
 from noneg.export.browsable import write_browsable
-from noneg.files import whole_or_not_at_all
-from noneg.images import Skipped, find_source
-from noneg.images.find import Data
-from noneg.images.folder import FolderSource
-from noneg.images.source import unreadable_error
+from noneg.export.parquet import Written, write_parquet
+from noneg.export.parts import embed_parts
+from noneg.export.processes import own_device, run_in_processes, share_by_torchrun
+from noneg.images import find_source
+from noneg.images.source import evenly_spaced, read_readable, unreadable_error
 
-_BYTES_PER_ROW_GROUP = 2**24
+LARGEST_DIFFERENCE = 0.02
+"""Of embeddings in bfloat16 from those in float32, as a share of their length."""
 
 
-class Written(NamedTuple):
-    """The number of rows in a table, and the images that could not be read."""
+@dataclass(frozen=True)
+class _Wanted:
+    """What the command line says, for every process alike."""
 
-    rows: int
-    skipped: tuple[Skipped, ...]
+    run: str
+    backbone: str | None
+    data: str
+    out: Path
+    batch_size: int
+    device: str
+    precision: Precision
+    strict: bool
+    pictures: bool
+    in_parts: bool
 
 
 def run(
@@ -36,101 +44,118 @@ def run(
     out: Path,
     batch_size: int,
     device: str,
+    devices: int,
+    precision: Precision,
     strict: bool,
     pictures: bool,
 ) -> None:
     """Embed images with a run's encoder, and print their number and which ones were skipped.
 
-    With `pictures`, the table also has thumbnails, a map and neighbors.
+    With `pictures`, the table also has thumbnails, a map and neighbors. A name without a suffix is
+    a directory of parts, which several processes can write.
 
     Raises:
-        NonegError: there is no encoder, the data cannot be read, or the file cannot be written.
+        NonegError: there is no encoder, the data cannot be read, the file cannot be written, or one
+            of several processes failed.
     """
-    encoder = load(run, backbone=backbone)
-    if pictures:
-        collection = embed_collection(encoder, data, device=device, progress=True)
-        if strict and collection.skipped:
+    in_parts = out.suffix == "" or out.is_dir()
+    _refuse_contradictions(out, in_parts, devices, share_by_torchrun().processes, pictures)
+    wanted = _Wanted(
+        run, backbone, data, out, batch_size, device, precision, strict, pictures, in_parts
+    )
+    try:
+        if devices > 1:
+            run_in_processes(devices, _embed, wanted)
+        else:
+            _embed(wanted)
+    except KeyboardInterrupt:
+        kept = "Complete parts are kept: the same command makes the rest." if in_parts else ""
+        raise KeyboardInterrupt(kept) from None
+
+
+def _embed(wanted: _Wanted) -> None:
+    encoder = load(wanted.run, backbone=wanted.backbone)
+    share = share_by_torchrun()
+    if wanted.precision != "float32":
+        encoder = encoder.in_precision(wanted.precision)
+        difference = _difference(encoder, wanted.data)
+        if share.process == 0:
+            print(f"{wanted.precision} changes embeddings by {difference:.2%} of their length")
+    written: Written | None
+    if wanted.in_parts:
+        # None but for the process that ends last.
+        written = embed_parts(
+            wanted.out,
+            encoder,
+            wanted.data,
+            share=share,
+            batch_size=wanted.batch_size,
+            device=own_device(wanted.device),
+            strict=wanted.strict,
+            progress=True,
+        )
+    elif wanted.pictures:
+        collection = embed_collection(encoder, wanted.data, device=wanted.device, progress=True)
+        if wanted.strict and collection.skipped:
             raise unreadable_error(collection.source, collection.skipped[0])
-        write_browsable(out, collection)
-        _say(Written(len(collection), collection.skipped), encoder, out)
-        return
-    written = write_parquet(
-        out, encoder, data, batch_size=batch_size, device=device, strict=strict, progress=True
-    )
-    _say(written, encoder, out)
+        write_browsable(wanted.out, collection)
+        written = Written(len(collection), collection.skipped)
+    else:
+        written = write_parquet(
+            wanted.out,
+            encoder,
+            wanted.data,
+            batch_size=wanted.batch_size,
+            device=wanted.device,
+            strict=wanted.strict,
+            progress=True,
+        )
+    if written is not None:
+        where = printable(str(wanted.out))
+        print(f"{written.rows} embeddings of {encoder.info.features} numbers written to {where}")
+        for image in written.skipped:
+            print(f"skipped {printable(image.name)}: {printable(image.reason)}", file=sys.stderr)
 
 
-def _say(written: Written, encoder: Encoder, out: Path) -> None:
-    print(f"{written.rows} embeddings of {encoder.info.features} numbers written to {out}")
-    for image in written.skipped:
-        print(f"skipped {image.name}: {image.reason}", file=sys.stderr)
+def _refuse_contradictions(
+    out: Path, in_parts: bool, devices: int, processes: int, pictures: bool
+) -> None:
+    if devices < 1:
+        raise NonegError(f"--devices {devices}: give at least 1.")
+    if devices > 1 and processes > 1:
+        raise NonegError("torchrun has started the processes: leave --devices out.")
+    if max(devices, processes) > 1 and not in_parts:
+        raise NonegError(
+            f"Several processes write a directory of parts, but --out {printable(str(out))} names "
+            f"one file: give a directory, such as {printable(str(out.with_suffix('')))}."
+        )
+    if pictures and in_parts:
+        raise NonegError(
+            "--pictures needs all images in one table, for the map and the neighbors: give --out "
+            "FILE.parquet, and no --devices."
+        )
 
 
-def write_parquet(
-    path: str | os.PathLike[str],
-    encoder: Encoder,
-    data: Data,
-    *,
-    batch_size: int = 256,
-    device: str | torch.device = "auto",
-    strict: bool = False,
-    progress: bool = False,
-) -> Written:
-    """Embed images into a Parquet file, in memory that does not grow with their number.
-
-    Columns: for a folder `path` (string, relative to the folder, with forward slashes), otherwise
-    `index` (int64); and `embedding` (fixed-size list of D float32). The file appears when it is
-    complete.
-
-    Args:
-        path: the file; an older one is replaced.
-        encoder: computes the embeddings.
-        data: the images, as for `Encoder.embed`.
-        batch_size: images per batch.
-        device: "auto" is a GPU if there is one.
-        strict: whether an unreadable image is an error; otherwise it is skipped.
-        progress: show a progress bar.
-
-    Returns:
-        The number of rows, and the skipped images.
+def _difference(encoder: Encoder, data: str) -> float:
+    """How far some embeddings are from those in float32, as a share of their length.
 
     Raises:
-        NonegError: the data cannot be read, or the file cannot be written.
+        NonegError: too far.
     """
-    import pyarrow
-    import pyarrow.parquet
-
-    source = find_source(data)
-    by_path = isinstance(source, FolderSource)
-    width = encoder.info.features
-    schema = pyarrow.schema(
-        [
-            pyarrow.field("path", pyarrow.string(), nullable=False)
-            if by_path
-            else pyarrow.field("index", pyarrow.int64(), nullable=False),
-            pyarrow.field("embedding", pyarrow.list_(pyarrow.float32(), width), nullable=False),
-        ]
+    info, source = encoder.info, find_source(data)
+    pixels = np.stack(
+        read_readable(
+            source,
+            evenly_spaced(len(source)),
+            lambda index: source.read(index, info.channels, info.stored_size),
+        )
     )
-    rows_per_group = max(1, _BYTES_PER_ROW_GROUP // (4 * width))
-    skipped: list[Skipped] = []
-    rows = 0
-    # Many small row groups would be slow to read, so batches are collected.
-    waiting: list[Any] = []
-    with (
-        whole_or_not_at_all(path) as unfinished,
-        pyarrow.parquet.ParquetWriter(unfinished, schema) as writer,
-    ):
-        for indices, block in encoder.embed_source(
-            source, batch_size, device, progress, strict, skipped
-        ):
-            keys = [printable(source.name(index)) for index in indices] if by_path else indices
-            values = pyarrow.array(np.ascontiguousarray(block).reshape(-1))
-            lists = pyarrow.FixedSizeListArray.from_arrays(values, width)
-            waiting.append(pyarrow.record_batch([keys, lists], schema=schema))
-            rows += len(indices)
-            if sum(batch.num_rows for batch in waiting) >= rows_per_group:
-                writer.write_table(pyarrow.Table.from_batches(waiting))
-                waiting.clear()
-        if waiting:
-            writer.write_table(pyarrow.Table.from_batches(waiting))
-    return Written(rows, tuple(skipped))
+    exact = encoder.in_precision("float32").embed_pixels(pixels)
+    length = float(np.linalg.norm(exact))
+    difference = float(np.linalg.norm(encoder.embed_pixels(pixels) - exact)) / max(length, 1e-12)
+    if not difference <= LARGEST_DIFFERENCE:
+        raise NonegError(
+            f"--precision {encoder.precision} changes this encoder's embeddings by "
+            f"{difference:.1%} of their length, more than {LARGEST_DIFFERENCE:.0%}: leave it out."
+        )
+    return difference

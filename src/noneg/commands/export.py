@@ -25,11 +25,13 @@ def run(*, run: str, backbone: str | None, format: str, out: Path, license: str 
         from noneg.export.torch_program import export_torch
 
         error = export_torch(encoder, out)
+    elif format == "openvino":
+        from noneg.export.openvino import export_openvino
+
+        error = export_openvino(encoder, out)
     else:
         from noneg.export.timm_directory import export_timm
 
         verdict = RunDirectory(Path(run)).read_verdict()
         error = export_timm(encoder, out, license=license, verdict=verdict)
-    print(
-        f"written  {printable(str(out))}; its its output differs by at most {error:.1e} of its size"
-    )
+    print(f"written  {printable(str(out))}; its output differs by at most {error:.1e} of its size")

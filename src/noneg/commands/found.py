@@ -12,7 +12,7 @@ import numpy as np
 from noneg.collection.embedded import Collection, embed_collection
 from noneg.encoder import Encoder, load
 from noneg.errors import NonegError, printable
-from noneg.files import write_text
+from noneg.files import from_cell, to_cell, write_text
 from noneg.images.source import Unreadable
 from noneg.report.gallery import Picture
 
@@ -72,7 +72,13 @@ def write_found(
             text = io.StringIO()
             writer = csv.DictWriter(text, list(records[0]) if records else [], lineterminator="\n")
             writer.writeheader()
-            writer.writerows(records)
+            for record in records:
+                writer.writerow(
+                    {
+                        name: to_cell(value) if isinstance(value, str) else value
+                        for name, value in record.items()
+                    }
+                )
             write_text(file, text.getvalue())
         print(f"written  {printable(str(file))}")
 
@@ -106,13 +112,13 @@ def labels_in(file: Path) -> dict[str, str]:
     try:
         with file.open(encoding="utf-8", newline="") as opened:
             rows = list(csv.DictReader(opened))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         raise NonegError(
             f"{where} cannot be read ({error}): give a CSV file with the columns name and label"
         ) from None
     if not rows or not {"name", "label"} <= rows[0].keys():
         raise NonegError(f"{where} has no rows with the columns name and label: give both")
-    return {row["name"]: str(row["label"]) for row in rows}
+    return {from_cell(row["name"]): from_cell(str(row["label"])) for row in rows}
 
 
 def read_labels(file: Path, collection: Collection) -> tuple[np.ndarray, tuple[str, ...]]:

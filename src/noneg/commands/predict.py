@@ -6,7 +6,7 @@ from pathlib import Path
 
 from noneg.classifier.classifier import load_classifier
 from noneg.errors import printable
-from noneg.files import whole_or_not_at_all
+from noneg.files import to_cell, whole_or_not_at_all
 from noneg.images import Skipped
 
 
@@ -43,8 +43,10 @@ def run(
         ):
             order = (-probabilities).argsort(axis=1, kind="stable")
             for name, row, (first, second) in zip(names, probabilities, order[:, :2], strict=True):
-                guesses = [(found.classes[k], f"{row[k]:.4f}") for k in (first, second)]
-                writer.writerow((printable(name), *guesses[0], *guesses[1]))
+                guesses = [
+                    (to_cell(printable(found.classes[k])), f"{row[k]:.4f}") for k in (first, second)
+                ]
+                writer.writerow((to_cell(printable(name)), *guesses[0], *guesses[1]))
                 rows += 1
     print(f"{rows:,} predictions written to {printable(str(out))}")
     for image in skipped:

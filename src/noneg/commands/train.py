@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from noneg.errors import NonegError
+from noneg.files import read_fields
 from noneg.methods import describe_method
 from noneg.methods.recipe import ADAPT
 from noneg.training.config import (
@@ -165,14 +165,13 @@ def _unset(names: Iterable[str]) -> list[str]:
 def _read(file: str) -> dict[str, Any]:
     """The settings in a file that --config names."""
     try:
-        fields = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        return read_fields(Path(file))
     except OSError as error:
         raise NonegError(f"--config {file}: {error.strerror}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise NonegError(f"--config {file} is not YAML: {explain(error)}") from None
-    if not isinstance(fields, dict):
-        raise NonegError(f"--config {file} must hold settings, one 'name: value' per line")
-    return fields
+    except ValueError as error:
+        raise NonegError(
+            f"--config {file} is not YAML with settings, one 'name: value' per line: {error}"
+        ) from None
 
 
 def _choice(flags: list[str]) -> tuple[str, str, str]:

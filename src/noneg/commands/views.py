@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw, ImageFont
 from noneg.errors import NonegError
 from noneg.files import whole_or_not_at_all
 from noneg.images import ImageSource, find_source
-from noneg.images.source import evenly_spaced, read_readable
+from noneg.images.source import evenly_spaced
+from noneg.images.threads import read_readable
 from noneg.training.config import TrainConfig, make_config
 from noneg.training.plan import Plan, complete, stored_size
 from noneg.views import describe_sizes

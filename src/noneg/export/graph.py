@@ -7,10 +7,11 @@ from typing import Any, Literal, final
 import torch
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
-from torch.nn.functional import interpolate
 
 from noneg.classifier.classifier import Classifier
 from noneg.encoder import Encoder, EncoderInfo
+from noneg.views.policy import Interpolation
+from noneg.views.resample import resampling_filter
 
 Pixels = UInt8[Tensor, "batch channels side side"]
 Output = Float32[Tensor, "batch width"]
@@ -68,6 +69,25 @@ def exported(source: Encoder | Classifier) -> Exported:
     )
 
 
+def resampling_matrix(
+    side: int | torch.SymInt, size: int, interpolation: Interpolation
+) -> Float32[Tensor, "size side"]:
+    """The weights of each old pixel in each new one, along one axis: torch's antialiased resize.
+
+    Args:
+        side: old pixels; it may be symbolic while a graph is made.
+        size: new pixels.
+        interpolation: the filter, which is at least as wide as a new pixel.
+    """
+    old = torch.arange(side, dtype=torch.float32)
+    # A tensor, because a symbolic fraction is more than exporters can follow.
+    scale = (old[-1] + 1) / size
+    center = (torch.arange(size) + 0.5) * scale - 0.5
+    distance = (old - center[:, None]).abs() / scale.clamp(min=1)
+    weight = resampling_filter(distance, interpolation)
+    return weight / weight.sum(dim=1, keepdim=True)
+
+
 class Graph(nn.Module):
     """Resizing, normalization and network, like `Encoder.pixels_to_features`.
 
@@ -86,13 +106,9 @@ class Graph(nn.Module):
 
     def forward(self, images: Pixels) -> Output:
         """The output for square pictures of any size."""
-        scaled = interpolate(
-            images.float() / 255,
-            size=(self.size, self.size),
-            mode=self.mode,
-            antialias=True,
-            align_corners=False,
-        )
+        # Products with matrices: not every tool has an antialiased resize, or the same one.
+        resize = resampling_matrix(images.shape[2], self.size, self.mode)
+        scaled = resize @ (images.float() / 255) @ resize.T
         if self.mode == "bicubic":
             scaled = scaled.clamp(0, 1)
         output: Tensor = self.module((scaled - self.get_buffer("mean")) / self.get_buffer("std"))

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import warnings
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -225,7 +224,7 @@ def _warn_if_dark(largest: int, what: str) -> None:
 def _load_npy(path: Path, memory_map: bool = False) -> np.ndarray:
     try:
         loaded = np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except Exception as error:  # of a damaged header, almost any
         raise _not_loadable(path, error) from error
     if not isinstance(loaded, np.ndarray):
         loaded.close()
@@ -245,12 +244,18 @@ def _load_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
                     "save it with np.savez(path, images=..., labels=...)."
                 )
             return arrays["images"], arrays.get("labels")
-    except (ValueError, OSError, EOFError, AttributeError, TypeError, zipfile.BadZipFile) as error:
+    except NonegError:
+        raise
+    except Exception as error:  # of a damaged archive, almost any
         raise _not_loadable(path, error) from error
 
 
 def _not_loadable(path: Path, reason: object) -> NonegError:
     return NonegError(
-        f"The file {printable(str(path))} cannot be loaded ({reason}): save it again with np.save "
-        "(.npy) or np.savez (.npz), as numbers, not as objects."
+        f"The file {printable(str(path))} cannot be loaded ({_in_short(reason)}): save it again "
+        "with np.save (.npy) or np.savez (.npz), as numbers, not as objects."
     )
+
+
+def _in_short(reason: object) -> str:
+    return printable(" ".join(str(reason).split())[:200]) or type(reason).__name__

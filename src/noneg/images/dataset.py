@@ -16,7 +16,13 @@ from torch.utils.data import Dataset, IterableDataset
 from noneg.errors import NonegError
 from noneg.images.decode import decode_picture
 from noneg.images.resize import array_to_pixels, check_channels, to_uint8
-from noneg.images.source import ImageSource, Unreadable, evenly_spaced, read_readable
+from noneg.images.source import (
+    ImageSource,
+    Unreadable,
+    evenly_spaced,
+    is_of_the_machine,
+)
+from noneg.images.threads import read_readable
 
 _KINDS = (
     "a PIL image, a uint8 tensor or float tensor from 0 to 1 [channels, height, width], or a uint8 "
@@ -140,6 +146,8 @@ class DatasetSource(ImageSource):
         except NonegError:
             raise
         except Exception as error:
+            if is_of_the_machine(error):
+                raise
             raise Unreadable(f"{type(error).__name__}: {error}") from error
         if not isinstance(item, tuple | list):
             return item
@@ -217,6 +225,8 @@ def _float_to_uint8(
     image: Float[torch.Tensor, "height width channels"], what: str
 ) -> UInt8[np.ndarray, "height width channels"]:
     values = image.float()
+    if bool(values.isnan().any()):
+        raise Unreadable("some of its values are not numbers (NaN)")
     if values.numel() and not (float(values.min()) >= 0 and float(values.max()) <= 1):
         raise NonegError(
             f"The {what} has floating-point values from {float(values.min()):g} to "

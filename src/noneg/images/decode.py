@@ -28,7 +28,7 @@ from PIL import (
 )
 
 from noneg.images.resize import picture_to_pixels, resize_and_center_crop, to_uint8
-from noneg.images.source import Unreadable
+from noneg.images.source import Unreadable, is_of_the_machine
 
 # Pillow recognizes a format by the content of the file, and runs other programs for some (EPS).
 # For these formats it runs none.
@@ -111,6 +111,8 @@ def _errors_as_unreadable() -> Iterator[None]:
     except MemoryError:
         raise Unreadable("too large for the memory of this machine") from None
     except Exception as error:  # for a broken file, Pillow can raise almost any exception
+        if is_of_the_machine(error):
+            raise
         raise Unreadable(f"truncated or broken: {error or type(error).__name__}") from error
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,14 +12,16 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import UInt8
 
-from noneg.errors import NonegError, printable
+from noneg.errors import MachineError, NonegError, printable
 from noneg.images.decode import decode, read_short_side
 from noneg.images.source import (
     ImageSource,
     Unreadable,
     evenly_spaced,
-    read_readable,
+    is_of_the_machine,
+    machine_error,
 )
+from noneg.images.threads import read_readable
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -94,13 +97,25 @@ class FolderSource(ImageSource):
 
     @contextmanager
     def _open(self, index: int) -> Iterator[BinaryIO]:
+        path = self._folder / self._names[index]
         try:
-            with open(self._folder / self._names[index], "rb") as file:
+            with open(path, "rb", opener=_at_once) as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise Unreadable("not a file, but a pipe or a device")
                 yield file
-        except FileNotFoundError:
+        except FileNotFoundError as error:
+            if not self._folder.is_dir():
+                raise MachineError(f"the {self.description} has vanished: put it back") from error
             raise Unreadable("the file is gone, or is a link to nothing") from None
         except OSError as error:
+            if is_of_the_machine(error):
+                raise machine_error(error, str(path)) from error
             raise Unreadable(f"cannot be opened: {error.strerror or error}") from error
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe, which a link may name, would block until somebody writes to it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _find_labels(names: tuple[str, ...]) -> tuple[np.ndarray | None, tuple[str, ...] | None]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from noneg.errors import NonegError, printable
-from noneg.files import whole_or_not_at_all
+from noneg.files import to_cell, whole_or_not_at_all
 from noneg.images.free_memory import available_memory
 from noneg.images.on_demand import PixelsOnDemand
 from noneg.images.reading import read_blocks
@@ -130,11 +130,19 @@ def images_on_demand(
 
 
 def write_skipped(path: Path, skipped: Iterable[Skipped]) -> None:
-    """Write a CSV table of name and reason in UTF-8; undecodable bytes become escapes."""
-    with open(path, "w", encoding="utf-8", newline="") as file:
+    """Write a CSV table of name and reason in UTF-8; undecodable bytes become escapes.
+
+    Raises:
+        MachineError: the file cannot be written.
+    """
+    with (
+        whole_or_not_at_all(path) as unfinished,
+        unfinished.open("w", encoding="utf-8", newline="") as file,
+    ):
         writer = csv.writer(file)
         writer.writerow(("name", "reason"))
-        writer.writerows((printable(image.name), printable(image.reason)) for image in skipped)
+        for image in skipped:
+            writer.writerow([to_cell(printable(each)) for each in (image.name, image.reason)])
 
 
 def _read_pixels(

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from noneg.errors import NonegError
+from noneg.files import locked
 from noneg.images.array import ArraySource
 from noneg.images.dataset import DatasetSource
 from noneg.images.source import ImageSource
@@ -64,9 +65,11 @@ def named_source(name: str, split: Literal["train", "test"], seed: int) -> Image
     try:
         # torchvision creates a folder only if its parent folder exists.
         cache.mkdir(parents=True, exist_ok=True)
-        dataset = getattr(torchvision.datasets, class_name)(
-            cache, download=True, **arguments[split == "test"]
-        )
+        # Every process of a run asks for it, and torchvision writes straight into its files.
+        with locked(cache / f"{key}.lock", wait=True):
+            dataset = getattr(torchvision.datasets, class_name)(
+                cache, download=True, **arguments[split == "test"]
+            )
     except (OSError, RuntimeError, EOFError, ImportError) as error:
         raise NonegError(
             f"The data set {key} could not be downloaded to {cache} ({error}): connect to the "

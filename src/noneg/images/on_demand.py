@@ -1,12 +1,13 @@
 """Images that are decoded each time they are needed, for sets that fit neither memory nor disk."""
 
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import final
 
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from noneg.errors import MachineError, printable
 from noneg.images.reading import available_cores
 from noneg.images.source import (
     ImageSource,
@@ -16,6 +17,7 @@ from noneg.images.source import (
     none_readable_error,
     unreadable_error,
 )
+from noneg.images.threads import ReadingThreads
 
 Image = UInt8[np.ndarray, "channels size size"]
 
@@ -37,8 +39,9 @@ class PixelsOnDemand:
         self._source = source
         self._strict = strict
         self._unreadable: dict[int, Skipped] = {}
+        self._any_read = False
         self._lock = threading.Lock()
-        self._threads = ThreadPoolExecutor(available_cores(), thread_name_prefix="noneg-images")
+        self._threads = ReadingThreads(source, available_cores())
         self._prefetched: dict[int, Future[Image]] = {}
 
     def __len__(self) -> int:
@@ -51,14 +54,15 @@ class PixelsOnDemand:
         """Decode the chosen images.
 
         Raises:
-            NonegError: no image can be read; or `strict`, and an image cannot be read.
+            NonegError: no image can be read; `strict`, and an image cannot be read; or the source
+                does not answer.
         """
         index = np.arange(len(self))[chosen]
         self.prefetch(index)
         futures = [self._prefetched.pop(number) for number in index.tolist()]
         pixels = np.empty((len(index), *self.shape[1:]), dtype=np.uint8)
         for position, image in enumerate(futures):
-            pixels[position] = image.result()
+            pixels[position] = self._threads.wait_for(image)
         return pixels
 
     def __array__(
@@ -97,11 +101,20 @@ class PixelsOnDemand:
             if known:
                 continue
             try:
-                return self._source.read(candidate, channels, size)
+                image = self._threads.read(candidate, channels, size)
             except Unreadable as error:
                 skipped = Skipped(self._source.name(candidate), str(error))
                 if self._strict:
                     raise unreadable_error(self._source, skipped) from None
                 with self._lock:
                     self._unreadable[candidate] = skipped
+            else:
+                self._any_read = True
+                return image
+        if self._any_read:
+            last = self.skipped[-1]
+            raise MachineError(
+                f"no image of the {self._source.description} can be read any more (for example, "
+                f"{printable(last.name)}: {printable(last.reason)}): put the images back"
+            )
         raise none_readable_error(self._source, self.skipped[0], len(self))

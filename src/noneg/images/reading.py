@@ -4,7 +4,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -21,6 +21,7 @@ from noneg.images.source import (
     none_readable_error,
     unreadable_error,
 )
+from noneg.images.threads import ReadingThreads
 
 _MAX_BLOCK_IMAGES = 64
 _MAX_BLOCK_BYTES = 8 * 2**20
@@ -36,6 +37,7 @@ def stream_images(
     batch_size: int,
     strict: bool = False,
     on_skip: OnSkip,
+    images: range | None = None,
 ) -> Iterator[tuple[np.ndarray, list[int]]]:
     """Read the images in order, in parallel, a bounded number ahead of their use.
 
@@ -46,17 +48,19 @@ def stream_images(
         batch_size: images per batch; the last batch may be smaller.
         strict: whether an unreadable image is an error; otherwise it is left out.
         on_skip: called, in this thread, for each image that is left out.
+        images: consecutive ones, by their place in the source; by default all.
 
     Returns:
         An iterator over (uint8 [B, channels, size, size], the B indices in the source).
 
     Raises:
-        NonegError: no image can be read; or `strict`, and an image cannot be read.
+        NonegError: no image of the source can be read; `strict`, and an image cannot be read; or
+            the source does not answer.
     """
     check_channels_and_size(channels, size)
     if batch_size < 1:
         raise NonegError(f"Batches of {batch_size} images were asked for: give at least 1.")
-    return _batches(read_blocks(source, channels, size, strict, on_skip), batch_size)
+    return _batches(read_blocks(source, channels, size, strict, on_skip, images), batch_size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +73,12 @@ class Block:
 
 
 def read_blocks(
-    source: ImageSource, channels: int, size: int, strict: bool, on_skip: OnSkip
+    source: ImageSource,
+    channels: int,
+    size: int,
+    strict: bool,
+    on_skip: OnSkip,
+    images: range | None = None,
 ) -> Generator[Block, None, None]:
     """All images of a source, in order, in blocks of limited size.
 
@@ -78,10 +87,11 @@ def read_blocks(
     """
     first: Skipped | None = None
     any_read = False
+    chosen = range(len(source)) if images is None else images
     if isinstance(source, ArraySource) and source.needs_no_conversion(channels, size):
-        all_blocks = _array_blocks(source, channels, size)
+        all_blocks = _array_blocks(source, chosen, channels, size)
     else:
-        all_blocks = _threaded_blocks(source, channels, size)
+        all_blocks = _threaded_blocks(source, chosen, channels, size)
     with closing(all_blocks) as blocks:
         for block in blocks:
             for image in block.skipped:
@@ -91,7 +101,8 @@ def read_blocks(
                 on_skip(image)
             any_read = any_read or len(block.indices) > 0
             yield block
-    if first is not None and not any_read:
+    # Some images may all be unreadable, where the source is not.
+    if first is not None and not any_read and images is None:
         raise none_readable_error(source, first, len(source))
 
 
@@ -100,6 +111,12 @@ def available_cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return max(1, len(os.sched_getaffinity(0)))
     return os.cpu_count() or 1
+
+
+def local_processes() -> int:
+    """How many processes of this command share the machine, as torchrun tells each of them."""
+    told = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return max(1, int(told)) if told.isdecimal() else 1
 
 
 def _batches(
@@ -124,43 +141,54 @@ def _batches(
             yield batch[: len(indices)], indices
 
 
-def _array_blocks(source: ArraySource, channels: int, size: int) -> Generator[Block, None, None]:
+def _array_blocks(
+    source: ArraySource, images: range, channels: int, size: int
+) -> Generator[Block, None, None]:
     length = max(1, _MAX_BLOCK_BYTES // (channels * size * size))
-    for start in range(0, len(source), length):
-        stop = min(start + length, len(source))
+    for start in range(images.start, images.stop, length):
+        stop = min(start + length, images.stop)
         yield Block(source.read_slice(start, stop), list(range(start, stop)), [])
 
 
-def _threaded_blocks(source: ImageSource, channels: int, size: int) -> Generator[Block, None, None]:
+def _threaded_blocks(
+    source: ImageSource, images: range, channels: int, size: int
+) -> Generator[Block, None, None]:
     length = max(1, _MAX_BLOCK_BYTES // (channels * size * size))
     length = min(_MAX_BLOCK_IMAGES, length)
-    starts = iter(range(0, len(source), length))
+    starts = iter(range(images.start, images.stop, length))
     stop = threading.Event()
-    threads = available_cores()
-    executor = ThreadPoolExecutor(threads, thread_name_prefix="noneg-images")
+    count = max(1, available_cores() // local_processes())
+    threads = ReadingThreads(source, count)
     waiting: deque[Future[Block]] = deque()
 
     def submit_next() -> None:
         start = next(starts, None)
         if start is not None:
-            indices = range(start, min(start + length, len(source)))
-            waiting.append(executor.submit(_read_block, source, indices, channels, size, stop))
+            indices = range(start, min(start + length, images.stop))
+            waiting.append(
+                threads.submit(_read_block, source, threads, indices, channels, size, stop)
+            )
 
     try:
-        for _ in range(2 * threads):
+        for _ in range(2 * count):
             submit_next()
         while waiting:
-            block = waiting.popleft().result()
+            block = threads.wait_for(waiting.popleft())
             submit_next()
             yield block
     finally:
         # Also on Ctrl-C. Without the event, the threads would first finish their blocks.
         stop.set()
-        executor.shutdown(wait=True, cancel_futures=True)
+        threads.close()
 
 
 def _read_block(
-    source: ImageSource, indices: range, channels: int, size: int, stop: threading.Event
+    source: ImageSource,
+    threads: ReadingThreads,
+    indices: range,
+    channels: int,
+    size: int,
+    stop: threading.Event,
 ) -> Block:
     pixels = np.empty((len(indices), channels, size, size), dtype=np.uint8)
     kept: list[int] = []
@@ -169,7 +197,7 @@ def _read_block(
         if stop.is_set():
             break
         try:
-            pixels[len(kept)] = source.read(index, channels, size)
+            pixels[len(kept)] = threads.read(index, channels, size)
         except Unreadable as error:
             skipped.append(Skipped(source.name(index), str(error)))
         else:

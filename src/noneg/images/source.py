@@ -1,20 +1,44 @@
 """The interface that every source of images implements, and the errors about its images."""
 
+import errno
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
 
-from noneg.errors import NonegError, printable
-
-T = TypeVar("T")
+from noneg.errors import MachineError, NonegError, printable
 
 
 class Unreadable(Exception):  # noqa: N818  (it is about one image, not a failure of the run)
     """One image cannot be used. `str(error)` is the reason, short enough for a table."""
+
+
+_OF_THE_MACHINE = frozenset(
+    getattr(errno, name)
+    for name in (
+        *("EMFILE", "ENFILE", "ENOMEM", "ENOBUFS", "ENODEV", "ENXIO"),
+        *("ESTALE", "ENOTCONN", "ETIMEDOUT", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN"),
+        *("ENETUNREACH", "ECONNRESET", "ECONNREFUSED", "ECONNABORTED", "ESHUTDOWN"),
+    )
+    if hasattr(errno, name)
+)
+
+
+def is_of_the_machine(error: BaseException) -> bool:
+    """Whether not the image is at fault but the machine, so that no other can be read either.
+
+    Without this, a lost network disk would look like a folder of broken images.
+    """
+    return isinstance(error, OSError) and error.errno in _OF_THE_MACHINE
+
+
+def machine_error(error: OSError, what: str) -> MachineError:
+    """The error for an image that could not be read because of the machine."""
+    return MachineError(
+        f"{printable(what)} cannot be read ({error.strerror}): see to the disk or the network"
+    )
 
 
 @dataclass(frozen=True)
@@ -86,24 +110,6 @@ class ImageSource(ABC):
 def evenly_spaced(count: int, limit: int = 64) -> list[int]:
     """At most `limit` indices, evenly spaced over `count` images."""
     return sorted({int(index) for index in np.linspace(0, count - 1, min(count, limit))})
-
-
-def read_readable(source: ImageSource, indices: Sequence[int], read: Callable[[int], T]) -> list[T]:
-    """`read(index)` for each index, without the images for which it raises `Unreadable`.
-
-    Raises:
-        NonegError: none of these images can be read.
-    """
-    results: list[T] = []
-    first: Skipped | None = None
-    for index in indices:
-        try:
-            results.append(read(index))
-        except Unreadable as error:
-            first = first or Skipped(source.name(index), str(error))
-    if first is not None and not results:
-        raise none_readable_error(source, first, len(indices))
-    return results
 
 
 def check_channels_and_size(channels: int, size: int) -> None:

@@ -3,8 +3,11 @@
 import ast
 import importlib
 import pkgutil
+import sys
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from importlib.machinery import PathFinder
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, final
@@ -81,6 +84,9 @@ class Definition:
 def find_method(name: str) -> Definition:
     """Import a built-in method by its name, or any other by its dotted path.
 
+    The name may be from a file of settings, so a module runs only if its source has what a method's
+    module must have.
+
     Raises:
         NonegError: there is no such module, or it does not hold what a method's module must.
     """
@@ -89,6 +95,8 @@ def find_method(name: str) -> Definition:
         return _with_options(find_method(name), options)
     path = name if "." in name else f"{__name__}.{name}"
     try:
+        if path not in sys.modules and not _may_be_a_method(path):
+            raise _not_a_method(path)
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
         if error.name is None or not path.startswith(error.name):
@@ -102,11 +110,51 @@ def find_method(name: str) -> Definition:
     settings, recipes = getattr(module, "Options", None), getattr(module, "RECIPES", None)
     complete = isinstance(settings, type) and isinstance(recipes, dict)
     if not complete or len(_methods_in(module)) != 1:
-        raise NonegError(
-            f"{path} is not a method: it must hold one subclass of noneg.methods.base.Method, a "
-            "dataclass Options and a dict RECIPES"
-        )
+        raise _not_a_method(path)
     return _definition(path, module.__doc__, vars(module))
+
+
+def _may_be_a_method(path: str) -> bool:
+    """Whether the source of a module defines or imports Options and RECIPES; it is not run.
+
+    Raises:
+        ModuleNotFoundError: there is no source.
+    """
+    first, *others = path.split(".")
+    # Finding the first one imports nothing, unlike finding one within a package.
+    spec = find_spec(first) if all(map(str.isidentifier, (first, *others))) else None
+    full = first
+    for name in others:
+        full = f"{full}.{name}"
+        inside = None if spec is None else spec.submodule_search_locations
+        spec = None if inside is None else PathFinder.find_spec(full, list(inside))
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise ModuleNotFoundError(f"no module {path}", name=path)
+    try:
+        tree = ast.parse(Path(spec.origin).read_bytes())
+    except (SyntaxError, ValueError, RecursionError, OSError):
+        return False
+    return {"Options", "RECIPES"} <= {name for node in tree.body for name in _names_in(node)}
+
+
+def _names_in(node: ast.stmt) -> list[str]:
+    match node:
+        case ast.ImportFrom(names=names):
+            return [each.asname or each.name for each in names]
+        case ast.ClassDef(name=name):
+            return [name]
+        case ast.Assign(targets=targets):
+            return [each.id for each in targets if isinstance(each, ast.Name)]
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            return [name]
+    return []
+
+
+def _not_a_method(path: str) -> NonegError:
+    return NonegError(
+        f"{path} is not a method: it must hold one subclass of noneg.methods.base.Method, a "
+        "dataclass Options and a dict RECIPES"
+    )
 
 
 def describe_method(name: str) -> Definition:

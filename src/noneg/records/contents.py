@@ -13,6 +13,9 @@ from noneg.records.directory import RunDirectory
 from noneg.records.table import StepTable
 
 Series = Float64[np.ndarray, " rows"]
+
+Accuracies = Float64[np.ndarray, "_"]
+"""In [0, 1], one per choice of the labeled images."""
 Meters = Mapping[str, Mapping[str, float]]
 """{"h": {"std": 0.7, ...}, "z": {...}}"""
 
@@ -67,6 +70,7 @@ class RunFiles:
         provenance: run.json.
         final_meters: meters.json.
         scores: scores.json, which only runs on labeled images have.
+        curve: curve.json: accuracies by features and number of labels, fewest labels first.
         missing: a few words for each file that is missing or damaged.
     """
 
@@ -78,6 +82,7 @@ class RunFiles:
     provenance: Mapping[str, Any]
     final_meters: FinalMeters
     scores: Mapping[str, Mapping[str, float]]
+    curve: Mapping[str, Mapping[int, Accuracies]]
     missing: tuple[str, ...]
 
     @property
@@ -144,7 +149,8 @@ def read_run(path: Path) -> RunFiles:
         try:
             found = reader()
         except NonegError:
-            missing.append(f"{file.name} ({expected.get(file, 'the scores')}; it cannot be read)")
+            what = expected.get(file, "accuracies")
+            missing.append(f"{file.name} ({what}; it cannot be read)")
             return empty
         return empty if found is None else found
 
@@ -158,6 +164,7 @@ def read_run(path: Path) -> RunFiles:
         provenance=read(directory.provenance_file, directory.read_provenance, nothing),
         final_meters=_final(read(directory.meters_file, directory.read_meters, nothing)),
         scores=_scores(read(directory.scores_file, directory.read_scores, nothing)),
+        curve=_curve(read(directory.curve_file, directory.read_curve, nothing)),
         missing=tuple(missing),
     )
 
@@ -204,6 +211,20 @@ def _scores(fields: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     """The rows with a nearest-neighbor accuracy."""
     rows = {features: _numbers(_mapping(row)) for features, row in fields.items()}
     return {features: row for features, row in rows.items() if "knn" in row}
+
+
+def _curve(fields: Mapping[str, Any]) -> dict[str, dict[int, Accuracies]]:
+    """The points that are whole, by features, and by number of labels."""
+    found: dict[str, dict[int, Accuracies]] = {}
+    points = fields.get("points")
+    for point in points if isinstance(points, list) else ():
+        try:
+            values = np.array(point["accuracies"], dtype=np.float64)
+            if values.ndim == 1 and values.size and np.isfinite(values).all():
+                found.setdefault(str(point["features"]), {})[int(point["labels"])] = values
+        except (KeyError, TypeError, ValueError):
+            continue
+    return {name: dict(sorted(rows.items())) for name, rows in found.items()}
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

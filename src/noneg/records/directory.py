@@ -1,6 +1,5 @@
 """The directory of a run: the names of its files, and a reader and a writer for each."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, final
 import yaml
 
 from noneg.errors import NonegError
-from noneg.files import write_json, write_text
+from noneg.files import read_fields, write_json, write_text
 from noneg.records.table import StepTable
 
 
@@ -30,6 +29,15 @@ class RunDirectory:
     def exists(self) -> bool:
         """Whether a run has been started here."""
         return self.config_file.exists()
+
+    def link_to_elsewhere(self) -> Path | None:
+        """A link in the directory, or in a directory in it, that leads out of it."""
+        inside = self.path.resolve()
+        for folder in (self.path, *(each for each in self.path.iterdir() if each.is_dir())):
+            for each in folder.iterdir():
+                if each.is_symlink() and not each.resolve().is_relative_to(inside):
+                    return each
+        return None
 
     # Settings and provenance
 
@@ -64,6 +72,11 @@ class RunDirectory:
         write_json(self.provenance_file, fields)
 
     # During training
+
+    @property
+    def lock_file(self) -> Path:
+        """Held by the process that writes here; it is removed when the run ends."""
+        return self.path / "run.lock"
 
     @property
     def metrics(self) -> StepTable:
@@ -180,6 +193,23 @@ class RunDirectory:
         write_json(self.scores_file, fields)
 
     @property
+    def curve_file(self) -> Path:
+        """See `read_curve`."""
+        return self.path / "curve.json"
+
+    def read_curve(self) -> dict[str, Any] | None:
+        """Accuracy against the number of labels, if `noneg curve` was run.
+
+        {"points": [{"features": ..., "per_class": ..., "labels": ..., "accuracies": [...]}, ...]};
+        `per_class` is null for all labels.
+        """
+        return read_json(self.curve_file)
+
+    def write_curve(self, fields: Mapping[str, Any]) -> None:
+        """See `read_curve`."""
+        write_json(self.curve_file, fields)
+
+    @property
     def report_file(self) -> Path:
         """The report, an HTML page."""
         return self.path / "report.html"
@@ -192,17 +222,15 @@ def read_settings(path: Path) -> dict[str, Any] | None:
         NonegError: it cannot be read, is not YAML, or holds no settings.
     """
     try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return read_fields(path)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise NonegError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise NonegError(f"{path} is not YAML: {reason}") from None
-    if not isinstance(settings, dict):
-        raise NonegError(f"{path} must hold settings, one 'name: value' per line")
-    return settings
+    except ValueError as error:
+        raise NonegError(
+            f"{path} is not YAML with settings, one 'name: value' per line: {error}"
+        ) from None
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -212,14 +240,11 @@ def read_json(path: Path) -> dict[str, Any] | None:
         NonegError: it cannot be read, or holds something else.
     """
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        return read_fields(path)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
         raise NonegError(f"{path} cannot be read ({error}): copy the run again") from None
-    if not isinstance(fields, dict):
-        raise NonegError(f"{path} does not hold what a run writes: copy the run again")
-    return fields
 
 
 def _with_untrained(fields: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -25,6 +25,7 @@ from noneg.report.sections.duplicates import (
     find_outliers,
 )
 from noneg.report.sections.factors import factors_section
+from noneg.report.sections.labels import labels_section
 from noneg.report.sections.map import cluster, groupings, map_section, project
 from noneg.report.sections.meters import meters_section
 from noneg.report.sections.neighbors import find_neighbors, neighbors_section
@@ -66,6 +67,7 @@ def one_run(directory: Path, *, images: Images | None, most: int, seed: int, pro
             training_section(run, canvases),
             meters_section(run, canvases),
             spectrum_section(run, sample, canvases),
+            labels_section(run, canvases),
         ]
 
         if sample is not None and encoder is not None and len(sample) > 2:

@@ -11,19 +11,25 @@ from typing import Any, final
 
 import torch
 
-from noneg.errors import DivergedError, NonegError
+from noneg.errors import DivergedError, NonegError, printable
 from noneg.methods.base import Method
+
+FORMAT = 1
+"""Of checkpoints; higher if older versions would misread them."""
 
 
 @final
 class StopRequest:
-    """Remembers Ctrl-C or SIGTERM until the step is done; a second Ctrl-C stops at once."""
+    """Remembers Ctrl-C or SIGTERM until the step is done; a second Ctrl-C stops at once.
+
+    A second SIGTERM does not: torchrun and SLURM may each send one.
+    """
 
     def __init__(self) -> None:
         self.received = False
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received:
+        if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = True
 
@@ -40,6 +46,25 @@ class StopRequest:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+@contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Let SIGTERM end the block as Ctrl-C does; does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, _frame: FrameType | None) -> None:
+        # Once is enough: a second one must not end the cleaning up.
+        signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -75,6 +100,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if not isinstance(state["state_dict"], dict) or not isinstance(state["global_step"], int):
+            raise TypeError("it is no checkpoint")
+        if not isinstance(version := state.get("format", 1), int) or version > FORMAT:
+            raise NonegError(f"{path} was written by a newer noneg: upgrade noneg")
         if "callbacks" in state:
             # Lightning's Trainer wrote it, before noneg had its own loop.
             state |= {
@@ -85,13 +114,15 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         return state
     except FileNotFoundError:
         raise NonegError(f"{path} is missing: copy the run again") from None
+    except NonegError:
+        raise
     except Exception as error:  # torch raises almost any exception for a damaged file.
         raise unusable(path, error) from error
 
 
 def unusable(path: Path, error: Exception) -> NonegError:
     """The error for a checkpoint that is damaged or does not fit."""
-    sentence = " ".join(str(error).split())[:200]
+    sentence = printable(" ".join(str(error).split())[:200]) or type(error).__name__
     return NonegError(f"{path} cannot be resumed from ({sentence}): delete it to start over")
 
 
@@ -105,8 +136,8 @@ def load_weights(method: Method, checkpoint: dict[str, Any]) -> None:
     weights = {name.removeprefix(prefix): each for name, each in checkpoint["state_dict"].items()}
     try:
         method.load_state_dict(weights)
-    except RuntimeError as error:
-        sentence = " ".join(str(error).split())[:200]
+    except (RuntimeError, TypeError, AttributeError) as error:
+        sentence = printable(" ".join(str(error).split())[:200])
         raise NonegError(
             f"the checkpoint does not fit the settings in config.yaml ({sentence}): copy the run "
             "again"

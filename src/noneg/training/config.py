@@ -442,6 +442,12 @@ def config_from_dict(fields: dict[str, Any]) -> TrainConfig:
     Raises:
         NonegError: a setting does not exist or cannot have this value.
     """
+    if unknown := sorted(fields.keys() - set(_names(TrainConfig))):
+        # The parser's own "config" would read another file.
+        raise NonegError(f"there is no setting '{unknown[0]}'")
+    for name in ("method", "recipe"):
+        if not isinstance(fields.get(name, ""), str):
+            raise NonegError(f"{flag(name)} wants a name, not {fields[name]}")
     parser = make_parser(
         fields.get("method", TrainConfig.method),
         fields.get("recipe", TrainConfig.recipe),
@@ -477,6 +483,11 @@ def load_config(path: Path) -> TrainConfig:
     fields = read_settings(path)
     if fields is None:
         raise NonegError(f"{path.parent} is not a run: it has no {path.name}")
+    if unknown := sorted(fields.keys() - set(_names(TrainConfig))):
+        raise NonegError(
+            f"{path} has the setting '{unknown[0]}', which this noneg does not know: upgrade noneg "
+            "if a newer one wrote it, or take the setting out"
+        )
     return config_from_dict(fields)
 
 

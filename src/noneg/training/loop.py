@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from noneg.encoder import EncoderInfo
-from noneg.errors import DivergedError
+from noneg.errors import DivergedError, NonegError
 from noneg.images import Images
 from noneg.methods.base import Embeddings, Loss, Method
 from noneg.networks.layers import freeze_statistics_of_frozen_layers
@@ -23,6 +23,7 @@ from noneg.randomness import hash_key
 from noneg.records.directory import RunDirectory
 from noneg.training.batches import batches
 from noneg.training.checkpoints import (
+    FORMAT,
     StopRequest,
     read_checkpoint,
     unusable,
@@ -36,6 +37,7 @@ from noneg.training.distributed import (
     synchronize_statistics,
     whole_state,
 )
+from noneg.training.faults import how_to_go_on
 from noneg.training.knn_monitor import KNNMonitor
 from noneg.training.launch import quiet_lightning
 from noneg.training.loggers import open_loggers
@@ -165,7 +167,7 @@ def train_method(
             if stop_now:
                 break
     if stop_now and not watchdog.stopped and step < steps.total:
-        raise KeyboardInterrupt(f"Continue with: noneg train --resume {run.path}")
+        raise KeyboardInterrupt(how_to_go_on(run))
     return watchdog
 
 
@@ -292,14 +294,24 @@ class State:
         weights, optimizer = whole_state(
             self.network.module, self.raw_optimizer, is_sharded=self.is_sharded
         )
+        fault: Exception | None = None
         if is_first_process():
-            write_checkpoint(path, self._content(step, weights, optimizer))
-        self.fabric.barrier()
+            try:
+                write_checkpoint(path, self._content(step, weights, optimizer))
+            except (NonegError, OSError) as error:
+                fault = error
+        # The others wait here until the file is written, and end if it cannot be.
+        if on_any_process(fault is not None, self.fabric.device):
+            if fault is None:
+                fault = NonegError("the first process cannot write a checkpoint")
+                fault.is_reported = True
+            raise fault
 
     def _content(
         self, step: int, weights: dict[str, Any], optimizer: dict[str, Any]
     ) -> dict[str, Any]:
         return {
+            "format": FORMAT,
             "global_step": step,
             "state_dict": weights,
             "optimizer_states": [optimizer],
@@ -323,7 +335,10 @@ class State:
                 self.metrics.metering.load_state_dict(checkpoint["metering"])
                 self.watchdog.load_state_dict(checkpoint["watchdog"])
                 step = int(checkpoint["global_step"])
-            except (RuntimeError, KeyError, ValueError, TypeError) as error:
+            except (
+                *(RuntimeError, LookupError, ValueError, TypeError, AttributeError),
+                *(ArithmeticError, AssertionError),
+            ) as error:
                 raise unusable(run.last_checkpoint, error) from error
         if self.plan.config.on_collapse == "rollback" and not run.healthy_checkpoint.exists():
             # A rollback may have to go back to the untrained weights.

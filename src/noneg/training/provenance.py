@@ -1,5 +1,6 @@
 """run.json: when a run was made, by which command, and on which data, hardware and versions."""
 
+import hashlib
 import platform
 import shlex
 import sys
@@ -10,8 +11,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, final
 
+import numpy as np
+
 from noneg._version import __version__
+from noneg.errors import printable
 from noneg.images import Images
+from noneg.images.source import evenly_spaced
 from noneg.training.hardware import Hardware
 from noneg.training.origin import Origin
 from noneg.training.precision import PrecisionChoice
@@ -31,7 +36,8 @@ class Provenance:
         hardware: device and precision, and the reason for the precision.
         precision: the chosen precision, the result of the gradient check, and the measured speeds.
         versions: of noneg, Python and the libraries for computing.
-        data: description, images, skipped, channels, stored_size (pixels), classes (or None).
+        data: description, images, skipped, digest (of the images), channels, stored_size (pixels),
+            classes (or None).
         origin: the run that this one continues; None if it began with untrained weights.
     """
 
@@ -47,6 +53,7 @@ class Provenance:
 
 def describe_provenance(
     images: Images,
+    digest: str,
     hardware: Hardware,
     precision: PrecisionChoice,
     command: str | None,
@@ -57,6 +64,7 @@ def describe_provenance(
 
     Args:
         images: the images of the run.
+        digest: see `digest_of`.
         hardware: the devices of the run.
         precision: the precision of the run.
         command: the command line, if it started the run.
@@ -79,12 +87,26 @@ def describe_provenance(
             "description": images.description,
             "images": len(images.pixels),
             "skipped": len(images.skipped),
+            "digest": digest,
             "channels": images.pixels.shape[1],
             "stored_size": images.pixels.shape[-1],
             "classes": None if images.classes is None else len(images.classes),
         },
         origin=origin,
     )
+
+
+def digest_of(images: Images) -> str:
+    """Hexadecimal digits that are others for other images: of all names, and of 64 of the images.
+
+    Times of change do not count, so that a copy on another machine has the same digest.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for name in images.names:
+        digest.update(printable(name).encode() + b"\0")
+    for index in evenly_spaced(len(images.pixels)):
+        digest.update(np.ascontiguousarray(images.pixels[index : index + 1]).data)
+    return digest.hexdigest()
 
 
 def python_command() -> str:

@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any, final
 
@@ -13,7 +14,7 @@ from torch import nn
 
 from noneg.diagnostics import Verdict
 from noneg.encoder import Encoder, EncoderInfo
-from noneg.errors import NonegError
+from noneg.errors import NonegError, printable
 from noneg.evaluation.gain import gain_over, gain_without_labels
 from noneg.evaluation.label_free import images_to_measure, meters_as_dict
 from noneg.evaluation.scores import (
@@ -24,6 +25,7 @@ from noneg.evaluation.scores import (
     scores_as_dict,
     untrained,
 )
+from noneg.files import LockedError, locked
 from noneg.images import Images, PixelsOnDemand, Skipped, find_source, write_skipped
 from noneg.images.find import Data
 from noneg.methods.base import Method
@@ -42,11 +44,11 @@ from noneg.training.build import (
     measure_norms,
 )
 from noneg.training.causes import likely_causes
-from noneg.training.checkpoints import load_weights, read_checkpoint
+from noneg.training.checkpoints import load_weights, read_checkpoint, sigterm_as_interrupt
 from noneg.training.config import TrainConfig, load_config, make_config, to_dict
 from noneg.training.data import load_for_evaluation, load_for_training
 from noneg.training.distributed import from_first_process, is_first_process, say
-from noneg.training.faults import explained
+from noneg.training.faults import explained, resume_command
 from noneg.training.final_meters import measure_encoder, measure_trained_and_untrained
 from noneg.training.launch import launch, use_precision
 from noneg.training.loop import Observer, train_method
@@ -54,7 +56,7 @@ from noneg.training.origin import Origin, find_origin, load_origin
 from noneg.training.pace import describe_length, describe_minutes, fix_steps
 from noneg.training.plan import Plan, complete, plan_of, steps_of
 from noneg.training.precision import PrecisionChoice, choose_precision
-from noneg.training.provenance import describe_provenance
+from noneg.training.provenance import describe_provenance, digest_of
 from noneg.training.start import Start, find_start, load_start
 from noneg.training.teacher import load_teacher, teach, teacher_of
 from noneg.training.watchdog import Watchdog
@@ -207,6 +209,14 @@ def _resume(run: RunDirectory, given: _Given) -> Run:
 
 def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = None) -> Run:
     """The whole run, from images to report, on every process."""
+    with ExitStack() as ending, sigterm_as_interrupt():
+        return _train_until(ending, config, given, resumed)
+
+
+def _train_until(
+    ending: ExitStack, config: TrainConfig, given: _Given, resumed: RunDirectory | None
+) -> Run:
+    """See `_train`; `ending` frees the directory, and explains faults of the machine."""
     if config.continue_from is not None and given.data is None and config.data.startswith("<"):
         raise NonegError(
             f"{config.continue_from} was trained on {config.data} in memory: continue it from "
@@ -220,62 +230,58 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
         plan = replace(plan, config=replace(plan.config, first_epoch=origin.next_epoch))
     fabric = launch(plan)
     run = resumed or from_first_process(lambda: _new_directory(plan.config))
+    ending.enter_context(explained(run))
+    from_first_process(lambda: _claim(run, ending, is_new=resumed is None))
     run.path.mkdir(parents=True, exist_ok=True)
-    try:
-        named = teacher_of(plan)
-        teacher = None if named is None else load_teacher(named, plan, source)
-        images = load_for_training(
-            source,
-            plan,
-            run,
-            teacher_size=0 if teacher is None else teacher.info.size,
-            progress=given.progress,
-        )
-        begun = None if known is None else load_start(known, plan, images)
-        method = build_method(plan, None if begun is None else begun.encoder.module)
-        info = describe_encoder(method.backbone, plan, images, known)
-        if origin is not None and not run.last_checkpoint.exists():
-            load_origin(method, origin.run)
-        else:
-            if begun is None:
-                measure_first_layer(method, images, plan, info)
-            if config.norm == "frozen":
-                measure_norms(method, images, plan, info)
-        if teacher is not None:
-            teach(method, teacher, images, run, progress=given.progress)
-        arrange_memory(method, plan)
-        earlier = run.read_provenance() if resumed else None
-        # The kernels of a layer may differ between numbers of images.
-        at_once = plan.config.chunk_size or plan.batch_size // fabric.world_size
-        precision = from_first_process(
-            lambda: _precision(plan, method, images, info, at_once, fabric.device, earlier)
-        )
-        plan = replace(plan, config=replace(plan.config, precision=precision.name))
-        use_precision(fabric, precision.name)
-        parts = load_for_evaluation(
-            plan.config,
-            images,
-            config.eval_data if given.eval_data is None else given.eval_data,
-            given.eval_labels,
-        )
-        _announce(plan, images, method, info, precision, run, origin, begun)
-        if resumed is None and (advice := advise_known_weights(plan, source)) is not None:
-            say(advice)
-        if plan.config.minutes is not None:
-            plan = fix_steps(fabric, method, images, plan, info, run, parts)
-    except (NonegError, KeyboardInterrupt):
-        if resumed is None and is_first_process():
-            # Leave no empty directory behind.
-            with suppress(OSError):
-                run.path.rmdir()
-        raise
+    named = teacher_of(plan)
+    teacher = None if named is None else load_teacher(named, plan, source)
+    images = load_for_training(
+        source,
+        plan,
+        run,
+        teacher_size=0 if teacher is None else teacher.info.size,
+        progress=given.progress,
+    )
+    earlier = run.read_provenance() if resumed else None
+    digest = from_first_process(lambda: _same_images(run, images, earlier))
+    begun = None if known is None else load_start(known, plan, images)
+    method = build_method(plan, None if begun is None else begun.encoder.module)
+    info = describe_encoder(method.backbone, plan, images, known)
+    if origin is not None and not run.last_checkpoint.exists():
+        load_origin(method, origin.run)
+    else:
+        if begun is None:
+            measure_first_layer(method, images, plan, info)
+        if config.norm == "frozen":
+            measure_norms(method, images, plan, info)
+    if teacher is not None:
+        teach(method, teacher, images, run, progress=given.progress)
+    arrange_memory(method, plan)
+    # The kernels of a layer may differ between numbers of images.
+    at_once = plan.config.chunk_size or plan.batch_size // fabric.world_size
+    precision = from_first_process(
+        lambda: _precision(plan, method, images, info, at_once, fabric.device, earlier)
+    )
+    plan = replace(plan, config=replace(plan.config, precision=precision.name))
+    use_precision(fabric, precision.name)
+    parts = load_for_evaluation(
+        plan.config,
+        images,
+        config.eval_data if given.eval_data is None else given.eval_data,
+        given.eval_labels,
+    )
+    _announce(plan, images, method, info, precision, run, origin, begun)
+    if resumed is None and (advice := advise_known_weights(plan, source)) is not None:
+        say(advice)
+    if plan.config.minutes is not None:
+        plan = fix_steps(fabric, method, images, plan, info, run, parts)
     steps = steps_of(plan, len(images.pixels))
     # Those of the runs that this one continues count as well.
     epochs = round((steps.before + steps.total) / steps.per_epoch, 2)
     epochs = int(epochs) if epochs.is_integer() else epochs
     info = replace(info, data=info.data | {"epochs": epochs})
     provenance = describe_provenance(
-        images, plan.hardware, precision, given.command, earlier, origin
+        images, digest, plan.hardware, precision, given.command, earlier, origin
     )
     if is_first_process():
         write_skipped(run.skipped_file, images.skipped)
@@ -284,19 +290,18 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
         if begun is not None:
             begun.encoder.save(run.start)
 
-    with explained(run):
-        watchdog = train_method(
-            fabric,
-            method,
-            images,
-            plan,
-            info,
-            run,
-            parts=parts,
-            start_rows=[numbers_of(row) for row in origin.start_rows] if origin is not None else [],
-            observers=given.observers,
-            progress=given.progress,
-        )
+    watchdog = train_method(
+        fabric,
+        method,
+        images,
+        plan,
+        info,
+        run,
+        parts=parts,
+        start_rows=[numbers_of(row) for row in origin.start_rows] if origin is not None else [],
+        observers=given.observers,
+        progress=given.progress,
+    )
 
     if config.strategy == "fsdp":
         # Each process holds a share of the weights; the last checkpoint holds all of them.
@@ -306,12 +311,11 @@ def _train(config: TrainConfig, given: _Given, resumed: RunDirectory | None = No
     if is_first_process():
         seconds = round(watchdog.metrics.rows()[-1]["seconds"], 1)
         run.write_provenance(asdict(replace(provenance, seconds=seconds)))
-    with explained(run):
-        scores, verdict, keeps_start = from_first_process(
-            lambda: _conclude(
-                method, images, parts, plan, info, run, begun, teacher, watchdog, given.progress
-            )
+    scores, verdict, keeps_start = from_first_process(
+        lambda: _conclude(
+            method, images, parts, plan, info, run, begun, teacher, watchdog, given.progress
         )
+    )
     kept = begun.encoder if begun is not None and keeps_start else Encoder(method.backbone, info)
     encoder = Encoder(kept.module, replace(kept.info, scores=scores_as_dict(scores) or None))
     return Run(run.path, plan.config, encoder, tuple(scores), verdict)
@@ -321,22 +325,89 @@ def _new_directory(config: TrainConfig) -> RunDirectory:
     if config.out is not None:
         run = RunDirectory(Path(config.out))
         if run.exists():
-            raise NonegError(
-                f"{run.path} holds a run already: choose another --out, or continue with "
-                f"noneg train --resume {run.path}"
-            )
-    else:
-        name = Path(config.data).stem if not config.data.startswith("<") else "memory"
-        stem = f"{name}-{config.method.rpartition('.')[2]}"
-        number = 1
-        while (directory := Path("runs") / f"{stem}-{number}").exists():
-            number += 1
-        run = RunDirectory(directory)
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise NonegError(f"--out {run.path} cannot be made: {error.strerror}") from None
+            raise _holds_a_run(run)
+        _make(run.path)
+        return run
+    name = Path(config.data).stem if not config.data.startswith("<") else "memory"
+    stem = f"{name}-{config.method.rpartition('.')[2]}"
+    _make(Path("runs"))
+    for number in count(1):
+        # Another run may be looking for its number at the same moment.
+        with suppress(FileExistsError):
+            run = RunDirectory(Path("runs") / f"{stem}-{number}")
+            _make(run.path, must_be_new=True)
+            break
     return run
+
+
+def _make(directory: Path, *, must_be_new: bool = False) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=not must_be_new)
+    except FileExistsError:
+        if must_be_new:
+            raise
+        raise NonegError(f"--out {directory} cannot be made: it is a file") from None
+    except OSError as error:
+        raise NonegError(f"--out {directory} cannot be made: {error.strerror}") from None
+
+
+def _claim(run: RunDirectory, ending: ExitStack, *, is_new: bool) -> None:
+    """Keep other runs out of the directory until `ending`.
+
+    Raises:
+        NonegError: another run is being trained in it, or was meanwhile.
+    """
+    if is_new:
+        ending.callback(_remove_if_empty, run.path)
+    try:
+        ending.enter_context(locked(run.lock_file))
+    except LockedError as error:
+        raise NonegError(
+            f"{error} is training in {run.path}: wait until it ends, or choose another --out"
+        ) from None
+    if is_new and run.exists():
+        raise _holds_a_run(run)
+    if (link := run.link_to_elsewhere()) is not None:
+        raise NonegError(
+            f"{printable(str(link))} is a link to a place outside the run's directory, where a run "
+            "does not write: put the files themselves there"
+        )
+
+
+def _remove_if_empty(directory: Path) -> None:
+    with suppress(OSError):
+        directory.rmdir()
+
+
+def _holds_a_run(run: RunDirectory) -> NonegError:
+    return NonegError(
+        f"{run.path} holds a run already: choose another --out, or continue with "
+        f"{resume_command(run)}"
+    )
+
+
+def _same_images(run: RunDirectory, images: Images, earlier: dict[str, Any] | None) -> str:
+    """The digest of the images; those of a resumed run should be the ones that it began with.
+
+    Raises:
+        NonegError: there are more or fewer, so that no later step would be the same.
+    """
+    digest = digest_of(images)
+    recorded = (earlier or {}).get("data")
+    if not isinstance(recorded, dict) or not run.last_checkpoint.exists():
+        return digest
+    before, now = recorded.get("images"), len(images.pixels)
+    if before != now:
+        raise NonegError(
+            f"{run.path} was trained on {before} images, and the {images.description} has {now} "
+            "now: put them back as they were, or begin a new run"
+        )
+    if recorded.get("digest", digest) != digest:
+        say(
+            f"warning: the {images.description} has other images than when {run.path} began, as "
+            "many as before: the run goes on with these"
+        )
+    return digest
 
 
 def _precision(

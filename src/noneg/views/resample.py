@@ -75,16 +75,21 @@ def crop_taps(
     position = first + torch.arange(count, device=device)[:, None, None]
     last = (end - 1)[:, None]
     distance = (position - center).abs_().div_(width)
-    weight = _filter(distance, interpolation).mul_(position <= last)
+    weight = resampling_filter(distance, interpolation).mul_(position <= last)
     weight /= weight.sum(dim=0)
     index = torch.minimum(position, last, out=position).permute(1, 2, 0)
     return Taps(index.contiguous().to(torch.int32), weight.permute(1, 2, 0))
 
 
-def _filter(
-    distance: Float[Tensor, "taps batch outputs"], interpolation: Interpolation
-) -> Float[Tensor, "taps batch outputs"]:
-    """The weight at a distance from the center: triangle, or Keys' cubic with a = -1/2."""
+def resampling_filter(
+    distance: Float[Tensor, "*any"], interpolation: Interpolation
+) -> Float[Tensor, "*any"]:
+    """The weight at a distance from the center: triangle, or Keys' cubic with a = -1/2.
+
+    Args:
+        distance: in widths of the filter, 0 or more; it may be overwritten.
+        interpolation: the filter.
+    """
     if interpolation == "bilinear":
         return distance.neg_().add_(1).clamp_(min=0)
     near = (1.5 * distance - 2.5) * distance.square() + 1

@@ -1,0 +1,304 @@
+"""Every method side by side: the same network, the same minutes, its small recipe.
+
+    python benchmarks/methods.py --datasets cifar10=CIFAR10 fashion_mnist --minutes 2 --cores 0 1
+    python benchmarks/methods.py --methods lejepa dino --set learning_rate=8e-3 --name slower
+    python benchmarks/methods.py --table
+    python benchmarks/methods.py --quick        # a few methods on shapes; the last line is JSON
+
+Scores are of images that are held out of the training set; test sets are never read. Each run is a
+process of its own on one core. Beside the accuracies: peak memory of the process, images a second,
+the loss's share of a step, effective rank and verdict.
+"""
+
+import argparse
+import csv
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import noneg
+from adaptation import score_of
+from budget import use_cores
+from noneg.diagnostics import effective_rank
+from noneg.images import Images, find_source, load_images
+from noneg.methods import find_method, list_methods
+from noneg.methods.base import Embeddings
+from speedrun import data_set, device, given_settings, percent, read_rows
+from speedrun_data import Parts, checkout, load_dev
+
+TABLE = Path("benchmarks/results/methods.csv")
+COLUMNS = (
+    *("date", "commit", "dataset", "method", "name", "settings", "minutes", "seed", "steps"),
+    *("images", "cpu_seconds", "knn", "linear"),
+    *("images_per_s", "peak_mib", "loss_share", "effective_rank", "verdict", "device", "status"),
+)
+QUICK = ("vicreg", "lejepa", "byol", "siamese")
+
+MEASURED = 2_000
+"""Images whose representations give the effective rank."""
+
+LEFT_OUT = ("distill",)
+"""It learns from another network."""
+
+
+def one_run(method: str, settings: Mapping[str, Any], parts: Parts, seed: int) -> dict[str, Any]:
+    """Train with the method's small recipe and score; the columns that depend on it."""
+    import torch
+
+    pixels = np.asarray(parts.train.pixels).transpose(0, 2, 3, 1)
+    with tempfile.TemporaryDirectory() as folder:
+        began = time.process_time()
+        run = noneg.train(
+            pixels,
+            method=method,
+            seed=seed,
+            evaluate=False,
+            report=False,
+            accelerator="cpu",
+            out=f"{folder}/run",
+            **settings,
+        )
+        seconds = time.process_time() - began
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        with (run.directory / "metrics.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        verdict = json.loads((run.directory / "verdict.json").read_text())["state"]
+        config = run.config
+        score = score_of(run.encoder, parts)
+        h = run.encoder.embed_pixels(np.asarray(parts.scored.pixels[:MEASURED]))
+        share = loss_share(config, parts)
+    speeds = [float(row["images_per_second"]) for row in rows if row["images_per_second"]]
+    return {
+        "steps": config.steps,
+        "images": (config.steps or 0) * (config.batch_size or 0),
+        "cpu_seconds": round(seconds, 1),
+        "knn": score.knn,
+        "linear": score.linear,
+        "images_per_s": round(statistics.median(speeds), 1) if speeds else None,
+        "peak_mib": round(peak),
+        "loss_share": round(share, 4),
+        "effective_rank": round(effective_rank(torch.from_numpy(h)), 1),
+        "verdict": verdict,
+        "status": "done",
+    }
+
+
+def loss_share(config: Any, parts: Parts, turns: int = 7) -> float:
+    """The median time of the objective and its gradient, as a share of that of a whole step."""
+    import torch
+
+    from noneg.training.build import build_method, describe_encoder, draw_first_views
+    from noneg.training.plan import complete
+    from noneg.training.step import compute_gradient
+
+    images = images_of(np.asarray(parts.train.pixels[: config.batch_size]))
+    plan = complete(config, find_source(np.asarray(images.pixels).transpose(0, 2, 3, 1)))
+    method = build_method(plan)
+    info = describe_encoder(method.backbone, plan, images)
+    views = draw_first_views(images, plan, info, len(images.pixels))
+    index = torch.arange(len(images.pixels))
+    whole, loss = [], []
+    for _ in range(turns):
+        began = time.perf_counter()
+        _, e = compute_gradient(method, views, index)
+        whole.append(time.perf_counter() - began)
+        names = [name for name in ("h", "z", "p", "t") if getattr(e, name) is not None]
+        alone = Embeddings(
+            **{name: getattr(e, name).detach().requires_grad_() for name in names}, index=index
+        )
+        began = time.perf_counter()
+        torch.autograd.backward(method.objective(alone).value)
+        loss.append(time.perf_counter() - began)
+    return statistics.median(loss) / statistics.median(whole)
+
+
+def images_of(pixels: np.ndarray, labels: np.ndarray | None = None) -> Images:
+    """Pixels [N, C, S, S] as they are."""
+    source = find_source(pixels.transpose(0, 2, 3, 1), labels=labels)
+    return load_images(source, channels=pixels.shape[1], size=pixels.shape[2])
+
+
+def worker(job: Mapping[str, Any]) -> dict[str, Any]:
+    """One run in this process."""
+    use_cores([job["core"]])
+    import torch
+
+    torch.set_num_threads(1)
+    with np.load(job["images"]) as stored:
+        train, scored = (
+            images_of(stored[name], stored[f"{name}_labels"]) for name in ("train", "scored")
+        )
+    return one_run(job["method"], job["settings"], Parts(train, scored), job["seed"])
+
+
+def run_all(chosen: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
+    """All that is not in the table yet, one process on each core."""
+    commit, is_clean = checkout()
+    given = {"minutes": chosen.minutes, **given_settings(chosen)}
+    new = []
+    for dataset, place in map(data_set, chosen.datasets):
+        parts = load_dev(dataset, place)
+        same = {
+            "date": time.strftime("%Y-%m-%d"),
+            "commit": commit if is_clean else f"{commit}+changes",
+            "dataset": dataset,
+            "name": chosen.name or "small",
+            "settings": json.dumps(given, sort_keys=True),
+            "minutes": f"{chosen.minutes:g}",
+            "device": device(),
+        }
+        with tempfile.TemporaryDirectory() as folder:
+            images = f"{folder}/images.npz"
+            np.savez(
+                images,
+                train=np.asarray(parts.train.pixels),
+                train_labels=parts.train.labels,
+                scored=np.asarray(parts.scored.pixels),
+                scored_labels=parts.scored.labels,
+            )
+            keys = ("dataset", "method", "name", "settings", "minutes", "seed")
+            there = {tuple(row[key] for key in keys) for row in read_rows(out)}
+            waiting = [
+                {**same, "method": method, "seed": str(seed)}
+                for seed in chosen.seeds
+                for method in chosen.methods
+            ]
+            waiting = [row for row in waiting if tuple(row[key] for key in keys) not in there]
+            busy: dict[int, tuple[dict[str, Any], Path, subprocess.Popen[bytes]]] = {}
+            while waiting or busy:
+                for core in chosen.cores:
+                    if core not in busy and waiting:
+                        row = waiting.pop(0)
+                        busy[core] = _start(row, given, images, core, Path(folder))
+                for core, (row, result, process) in list(busy.items()):
+                    if process.poll() is None:
+                        continue
+                    del busy[core]
+                    row |= _found(result, process.returncode)
+                    _append(out, row)
+                    new.append(row)
+                    knn, linear = (percent([row], name) for name in ("knn", "linear"))
+                    print(f"{dataset} {row['method']}: {row['status']} {knn} {linear}", flush=True)
+                time.sleep(0.2)
+    return new
+
+
+def _start(
+    row: dict[str, Any], given: Mapping[str, Any], images: str, core: int, folder: Path
+) -> tuple[dict[str, Any], Path, subprocess.Popen[bytes]]:
+    stem = folder / f"{row['method']}-{row['seed']}"
+    job = {"method": row["method"], "settings": given, "seed": int(row["seed"])}
+    stem.with_suffix(".job").write_text(json.dumps({**job, "images": images, "core": core}))
+    with stem.with_suffix(".log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, __file__, "--job", str(stem.with_suffix(".job"))],
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+        )
+    return row, stem, process
+
+
+def _found(stem: Path, code: int) -> dict[str, Any]:
+    if code == 0:
+        found: dict[str, Any] = json.loads(stem.with_suffix(".row").read_text())
+        return found
+    said = stem.with_suffix(".log").read_text(errors="replace").strip().splitlines()
+    return {"knn": None, "linear": None, "status": f"failed: {said[-1][:200] if said else code}"}
+
+
+def _append(out: Path, row: Mapping[str, Any]) -> None:
+    is_new = not out.exists()
+    with out.open("a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
+        if is_new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def summarize(rows: Sequence[Mapping[str, str]]) -> str:
+    """One row for each method and data set, best linear probe first, as Markdown."""
+    groups: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
+    for row in rows:
+        if row["status"] == "done":
+            groups[row["dataset"], row["minutes"], row["method"], row["name"]].append(row)
+    lines = [
+        "| data set | method | kind | n | kNN | linear | images/s | peak memory | loss | rank | "
+        "verdict |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+
+    def order(item: tuple[tuple[str, ...], list[Mapping[str, str]]]) -> tuple[str, str, float]:
+        key, own = item
+        return key[0], key[1], -statistics.mean(float(row["linear"]) for row in own)
+
+    for (dataset, _, method, name), own in sorted(groups.items(), key=order):
+        traits = find_method(method).traits
+        median = {
+            column: statistics.median(float(row[column] or "nan") for row in own)
+            for column in ("images_per_s", "peak_mib", "loss_share", "effective_rank")
+        }
+        cells = (
+            dataset,
+            f"`{method}`" + ("" if name == "small" else f", {name}"),
+            "" if traits is None else traits.family,
+            len(own),
+            *(percent(own, probe) for probe in ("knn", "linear")),
+            f"{median['images_per_s']:.0f}",
+            f"{median['peak_mib']:,.0f} MiB",
+            f"{median['loss_share']:.1%}",
+            f"{median['effective_rank']:.0f}",
+            ", ".join(sorted({row["verdict"] for row in own})),
+        )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    known = [name for name in list_methods() if name not in LEFT_OUT]
+    parser.add_argument("--datasets", nargs="+", default=["shapes"], metavar="NAME[=FOLDER]")
+    parser.add_argument("--methods", nargs="+", default=known, choices=list_methods())
+    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--cores", nargs="+", type=int, default=[0])
+    parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--name", help="name of the settings that are given with --set")
+    parser.add_argument("--out", type=Path, default=TABLE)
+    parser.add_argument("--table", action="store_true", help="only print the table, as Markdown")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
+    chosen = parser.parse_args()
+    if chosen.job is not None:
+        row = worker(json.loads(chosen.job.read_text()))
+        chosen.job.with_suffix(".row").write_text(json.dumps(row))
+        return
+    if chosen.table:
+        print(summarize(read_rows(chosen.out)))
+        return
+    if not chosen.quick:
+        run_all(chosen, chosen.out)
+        return
+    chosen.methods, chosen.minutes = list(QUICK), 0.3
+    with tempfile.TemporaryDirectory() as folder:
+        rows = run_all(chosen, Path(folder) / "quick.csv")
+    shown = {
+        row["method"]: {"knn": row["knn"], "linear": row["linear"], "status": row["status"]}
+        for row in rows
+    }
+    print(json.dumps(shown))
+
+
+if __name__ == "__main__":
+    main()
