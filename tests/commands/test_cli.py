@@ -1,6 +1,7 @@
 """The command line, from flags to files, and its error messages."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -307,7 +308,9 @@ def test_strict_stops_at_the_first_unreadable_file(
 
 def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "methods"]) == 0
-    assert "arXiv 2105.04906" in capsys.readouterr().out
+    listed = capsys.readouterr().out
+    assert "arXiv 2105.04906" in listed
+    assert re.search("^byol +online-target, predictor, teacher +BYOL", listed, re.MULTILINE)
     assert main(["list", "backbones", "resnet1?"]) == 0
     assert capsys.readouterr().out.split() == ["resnet18"]
 

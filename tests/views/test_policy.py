@@ -26,6 +26,15 @@ def test_a_config_makes_the_same_policy() -> None:
     assert make_config("data", views="simclr").policy(96) == POLICIES["simclr"](96)
 
 
+def test_a_recipe_may_have_a_number_of_views_that_a_setting_replaces() -> None:
+    assert len(make_config("data", method="fastsiam").policy(32)) == 4
+    assert len(make_config("data", method="fastsiam", num_views=2).policy(32)) == 2
+    assert len(make_config("data", method="mmcr", recipe="adapt").policy(32)) == 4
+    crops = make_config("data", method="emp_ssl", recipe="paper").policy(96)
+    assert len(crops) == 20
+    assert {view.crop_scale for view in crops} == {(0.25, 0.25)}
+
+
 def test_the_older_name_of_a_setting_is_read() -> None:
     views = [{"grey": 0.0}, {"grey": 0.5}]
     expected = (View(grayscale=0.0), View(grayscale=0.5))

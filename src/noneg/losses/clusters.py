@@ -29,9 +29,9 @@ def swapped_cross_entropy(
 def sinkhorn(
     scores: Float[Tensor, "batch clusters"], *, epsilon: float = 0.05, iterations: int = 3
 ) -> Float[Tensor, "batch clusters"]:
-    """Assignments q of images to clusters of equal size: exp(scores / epsilon), balanced (eq. 3).
+    """Assignments q of images to clusters of equal size: balanced exp(scores / epsilon).
 
-    Clusters and images are scaled in turn (Sinkhorn and Knopp), images last. Computed with
+    Clusters and images are scaled in turn (SwAV, eq. 5), images last. Computed with
     logarithms: exp(1 / 0.05) has no place in float16.
 
     Returns:

@@ -16,7 +16,7 @@ def running_covariance(
     *,
     decay: float,
 ) -> tuple[Float[Tensor, "width"], Float[Tensor, "width width"]]:
-    """Mean and covariance (divisor batch) averaged with those of earlier steps (paper, eq. 9, 10).
+    """Mean and covariance (divisor batch) averaged with those of earlier steps.
 
     The covariance is about the new mean. `decay` is the weight of the old values. Gradients flow
     into `z` through both.
@@ -34,7 +34,7 @@ def corinfomax(
     invariance: float = 500.0,
     epsilon: float = 1e-8,
 ) -> dict[str, Float[Tensor, ""]]:
-    """Minus the mean log-determinant of the covariances, per coordinate; and agreement (eq. 12).
+    """Minus the mean log-determinant of the covariances, per coordinate; and agreement.
 
     Convention: the authors' code: -log det(R_b + epsilon I) / width, added over the two branches,
     and the mean squared difference over batch and width, over pairs of views. Log-determinants are

@@ -13,7 +13,7 @@ from noneg.losses.inputs import check_views, in_full_precision
 def emp_ssl(
     z: Float[Tensor, "views batch width"], *, invariance: float = 200.0, distortion: float = 0.2
 ) -> dict[str, Float[Tensor, ""]]:
-    """The terms of EMP-SSL; the loss is their sum (paper, eq. 4).
+    """The terms of EMP-SSL; the loss is their sum.
 
     Convention: the authors' code. Embeddings have length 1. The invariance term is minus the cosine
     of an embedding and the mean of its image's embeddings, averaged over views and images;

@@ -18,7 +18,7 @@ def frossl(
 
     Each view's columns are scaled to length 1 over the batch. With K their Gram matrix, trace
     width, the entropy term is log(|K|_F^2 / width^2): minus the Renyi entropy of order 2 of K's
-    eigenvalues (paper, equation 6). K is batch x batch or width x width, whichever is smaller.
+    eigenvalues. K is batch x batch or width x width, whichever is smaller.
 
     Convention: the authors' code. Columns are not centered. The terms of all views are added. The
     invariance of a view is its squared distance from the mean of the views, summed over the width

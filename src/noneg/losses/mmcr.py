@@ -30,7 +30,7 @@ def mmcr(
     """Minus the nuclear norm of the centroids; with `local`, plus that of each image's views.
 
     Views are scaled to length 1 and averaged over each image, and the centroids C are not scaled
-    again (paper, equation 2). A long centroid means that views agree, and a large norm of the
+    again. A long centroid means that views agree, and a large norm of the
     matrix that the centroids fill all directions.
 
     Convention: the authors' code: a sum of singular values, which grows with the batch.

@@ -6,9 +6,9 @@ standard Gaussian (Epps and Pulley 1983):
     T(a) / n = integral of |mean_i e^(i t y_i) - e^(-t^2 / 2)|^2 e^(-t^2 / 2) dt
 
 The method asks for the mean of T(a) over all unit vectors a. The authors sample directions. But the
-mean has a closed form (Zimmermann et al., KerJEPA, arXiv 2512.19605, theorem 7), without noise: the
-integral is a sum over pairs of e^(-(a . (z_i - z_j))^2 / 2), and the squared cosine B between a
-random a and a fixed vector has a Beta(1/2, (d - 1) / 2) distribution. With k(s) = E e^(-s B),
+mean has a closed form, without noise (KerJEPA, arXiv 2512.19605, theorem 7): the integral is a sum
+over pairs of e^(-(a . (z_i - z_j))^2 / 2), and the squared cosine B between a random a and a fixed
+vector has a Beta(1/2, (d - 1) / 2) distribution. With k(s) = E e^(-s B),
 
     T / n = sqrt(2 pi) mean_ij k(|z_i - z_j|^2 / 2) - 2 sqrt(pi) mean_i k(|z_i|^2 / 4)
             + sqrt(2 pi / 3)

@@ -17,7 +17,7 @@ def simdino(
     *,
     distortion: float = 0.4,
 ) -> dict[str, Float[Tensor, ""]]:
-    """The terms of SimDINO; the loss is their sum (paper, eq. 9).
+    """The terms of SimDINO; the loss is their sum.
 
     Convention: the authors' code on one process. Embeddings have length 1. `agreement` is minus the
     cosine of a large view's target and another view. `coding_rate` is minus gamma R, with R the

@@ -23,7 +23,7 @@ def tico(
     *,
     rho: float = 8.0,
 ) -> dict[str, Float[Tensor, ""]]:
-    """1 - mean z_v . t_w over pairs of different views v, w, and rho mean z' C z (paper, eq. 8).
+    """1 - mean z_v . t_w over pairs of different views v, w, and rho mean z' C z.
 
     Convention: lightly's port (the authors published no code). Embeddings have length 1. C is a
     moving average of `second_moment` that already contains this batch, and has no gradient; another

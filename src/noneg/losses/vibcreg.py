@@ -19,7 +19,7 @@ def vibcreg(
     covariance: float = 200.0,
     epsilon: float = 1e-4,
 ) -> dict[str, Float[Tensor, ""]]:
-    """The weighted terms of VIbCReg; the loss is their sum (paper, eq. 1 to 6).
+    """The weighted terms of VIbCReg; the loss is their sum.
 
     As VICReg, but the covariance term is made of correlations, whose scale does not depend on the
     width or on the variances. The smaller of the two Gram matrices is built.

@@ -39,7 +39,7 @@ class Options:
 
 
 RECIPES = {
-    # SimSiam's rate.
+    # Rate and length are SimSiam's; the paper trains with batches of 32.
     "paper": Recipe(
         options=Options(),
         epochs=100,

@@ -29,7 +29,7 @@ TRAITS = Traits(family="decorrelation", predictor=True, teacher=True)
 
 @dataclass(frozen=True)
 class Options:
-    """Paper, section 4.1: BYOL's networks.
+    """The authors' code: BYOL's networks.
 
     Args:
         gamma: weight of the dependence of the embeddings on themselves.

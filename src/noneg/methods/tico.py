@@ -1,8 +1,8 @@
 """TiCo: Transformation Invariance and Covariance Contrast (Zhu et al., arXiv 2206.10698).
 
 What keeps it from collapsing: an embedding should not lie along directions that embeddings of
-recent steps used, by a running covariance matrix. It acts as a memory bank of unlimited length
-(paper, section 4.1). Targets come from a moving average; no negatives, no predictor.
+recent steps used, by a running covariance matrix. It acts as a memory bank of unlimited length.
+Targets come from a moving average; no negatives, no predictor.
 
 A complete collapse is a stationary point, at a `covariance` term of rho: if it stays there, the run
 has collapsed, and a lower learning rate or a longer warm-up may help.
@@ -27,7 +27,7 @@ TRAITS = Traits(family="decorrelation", teacher=True)
 
 @dataclass(frozen=True)
 class Options:
-    """Paper, section 5; rho is lightly's (other ports have 20).
+    """The paper's; rho is lightly's (other ports have 20).
 
     Args:
         rho: weight of the covariance term.
@@ -44,6 +44,7 @@ class Options:
 
 
 RECIPES = {
+    # Length and batch are BYOL's.
     "paper": Recipe(
         options=Options(),
         epochs=1000,

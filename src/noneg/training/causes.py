@@ -68,6 +68,17 @@ def _missing_safeguards(config: TrainConfig) -> Iterator[str]:
             "a target that copies the network needs a fast predictor (BYOL, appendix I): "
             "--options.predictor-rate 10, or --options.target moving_average"
         )
+    if _option(config, "center_momentum") == 1:
+        yield (
+            "the center never moves, so one prototype may win for all images: "
+            "--options.center-momentum 0.9"
+        )
+    sharpness = _option(config, "target_temperature")
+    if sharpness is not None and sharpness >= _option(config, "temperature"):
+        yield (
+            "the teacher is no sharper than the student, so all prototypes may win alike: "
+            "--options.target-temperature 0.04"
+        )
 
 
 def _missing_terms(state: State, config: TrainConfig) -> Iterator[str]:
@@ -80,6 +91,14 @@ def _missing_terms(state: State, config: TrainConfig) -> Iterator[str]:
             f"variance has the weight {variance:g}, agreement has {invariance:g}: give an equal "
             "--options.variance (smaller ones collapse in the paper too)"
         )
+    if _option(config, "sigreg") == 0:
+        yield "nothing keeps the embeddings apart: give an --options.sigreg above 0"
+    if config.method == "visreg" and _option(config, "scale") == 0:
+        yield "nothing keeps the variance of the coordinates up: --options.scale 0.9"
+    if config.method == "tico" and _option(config, "rho") < 1:
+        yield "the embeddings are hardly pushed off used directions: --options.rho 8"
+    if state != "complete collapse" and _option(config, "shape") == 0:
+        yield "nothing decorrelates the coordinates: --options.shape 0.9"
     if state != "complete collapse" and covariance == 0:
         yield "nothing decorrelates the coordinates: --options.covariance 1"
     if state != "complete collapse" and redundancy == 0:
