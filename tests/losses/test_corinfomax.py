@@ -20,7 +20,9 @@ def random_views(batch: int, width: int, views: int = 2, seed: int = 0) -> Tenso
 @pytest.mark.parametrize("views", [2, 4])
 def test_corinfomax_is_the_papers_over_three_steps(views: int) -> None:
     """A running mean and covariance of each branch; those of the new batch have most weight."""
-    method = build("corinfomax", projector=(8, 3), decay=0.2, epsilon=1e-4).double()
+    method = build(
+        "corinfomax", projector=(8, 3), decay=0.2, epsilon=1e-4, invariance=250.0
+    ).double()
     means, R = [np.zeros(3)] * 2, [np.eye(3)] * 2
     for step in range(3):
         z = random_views(7, 3, views, seed=step) + 0.5
