@@ -31,6 +31,7 @@ import noneg
 from adaptation import score_of
 from budget import use_cores
 from noneg.diagnostics import effective_rank
+from noneg.evaluation.scores import sample_images
 from noneg.images import Images, find_source, load_images
 from noneg.methods import find_method, list_methods
 from noneg.methods.base import Embeddings
@@ -44,6 +45,9 @@ COLUMNS = (
     *("images_per_s", "peak_mib", "loss_share", "effective_rank", "verdict", "device", "status"),
 )
 QUICK = ("vicreg", "lejepa", "byol", "siamese")
+
+LABELS = 10_000
+"""That the probes learn from, as in the speedrun."""
 
 MEASURED = 2_000
 """Images whose representations give the effective rank."""
@@ -75,7 +79,8 @@ def one_run(method: str, settings: Mapping[str, Any], parts: Parts, seed: int) -
             rows = list(csv.DictReader(file))
         verdict = json.loads((run.directory / "verdict.json").read_text())["state"]
         config = run.config
-        score = score_of(run.encoder, parts)
+        learn = sample_images(parts.train, LABELS, seed=seed)
+        score = score_of(run.encoder, Parts(learn, parts.scored))
         h = run.encoder.embed_pixels(np.asarray(parts.scored.pixels[:MEASURED]))
         share = loss_share(config, parts)
     speeds = [float(row["images_per_second"]) for row in rows if row["images_per_second"]]
