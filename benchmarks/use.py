@@ -367,7 +367,7 @@ def main() -> None:
             images = images_on_demand(source, channels=3, size=max(encoder.info.size, 128))
             index = np.sort(np.random.default_rng(0).permutation(len(source))[: chosen.images])
             photos = images.pixels[index].transpose(0, 2, 3, 1)
-            labels = source.labels[index]
+            labels = None if source.labels is None else source.labels[index]
         if "embed" in chosen.parts:
             with tempfile.TemporaryDirectory() as folder:
                 encoder.save(f"{folder}/encoder")
@@ -384,7 +384,7 @@ def main() -> None:
         if "duplicates" in chosen.parts:
             found["duplicates"] = measure_duplicates(photos, encoder, str(chosen.encoder))
             print(found["duplicates"], flush=True)
-        if "select" in chosen.parts:
+        if "select" in chosen.parts and labels is not None:
             found["select"] = measure_selection(encoder.embed(photos), labels, range(5))
             print(found["select"], flush=True)
     print(json.dumps(found, default=lambda value: round(float(value), 4)))
