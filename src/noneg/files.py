@@ -158,7 +158,7 @@ def read_fields(path: Path) -> dict[str, Any]:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields):
-        raise ValueError("it does not hold names and values")
+        raise ValueError("it must hold settings, one 'name: value' per line")
     return fields
 
 

@@ -169,9 +169,7 @@ def _read(file: str) -> dict[str, Any]:
     except OSError as error:
         raise NonegError(f"--config {file}: {error.strerror}") from None
     except ValueError as error:
-        raise NonegError(
-            f"--config {file} is not YAML with settings, one 'name: value' per line: {error}"
-        ) from None
+        raise NonegError(f"--config {file} is not YAML of noneg's: {error}") from None
 
 
 def _choice(flags: list[str]) -> tuple[str, str, str]:

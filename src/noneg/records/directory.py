@@ -228,9 +228,7 @@ def read_settings(path: Path) -> dict[str, Any] | None:
     except OSError as error:
         raise NonegError(f"{path} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
-        raise NonegError(
-            f"{path} is not YAML with settings, one 'name: value' per line: {error}"
-        ) from None
+        raise NonegError(f"{path} is not YAML of noneg's: {error}") from None
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

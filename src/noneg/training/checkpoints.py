@@ -60,7 +60,8 @@ def sigterm_as_interrupt() -> Iterator[None]:
         signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    # None is a handler that is not Python's.
+    before = signal.signal(signal.SIGTERM, interrupt) or signal.SIG_DFL
     try:
         yield
     finally:
