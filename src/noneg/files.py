@@ -1,5 +1,6 @@
 """Files that are written completely or not at all, even if the process is killed; and locks."""
 
+import errno
 import json
 import os
 import platform
@@ -54,8 +55,9 @@ def locked(path: str | os.PathLike[str], *, wait: bool = False) -> Iterator[None
 
 def _lock(path: Path, wait: bool) -> int:
     """Open and lock the file; returns its descriptor."""
+    how = os.O_RDONLY
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
+        descriptor = os.open(path, how | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o644)
         if sys.platform != "win32":
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -63,7 +65,13 @@ def _lock(path: Path, wait: bool) -> int:
                 holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
                 os.close(descriptor)
                 raise LockedError(printable(holder) or "another process") from None
-            except OSError:
+            except OSError as error:
+                if error.errno == errno.EBADF and how == os.O_RDONLY:
+                    # NFS locks only what may be written. Elsewhere, that would keep a disk from
+                    # being made read-only as long as the lock is held.
+                    os.close(descriptor)
+                    how = os.O_RDWR
+                    continue
                 # This disk cannot lock.
                 return descriptor
         # The process that had it before may just have removed the file.
@@ -71,8 +79,7 @@ def _lock(path: Path, wait: bool) -> int:
             if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 # On a full disk, nobody learns who holds it.
                 with suppress(OSError):
-                    os.truncate(descriptor, 0)
-                    os.write(descriptor, f"process {os.getpid()} on {platform.node()}\n".encode())
+                    path.write_text(f"process {os.getpid()} on {platform.node()}\n")
                 return descriptor
         os.close(descriptor)
 

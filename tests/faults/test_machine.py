@@ -110,7 +110,7 @@ def test_memory_that_cannot_be_had(tmp_path: Path) -> None:
         torch.empty(2**60, dtype=torch.uint8)
     run.last_checkpoint.parent.mkdir(parents=True)
     run.last_checkpoint.touch()
-    with pytest.raises(NonegError, match=r"checkpoint .* is whole; .*--chunk-size"), explained(run):
+    with pytest.raises(NonegError, match=r"checkpoint .* is whole: .*--chunk-size"), explained(run):
         np.empty(2**60, dtype=np.uint8)
 
 
