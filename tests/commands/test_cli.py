@@ -270,7 +270,7 @@ def test_bad_input_gets_one_sentence(
         ("batch_size: few", "--batch-size wants int, not few"),
         ("logger: wandb", "--logger wants a list, not wandb"),
         ("views: [{bright: 1}, {}]", "--views: a view has no setting 'bright'; it has: size, "),
-        ("- 3", "it does not hold names and values"),
+        ("- 3", "must hold settings"),
         ("epochs: [", "is not YAML"),
         ("{epochs: 3, minutes: 5}", "--epochs and --minutes both say how long to train"),
     ],
