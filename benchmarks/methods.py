@@ -6,7 +6,7 @@
     python benchmarks/methods.py --quick        # a few methods on shapes; the last line is JSON
 
 Scores are of images that are held out of the training set; test sets are never read. Each run is a
-process of its own on one core. Beside the accuracies: peak memory of the process, images a second,
+process of its own on one core, and minutes are those of CPU time. Beside the accuracies: peak memory of the process, images a second,
 the loss's share of a step, effective rank and verdict.
 """
 
@@ -27,9 +27,8 @@ from typing import Any
 
 import numpy as np
 
-import noneg
 from adaptation import score_of
-from budget import use_cores
+from budget import TIMED_STEPS, steps_that_fit, use_cores
 from noneg.diagnostics import effective_rank
 from noneg.evaluation.scores import sample_images
 from noneg.images import Images, find_source, load_images
@@ -37,6 +36,7 @@ from noneg.methods import find_method, list_methods
 from noneg.methods.base import Embeddings
 from speedrun import data_set, device, given_settings, percent, read_rows
 from speedrun_data import Parts, checkout, load_dev
+from speedrun_entry import Job, Ticks, train_steps
 
 TABLE = Path("benchmarks/results/methods.csv")
 COLUMNS = (
@@ -56,43 +56,41 @@ LEFT_OUT = ("distill",)
 """It learns from another network."""
 
 
-def one_run(method: str, settings: Mapping[str, Any], parts: Parts, seed: int) -> dict[str, Any]:
-    """Train with the method's small recipe and score; the columns that depend on it."""
+def one_run(job: Job, parts: Parts) -> dict[str, Any]:
+    """Train with the method's small recipe and score; the columns that depend on it.
+
+    As many steps as fit into the budget of CPU time are fixed after a short run that is timed.
+    """
     import torch
 
     pixels = np.asarray(parts.train.pixels).transpose(0, 2, 3, 1)
+    batch_size = find_method(job.settings["method"]).recipe("small").batch_size or 64
     with tempfile.TemporaryDirectory() as folder:
-        began = time.process_time()
-        run = noneg.train(
-            pixels,
-            method=method,
-            seed=seed,
-            evaluate=False,
-            report=False,
-            accelerator="cpu",
-            out=f"{folder}/run",
-            **settings,
-        )
-        seconds = time.process_time() - began
+        ticks = Ticks(job.budget)
+        begun = time.process_time()
+        few = pixels[: batch_size * TIMED_STEPS]
+        train_steps(job, few, TIMED_STEPS, [ticks], Path(folder) / "timed")
+        steps = steps_that_fit(job.seconds, begun, ticks.times, time.process_time())
+        begun = time.process_time()
+        run = train_steps(job, pixels, steps, [], Path(folder) / "run")
+        seconds = time.process_time() - begun
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         with (run.directory / "metrics.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         verdict = json.loads((run.directory / "verdict.json").read_text())["state"]
-        config = run.config
-        learn = sample_images(parts.train, LABELS, seed=seed)
-        score = score_of(run.encoder, Parts(learn, parts.scored))
-        h = run.encoder.embed_pixels(np.asarray(parts.scored.pixels[:MEASURED]))
-        share = loss_share(config, parts)
+    learn = sample_images(parts.train, LABELS, seed=job.seed)
+    score = score_of(run.encoder, Parts(learn, parts.scored))
+    h = run.encoder.embed_pixels(np.asarray(parts.scored.pixels[:MEASURED]))
     speeds = [float(row["images_per_second"]) for row in rows if row["images_per_second"]]
     return {
-        "steps": config.steps,
-        "images": (config.steps or 0) * (config.batch_size or 0),
+        "steps": steps,
+        "images": steps * (run.config.batch_size or 0),
         "cpu_seconds": round(seconds, 1),
         "knn": score.knn,
         "linear": score.linear,
         "images_per_s": round(statistics.median(speeds), 1) if speeds else None,
         "peak_mib": round(peak),
-        "loss_share": round(share, 4),
+        "loss_share": round(loss_share(run.config, parts), 4),
         "effective_rank": round(effective_rank(torch.from_numpy(h)), 1),
         "verdict": verdict,
         "status": "done",
@@ -144,13 +142,22 @@ def worker(job: Mapping[str, Any]) -> dict[str, Any]:
         train, scored = (
             images_of(stored[name], stored[f"{name}_labels"]) for name in ("train", "scored")
         )
-    return one_run(job["method"], job["settings"], Parts(train, scored), job["seed"])
+    described = Job(
+        entries=[job["method"]],
+        settings={"method": job["method"], **job["settings"]},
+        images=job["images"],
+        seconds=60 * job["minutes"],
+        cores=[job["core"]],
+        seed=job["seed"],
+        out="",
+    )
+    return one_run(described, Parts(train, scored))
 
 
 def run_all(chosen: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
     """All that is not in the table yet, one process on each core."""
     commit, is_clean = checkout()
-    given = {"minutes": chosen.minutes, **given_settings(chosen)}
+    given = given_settings(chosen)
     new = []
     for dataset, place in map(data_set, chosen.datasets):
         parts = load_dev(dataset, place)
@@ -185,7 +192,8 @@ def run_all(chosen: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
                 for core in chosen.cores:
                     if core not in busy and waiting:
                         row = waiting.pop(0)
-                        busy[core] = _start(row, given, images, core, Path(folder))
+                        job = {"settings": given, "minutes": chosen.minutes, "core": core}
+                        busy[core] = _start(row, {**job, "images": images}, Path(folder))
                 for core, (row, result, process) in list(busy.items()):
                     if process.poll() is None:
                         continue
@@ -200,11 +208,11 @@ def run_all(chosen: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
 
 
 def _start(
-    row: dict[str, Any], given: Mapping[str, Any], images: str, core: int, folder: Path
+    row: dict[str, Any], job: Mapping[str, Any], folder: Path
 ) -> tuple[dict[str, Any], Path, subprocess.Popen[bytes]]:
     stem = folder / f"{row['method']}-{row['seed']}"
-    job = {"method": row["method"], "settings": given, "seed": int(row["seed"])}
-    stem.with_suffix(".job").write_text(json.dumps({**job, "images": images, "core": core}))
+    described = {**job, "method": row["method"], "seed": int(row["seed"])}
+    stem.with_suffix(".job").write_text(json.dumps(described))
     with stem.with_suffix(".log").open("wb") as log:
         process = subprocess.Popen(
             [sys.executable, __file__, "--job", str(stem.with_suffix(".job"))],

@@ -75,18 +75,20 @@ def run_noneg(job: Job, parts: Parts) -> list[Row]:
     batch_size = job.settings["batch_size"]
     order = np.random.default_rng(job.seed).permutation(len(pixels))
     with tempfile.TemporaryDirectory() as folder:
-        budget, ticks = job.budget, _Ticks(job.budget)
+        budget, ticks = job.budget, Ticks(job.budget)
         begun = budget.clock()
         few = pixels[order[: batch_size * TIMED_STEPS]]
-        _train(job, few, len(few) // batch_size, [ticks], Path(folder) / "timed")
+        train_steps(job, few, len(few) // batch_size, [ticks], Path(folder) / "timed")
         steps = steps_that_fit(budget.seconds, begun, ticks.times, budget.clock())
         begun = time.process_time()
-        run = _train(job, pixels[order], steps, [], Path(folder) / "run")
+        run = train_steps(job, pixels[order], steps, [], Path(folder) / "run")
         seconds = time.process_time() - begun
     return [_row(job.entries[0], _score(run.encoder, parts, job), seconds, steps * batch_size)]
 
 
-def _train(job: Job, pixels: np.ndarray, steps: int, observers: list[Observer], out: Path) -> Run:
+def train_steps(
+    job: Job, pixels: np.ndarray, steps: int, observers: list[Observer], out: Path
+) -> Run:
     """A run of this many steps, without scores and report."""
     config = make_config(
         pixels,
@@ -102,7 +104,7 @@ def _train(job: Job, pixels: np.ndarray, steps: int, observers: list[Observer], 
 
 
 @final
-class _Ticks(Observer):
+class Ticks(Observer):
     """The clock of the budget after each step."""
 
     def __init__(self, budget: Budget) -> None:
