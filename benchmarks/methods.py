@@ -6,8 +6,8 @@
     python benchmarks/methods.py --quick        # a few methods on shapes; the last line is JSON
 
 Scores are of images that are held out of the training set; test sets are never read. Each run is a
-process of its own on one core, and minutes are those of CPU time. Beside the accuracies: peak memory of the process, images a second,
-the loss's share of a step, effective rank and verdict.
+process of its own on one core, and minutes are those of CPU time. Beside the accuracies: peak
+memory of the process, images a second, the loss's share of a step, effective rank and verdict.
 """
 
 import argparse
