@@ -197,9 +197,15 @@ def test_the_order_does_not_depend_on_the_threads() -> None:
     assert images.pixels[:, 0, 0, 0].tolist() == [index % 251 for index in expected]
 
 
+def reading_threads() -> set[threading.Thread]:
+    """Those of earlier tests too, whose images are still in use."""
+    return {thread for thread in threading.enumerate() if "noneg-images" in thread.name}
+
+
 def test_streaming_reads_a_bounded_amount_ahead_and_stops_when_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    before = reading_threads()
     monkeypatch.setattr("noneg.images.reading.available_cores", lambda: 2)
     source = Counted(100_000)
     batches = stream_images(source, channels=1, size=2, batch_size=10, on_skip=lambda _: None)
@@ -207,7 +213,7 @@ def test_streaming_reads_a_bounded_amount_ahead_and_stops_when_closed(
     time.sleep(0.3)
     assert source.read_so_far <= 5 * 64
     batches.close()
-    assert not [thread for thread in threading.enumerate() if "noneg-images" in thread.name]
+    assert reading_threads() <= before
 
 
 def test_after_an_interruption_no_thread_reads_a_further_image() -> None:
@@ -217,13 +223,14 @@ def test_after_an_interruption_no_thread_reads_a_further_image() -> None:
                 raise KeyboardInterrupt
             return super().read(index, channels, size)
 
+    before = reading_threads()
     source = Interrupted(100_000, 0.01)
     started = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
         load_images(source, channels=1, size=2)
     # One block takes 0.4 s, so the other threads did not finish theirs.
     assert time.monotonic() - started < 0.3
-    assert not [thread for thread in threading.enumerate() if "noneg-images" in thread.name]
+    assert reading_threads() <= before
 
 
 def test_a_batch_does_not_change_when_the_next_one_is_read() -> None:
