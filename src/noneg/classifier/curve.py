@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from typing import final
 
 import numpy as np
-import torch
 from jaxtyping import Float32, Int64
 
-from noneg.classifier.fit import PROBE_REGULARIZATION, fit_probe
+from noneg.classifier.fit import PROBE_REGULARIZATION, accuracy, fit_probe
 from noneg.errors import NonegError
 
 PER_CLASS = (1, 5, 10, 50)
@@ -103,8 +102,7 @@ def label_curve(
             accuracies = []
             for chosen in choices:
                 weight, bias = fit_probe(bank[name][chosen], targets[chosen], PROBE_REGULARIZATION)
-                logits = torch.from_numpy(test[name]) @ weight.T + bias
-                accuracies.append(float((logits.argmax(dim=1).numpy() == wanted).mean()))
+                accuracies.append(accuracy(weight, bias, test[name], wanted))
             points.append(Point(name, count, len(choices[0]), tuple(accuracies)))
         for name, learn in (others or {}).items():
             learned = tuple(

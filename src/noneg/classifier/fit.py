@@ -127,6 +127,17 @@ def fit_probe(
     return torch.from_numpy(weight).float(), torch.from_numpy(bias).float()
 
 
+def accuracy(
+    weight: Float32[Tensor, "classes width"],
+    bias: Float32[Tensor, " classes"],
+    features: Float32[np.ndarray, "images width"],
+    wanted: Int64[np.ndarray, " images"],
+) -> float:
+    """The share of images for which a linear classifier says the wanted class, in [0, 1]."""
+    logits = torch.from_numpy(features) @ weight.T + bias
+    return float((logits.argmax(dim=1).numpy() == wanted).mean())
+
+
 def _probe(
     encoder: Encoder,
     features: Float32[np.ndarray, "images width"],
@@ -330,6 +341,4 @@ def fine_tuned_accuracy(
     for backbone, head in fine_tune(probe, pixels, targets, epochs=epochs, seed=seed):
         network = backbone, head
     found = _classifier_of(probe, *network)
-    features = torch.from_numpy(found.encoder.embed_pixels(test[0]))
-    logits = features @ found.weight.T + found.bias
-    return float((logits.argmax(dim=1).numpy() == test[1]).mean())
+    return accuracy(found.weight, found.bias, found.encoder.embed_pixels(test[0]), test[1])

@@ -5,7 +5,6 @@ into cells, and only the cells nearest to a query are read. Within them, search 
 """
 
 import hashlib
-import json
 import os
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from jaxtyping import Float32
 
 from noneg.collection.neighbors import Neighbors, nearest
 from noneg.errors import NonegError, printable
-from noneg.files import whole_or_not_at_all, write_json, write_text
+from noneg.files import read_fields, whole_or_not_at_all, write_json, write_text
 
 MEASURED = 200
 """Images of the collection whose exact neighbors are compared with those of the index."""
@@ -122,7 +121,7 @@ def load_index(file: str | os.PathLike[str]) -> ApproximateIndex:
     """
     file, faiss = Path(file), _faiss()
     try:
-        about = json.loads(_about(file).read_text(encoding="utf-8"))
+        about = read_fields(_about(file))
         recall = float(about["recall"])
         # faiss would read a damaged file to the end of the memory.
         if _digest(file) != about["blake2b"]:

@@ -19,7 +19,7 @@ from noneg.collection.embedded import fingerprint
 from noneg.encoder import Encoder
 from noneg.errors import NonegError, printable
 from noneg.export.parquet import SKIPPED, Written, write_parquet
-from noneg.files import write_json
+from noneg.files import read_fields, write_json
 from noneg.images import Skipped, find_source
 from noneg.images.find import Data
 from noneg.progress import say_above
@@ -173,7 +173,7 @@ def _claim(directory: Path, contents: dict[str, int | str | None]) -> None:
     file = directory / CONTENTS
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        known = json.loads(file.read_text(encoding="utf-8"))
+        known = read_fields(file)
     except FileNotFoundError:
         if any(directory.glob("part-*.parquet")):
             raise NonegError(
@@ -189,7 +189,7 @@ def _claim(directory: Path, contents: dict[str, int | str | None]) -> None:
             "another --out."
         ) from error
     except ValueError:
-        known = None
+        known = {}
     if known != contents:
         raise NonegError(
             f"{printable(str(directory))} holds embeddings of another encoder or of other images: "
