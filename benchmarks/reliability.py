@@ -9,10 +9,10 @@ to rounding.
 
 Damaged files: see fuzzing.py.
 
-Soak: a run of two processes, with a fault every minute: all or one of them killed, stopped for some
-seconds, SIGTERM, images that are taken away and put back, a full disk and a read-only one (these
-two if a disk may be mounted). Whatever ends is resumed. Memory and open files of every process are
-read from the system every second.
+Soak: a run of two processes, with a fault after each minute of training: all or one of them killed,
+stopped for some seconds, SIGTERM, images that are taken away and put back, a full disk and a
+read-only one (these two if a disk may be mounted). Whatever ends is resumed. Memory and open files
+of every process are read from the system every second.
 
     python benchmarks/reliability.py --quick
     python benchmarks/reliability.py --kills 100 --fuzz 10000 --soak 120
@@ -309,7 +309,7 @@ def disk(place: Path) -> Iterator[bool]:
 
 
 def measure_soak(minutes: float, between: float, place: Path, seed: int) -> Soak:
-    """Train on two processes, with a fault every `between` seconds."""
+    """Train on two processes, with a fault after each `between` seconds of training."""
     found = Soak()
     generator = random.Random(seed)
     images = place / "soak-images"
@@ -333,7 +333,7 @@ def measure_soak(minutes: float, between: float, place: Path, seed: int) -> Soak
         order: list[str] = []
         process = begin(first)
         while time.monotonic() - started < MINUTE * minutes:
-            _watch(process, between, found)
+            _watch(process, run, between, found)
             name = (order := order or generator.sample(sorted(faults), len(faults))).pop()
             if process.poll() is None:
                 found.faults[name] += 1
@@ -346,7 +346,7 @@ def measure_soak(minutes: float, between: float, place: Path, seed: int) -> Soak
                 found.wrong.append(f"{name}: exit code {process.returncode} {said[-2000:]}")
             process = begin(["train", "--resume", str(out)] if run.config_file.exists() else first)
             found.resumed += 1
-        _watch(process, between, found)
+        _watch(process, run, between, found)
         _signal(ranks_of(process), signal.SIGTERM)
         said = end(process, patience=2 * MINUTE)
         if process.returncode != 130:
@@ -359,8 +359,13 @@ def measure_soak(minutes: float, between: float, place: Path, seed: int) -> Soak
     return found
 
 
-def _watch(process: subprocess.Popen[str], seconds: float, found: Soak) -> None:
-    """Memory and open files of each process, once a second; the first third is left out."""
+def _watch(
+    process: subprocess.Popen[str], run: RunDirectory, seconds: float, found: Soak
+) -> None:
+    """Memory and open files of each process, once a second of training but for the first third."""
+    rows = _size(run.metrics.path)
+    while process.poll() is None and _size(run.metrics.path) <= rows:
+        time.sleep(0.1)
     memory: dict[int, list[tuple[float, float]]] = {}
     files: dict[int, list[int]] = {}
     started = time.monotonic()
@@ -382,6 +387,10 @@ def _watch(process: subprocess.Popen[str], seconds: float, found: Soak) -> None:
             opened = files[rank][len(points) // 3 :]
             found.most_open_files = max(found.most_open_files, *opened)
             found.open_files_growth = max(found.open_files_growth, opened[-1] - opened[0])
+
+
+def _size(file: Path) -> int:
+    return file.stat().st_size if file.exists() else 0
 
 
 def _signal(ranks: list[int], number: signal.Signals) -> bool:
@@ -440,7 +449,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=0, metavar="N")
     parser.add_argument("--fuzz", type=int, default=0, metavar="N", help="damaged images")
     parser.add_argument("--soak", type=float, default=0, metavar="MINUTES")
-    parser.add_argument("--between", type=float, default=MINUTE, help="seconds between faults")
+    parser.add_argument("--between", type=float, default=MINUTE, help="seconds of training between faults")
     parser.add_argument("--methods", nargs="+", default=None, help="default: all")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
