@@ -359,9 +359,7 @@ def measure_soak(minutes: float, between: float, place: Path, seed: int) -> Soak
     return found
 
 
-def _watch(
-    process: subprocess.Popen[str], run: RunDirectory, seconds: float, found: Soak
-) -> None:
+def _watch(process: subprocess.Popen[str], run: RunDirectory, seconds: float, found: Soak) -> None:
     """Memory and open files of each process, once a second of training but for the first third."""
     rows = _size(run.metrics.path)
     while process.poll() is None and _size(run.metrics.path) <= rows:
@@ -449,7 +447,9 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=0, metavar="N")
     parser.add_argument("--fuzz", type=int, default=0, metavar="N", help="damaged images")
     parser.add_argument("--soak", type=float, default=0, metavar="MINUTES")
-    parser.add_argument("--between", type=float, default=MINUTE, help="seconds of training between faults")
+    parser.add_argument(
+        "--between", type=float, default=MINUTE, help="seconds of training between faults"
+    )
     parser.add_argument("--methods", nargs="+", default=None, help="default: all")
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
