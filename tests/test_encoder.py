@@ -66,6 +66,10 @@ def folder(tmp_path: Path, images: np.ndarray) -> Path:
 FOLDER_ORDER = [0, 2, 4, 1, 3, 5]
 
 
+def test_an_encoder_says_what_it_takes_and_gives(encoder: Encoder) -> None:
+    assert repr(encoder) == f"Encoder({SMALL}: images of 3 x 16 x 16 -> 256 features)"
+
+
 def test_round_trip_gives_the_same_bits(
     encoder: Encoder, images: np.ndarray, tmp_path: Path
 ) -> None:

@@ -136,6 +136,12 @@ class Encoder:
         self.info = info
         self.precision = precision
 
+    def __repr__(self) -> str:
+        """What it takes and gives, for a notebook or a console."""
+        info = self.info
+        side = f"{info.channels} x {info.size} x {info.size}"
+        return f"Encoder({info.backbone}: images of {side} -> {info.features} features)"
+
     def in_precision(self, precision: Precision) -> "Encoder":
         """The same network, computing in another precision.
 
