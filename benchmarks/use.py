@@ -7,10 +7,11 @@
 
 Parts: `embed` (images a second: decoding and resizing alone, the network alone, both as `noneg
 embed` does them, and the command with one and two processes), `export` (how far ONNX Runtime's
-features are from noneg's), `search` (a million random vectors), `duplicates` (copies of
-photographs, made by edits that the threshold is not measured with; beside a perceptual hash),
-`many` (all near-duplicates of 60,000 vectors), `select` (a linear probe on images that were chosen,
-and on random ones). The last line is JSON.
+features are from noneg's), `search` (a million random vectors), `index` (a million vectors in
+clusters, approximately and exactly), `duplicates` (copies of photographs, made by edits that the
+threshold is not measured with; beside a perceptual hash), `many` (all near-duplicates of 60,000
+vectors), `select` (a linear probe on images that were chosen, and on random ones). The last line is
+JSON.
 """
 
 import argparse
@@ -34,6 +35,7 @@ from PIL import Image, ImageEnhance
 from torch.fx.experimental.optimization import fuse
 
 import noneg
+from noneg.collection.approximate import build_index
 from noneg.collection.duplicates import find_duplicates, group, measure_threshold
 from noneg.collection.embedded import embed_collection
 from noneg.collection.neighbors import nearest, unit
@@ -44,7 +46,7 @@ from noneg.images import ImageSource, Skipped, images_on_demand, stream_images
 from noneg.images.find import find_source
 from noneg.images.shapes import draw_shapes
 
-PARTS = ("search", "many", "embed", "export", "duplicates", "select")
+PARTS = ("search", "index", "many", "embed", "export", "duplicates", "select")
 
 
 def vectors(count: int, width: int, seed: int = 0) -> np.ndarray:
@@ -78,6 +80,32 @@ def measure_search(quick: bool) -> dict[str, Any]:
         "all_queries_s": many,
         "queries_per_s": len(queries) / many,
         "recall": float((found.index[some] == exact).mean()),
+    }
+
+
+def measure_index(quick: bool) -> dict[str, Any]:
+    """Vectors around centers, as images of classes are; those at random would have no cells."""
+    count, width = (50_000, 64) if quick else (1_000_000, 256)
+    random = np.random.default_rng(0)
+    centers = vectors(count // 500, width)
+    bank, queries = (
+        unit(centers[random.integers(len(centers), size=size)] + 0.7 * vectors(size, width, seed))
+        for size, seed in ((count, 2), (1_000, 3))
+    )
+    began = time.perf_counter()
+    index = build_index(bank)
+    built = time.perf_counter() - began
+    found, exact = index.nearest(queries, 10).index, nearest(queries, bank, 10).index
+    return {
+        "vectors": count,
+        "build_s": built,
+        "recall": statistics.mean(
+            np.isin(one, two).mean() for one, two in zip(found, exact, strict=True)
+        ),
+        "one_query_ms": 1000 * seconds(lambda: index.nearest(queries[:1], 10)),
+        "one_query_exact_ms": 1000 * seconds(lambda: nearest(queries[:1], bank, 10)),
+        "all_queries_s": seconds(lambda: index.nearest(queries, 10), 3),
+        "all_queries_exact_s": seconds(lambda: nearest(queries, bank, 10), 1),
     }
 
 
@@ -353,6 +381,9 @@ def main() -> None:
     if "search" in chosen.parts:
         found["search"] = measure_search(chosen.quick)
         print(found["search"], flush=True)
+    if "index" in chosen.parts:
+        found["index"] = measure_index(chosen.quick)
+        print(found["index"], flush=True)
     if "many" in chosen.parts:
         found["many"] = measure_many(chosen.quick)
         print(found["many"], flush=True)
