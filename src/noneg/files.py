@@ -161,7 +161,10 @@ def read_fields(path: Path) -> dict[str, Any]:
     if len(content) > _LARGEST[".json" if is_json else ".yaml"]:
         raise ValueError("it is too large")
     try:
-        fields = json.loads(content) if is_json else parse_yaml(content.decode("utf-8"))
+        if is_json:
+            fields = json.loads(content, parse_int=lambda digits: _not_too_large(int(digits)))
+        else:
+            fields = parse_yaml(content.decode("utf-8"))
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(fields, dict) or not all(isinstance(name, str) for name in fields):
@@ -194,7 +197,16 @@ def parse_yaml(text: str) -> Any:
             waiting += each.values()
         elif isinstance(each, list | tuple | set):
             waiting += each
+        elif isinstance(each, int):
+            _not_too_large(each)
     return found
+
+
+def _not_too_large(number: int) -> int:
+    # Larger than any that is written, and floats could not hold some of them.
+    if abs(number) >= 2**64:
+        raise ValueError("a number in it is too large")
+    return number
 
 
 def write_json(path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:

@@ -24,6 +24,7 @@ import fuzzing
 import noneg
 from fuzzing import Outcome, damaged, fuzz, with_right_checksums
 from noneg.classifier.classifier import Classifier, load_classifier
+from noneg.commands.rank import rank_runs
 from noneg.encoder import read_encoder_info
 from noneg.errors import NonegError
 from noneg.files import parse_yaml, read_fields
@@ -230,6 +231,29 @@ def test_files_that_are_too_large_or_too_deep(tmp_path: Path) -> None:
         file.truncate(2**40)
     with pytest.raises(ValueError, match="too large"):
         read_fields(large)
+
+
+@pytest.mark.parametrize("name", ["one.json", "one.yaml"])
+def test_integers_that_no_float_can_hold(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text('{"seconds": [1' + "0" * 400 + "]}")
+    with pytest.raises(ValueError, match="number in it is too large"):
+        read_fields(tmp_path / name)
+    # The control: the largest seed.
+    (tmp_path / name).write_text(f'{{"seed": {2**64 - 1}}}')
+    assert read_fields(tmp_path / name) == {"seed": 2**64 - 1}
+
+
+@pytest.mark.parametrize("meters", [{"trained": 1}, {"trained": {"h": 1}}, {"trained": [{}]}])
+def test_meters_of_another_form_are_not_ranked(copied: Path, meters: dict[str, Any]) -> None:
+    (copied / "meters.json").write_text(json.dumps(meters))
+    assert [each.value for each in rank_runs([copied])] == [None]
+
+
+def test_names_of_arrays_are_printed_without_control_characters(tmp_path: Path) -> None:
+    np.savez(tmp_path / "other.npz", **{"pict\x1b[2Jures": np.zeros(3)})
+    with pytest.raises(NonegError, match="no array named images") as caught:
+        find_source(tmp_path / "other.npz")
+    assert "\x1b" not in str(caught.value)
 
 
 def test_a_module_that_is_no_method_is_not_imported(

@@ -7,7 +7,7 @@ from typing import Final, final
 
 from noneg.diagnostics import METERS
 from noneg.errors import NonegError
-from noneg.records.contents import EARLIER_KNN
+from noneg.records.contents import EARLIER_KNN, final_meters_in, scores_in
 from noneg.records.directory import RunDirectory
 
 
@@ -152,12 +152,12 @@ def _read(path: Path, by: RankingMeter) -> Ranked:
             f"noneg train --resume {path}"
         )
     verdict = run.read_verdict() or {}
-    scored = (run.read_scores() or {}).get("trained", {})
+    scored = scores_in(run.read_scores() or {}).get("trained", {})
     return Ranked(
         run=path,
         method=str(config.get("method", "?")),
         data=str(config.get("data", "?")),
-        value=meters.get("trained", {}).get(by.embedding, {}).get(by.meter),
+        value=final_meters_in(meters).trained.get(by.embedding, {}).get(by.meter),
         state=str(verdict.get("state", "?")),
         knn=scored.get("knn"),
         whitened="knn_raw" in scored,

@@ -238,7 +238,7 @@ def _load_npz(path: Path) -> tuple[np.ndarray, np.ndarray | None]:
             if isinstance(arrays, np.ndarray):
                 raise ValueError("it is a .npy file with another name")
             if "images" not in arrays:
-                found = ", ".join(arrays.files) or "nothing"
+                found = printable(", ".join(arrays.files)) or "nothing"
                 raise NonegError(
                     f"The file {printable(str(path))} holds {found}, but no array named images: "
                     "save it with np.savez(path, images=..., labels=...)."

@@ -120,8 +120,8 @@ class RunFiles:
     @property
     def seconds(self) -> float | None:
         """Duration of the training in seconds; None if it is not recorded."""
-        recorded = self.provenance.get("seconds")
-        return float(recorded) if isinstance(recorded, int | float) else self.last("seconds")
+        recorded = _numbers(self.provenance).get("seconds")
+        return self.last("seconds") if recorded is None else recorded
 
 
 def read_run(path: Path) -> RunFiles:
@@ -162,8 +162,8 @@ def read_run(path: Path) -> RunFiles:
         settings=read(directory.config_file, directory.read_config, nothing),
         verdict=read(directory.verdict_file, directory.read_verdict, nothing),
         provenance=read(directory.provenance_file, directory.read_provenance, nothing),
-        final_meters=_final(read(directory.meters_file, directory.read_meters, nothing)),
-        scores=_scores(read(directory.scores_file, directory.read_scores, nothing)),
+        final_meters=final_meters_in(read(directory.meters_file, directory.read_meters, nothing)),
+        scores=scores_in(read(directory.scores_file, directory.read_scores, nothing)),
         curve=_curve(read(directory.curve_file, directory.read_curve, nothing)),
         missing=tuple(missing),
     )
@@ -194,7 +194,8 @@ def _spectra(table: StepTable) -> tuple[SpectrumRow, ...]:
     return tuple(found)
 
 
-def _final(fields: Mapping[str, Any]) -> FinalMeters:
+def final_meters_in(fields: Mapping[str, Any]) -> FinalMeters:
+    """What meters.json holds, without what is no number."""
     images = fields.get("images")
     trained, untrained, start = (
         {
@@ -207,8 +208,8 @@ def _final(fields: Mapping[str, Any]) -> FinalMeters:
     return FinalMeters(images if isinstance(images, int) else None, trained, untrained, start)
 
 
-def _scores(fields: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """The rows with a nearest-neighbor accuracy."""
+def scores_in(fields: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """The rows of scores.json with a nearest-neighbor accuracy, without what is no number."""
     rows = {features: _numbers(_mapping(row)) for features, row in fields.items()}
     return {features: row for features, row in rows.items() if "knn" in row}
 
