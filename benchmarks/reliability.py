@@ -111,6 +111,9 @@ def command(method: str, images: Path, out: Path, processes: int, **more: object
         settings["strategy"] = "ddp"
     if method == "distill":
         settings["options.teacher"] = images.parent / "teacher"
+    if method == "w_mse":
+        # Fewer images than coordinates.
+        settings["options.epsilon"] = 0.1
     return ["train", str(images), *(f"--{name}={value}" for name, value in settings.items())]
 
 
