@@ -15,7 +15,9 @@ from noneg.losses.conventions import (
     barlow_twins_weights,
     byol_weight,
     lejepa_weights,
+    simdino_distortion,
     vicreg_weights,
+    w_mse_weight,
 )
 from noneg.losses.corinfomax import corinfomax, running_covariance
 from noneg.losses.distillation import distance_to_target, relational_distance
@@ -64,6 +66,7 @@ __all__ = [
     "second_moment",
     "sigreg",
     "simdino",
+    "simdino_distortion",
     "sinkhorn",
     "spectral_contrastive",
     "swapped_cross_entropy",
@@ -76,5 +79,6 @@ __all__ = [
     "vicreg_weights",
     "visreg",
     "w_mse",
+    "w_mse_weight",
     "whiten",
 ]
