@@ -74,6 +74,10 @@ def test_swav_is_the_same_but_prototypes_have_a_bias() -> None:
     scores = random_views(4).tanh()
     other = theirs.SwaVLoss()([*scores[:2]], [*scores[2:]])
     assert float(other) == pytest.approx(total(swav(scores, scores[:2])), rel=1e-10)
+    queue = random_views(1, seed=1)[0].tanh()
+    other = theirs.SwaVLoss()([*scores[:2]], [*scores[2:]], [queue, queue])
+    expected = total(swav(scores, scores[:2], queue=queue))
+    assert float(other) == pytest.approx(expected, rel=1e-10)
     assert SwaVPrototypes(WIDTH, 3).heads[0].bias is not None
 
 

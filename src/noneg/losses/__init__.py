@@ -31,6 +31,7 @@ from noneg.losses.radial import radial_divergence
 from noneg.losses.sigreg import sigreg
 from noneg.losses.simdino import simdino
 from noneg.losses.spectral_contrastive import spectral_contrastive
+from noneg.losses.sphere import sphere_discrepancy
 from noneg.losses.tico import second_moment, tico
 from noneg.losses.triplet import triplet
 from noneg.losses.vibcreg import vibcreg
@@ -69,6 +70,7 @@ __all__ = [
     "simdino_distortion",
     "sinkhorn",
     "spectral_contrastive",
+    "sphere_discrepancy",
     "swapped_cross_entropy",
     "swav",
     "tico",

@@ -66,6 +66,7 @@ def swav(
     temperature: float = 0.1,
     epsilon: float = 0.05,
     iterations: int = 3,
+    queue: Float[Tensor, "earlier clusters"] | None = None,
 ) -> dict[str, Float[Tensor, ""]]:
     """Each view predicts the balanced assignments of the large views (paper, eq. 2).
 
@@ -78,6 +79,8 @@ def swav(
         temperature: tau of the softmax.
         epsilon: of `sinkhorn`: larger ones give softer assignments.
         iterations: of `sinkhorn`.
+        queue: scores of earlier embeddings. Each view is balanced together with them, but only its
+            own assignments are predicted.
 
     Returns:
         `swav` >= 0; log(clusters) for equal scores.
@@ -86,7 +89,11 @@ def swav(
         NonegError: fewer than 2 views or images.
     """
     check_views("swav", scores)
-    assignments = sinkhorn(targets, epsilon=epsilon, iterations=iterations)
+    balanced = targets.detach()
+    if queue is not None:
+        balanced = torch.cat([balanced, queue.detach().expand(len(targets), -1, -1)], dim=1)
+    assignments = sinkhorn(balanced, epsilon=epsilon, iterations=iterations)
+    assignments = assignments[:, : targets.shape[1]]
     return {"swav": swapped_cross_entropy(assignments, scores, temperature=temperature)}
 
 
