@@ -1,11 +1,12 @@
 """Time and memory of noneg's losses, forward and backward, against others.
 
-The others are lightly's losses (pip install lightly==1.6.0) and a plain transcription of the
-formulas with their width x width matrices. A call computes the loss of given float32 embeddings of
-two views, and its gradient with respect to them. SIGReg is in closed form here, and the others
-sample 1,024 directions. Each side takes them in its own form: one tensor,
-or one per view. The sides take turns in one process, and medians are printed. With one thread, the
-time is CPU time, which on an idle machine is wall time.
+The others are lightly's losses (pip install lightly==1.6.0), where they agree with the paper
+(docs/conventions.md), and a plain transcription of the formulas with their width x width matrices.
+A call computes the loss of given float32 embeddings of two views, and its gradient with respect to
+them; a queue or a moving average begins with this batch. SIGReg is in closed form here, and the
+others sample 1,024 directions. Each side takes embeddings in its own form: one tensor, or one per
+view. The sides take turns in one process, and medians are printed. With one thread, the time is CPU
+time, which on an idle machine is wall time.
 
 Peak memory is that of one more call: the most bytes that PyTorch's allocator has given out at a
 time since the call began, according to its profiler. It includes the gradient, not the embeddings.
@@ -15,7 +16,8 @@ time since the call began, according to its profiler. It includes the gradient, 
                                                    slow calls are timed once
     python benchmarks/losses.py --losses vicreg --batches 64 --widths 256 2048
                                                    these cells; the others stay in the table
-    python benchmarks/losses.py --losses sigreg frossl --batches 64 256 --widths 64 1024
+    python benchmarks/losses.py --losses sigreg frossl swav    batches of 64 and 256, and the widths
+                                                   of the papers
 """
 
 import argparse
@@ -31,10 +33,25 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.nn.functional import mse_loss, normalize
+from torch.nn.functional import cosine_similarity, mse_loss, normalize
 from torch.profiler import profile
 
-from noneg.losses import barlow_twins, frossl, sigreg, vicreg
+from noneg.losses import (
+    barlow_twins,
+    dino,
+    emp_ssl,
+    frossl,
+    mmcr,
+    second_moment,
+    sigreg,
+    simdino,
+    swav,
+    tico,
+    vibcreg,
+    vicreg,
+    visreg,
+    w_mse,
+)
 from peers import require
 
 COLUMNS = ["loss", "batch", "width", "side", "threads", "round", "seconds", "peak_bytes"]
@@ -88,16 +105,89 @@ def plain_sigreg(a: Tensor, b: Tensor) -> Tensor:
     return (off @ weights).mean()
 
 
+def coding_rate(z: Tensor, distortion: float) -> Tensor:
+    """With the width x width matrix."""
+    matrix = z.shape[1] / (len(z) * distortion) * z.T @ z
+    return torch.logdet(torch.eye(z.shape[1]) + matrix) / 2
+
+
+def plain_emp_ssl(a: Tensor, b: Tensor) -> Tensor:
+    """The authors' formula, with width x width matrices."""
+    unit = [normalize(z) for z in (a, b)]
+    mean = (unit[0] + unit[1]) / 2
+    cosines = [cosine_similarity(z, mean).mean() for z in unit]
+    rates = [coding_rate(z, 0.2) for z in unit]
+    return -100 * (cosines[0] + cosines[1]) - (rates[0] + rates[1]) / 2
+
+
+def plain_simdino(a: Tensor, b: Tensor) -> Tensor:
+    """The authors' formula on one process, with width x width matrices."""
+    unit = [normalize(z) for z in (a, b)]
+    target = [z.detach() for z in unit]
+    cosines = [(unit[0] * target[1]).sum(dim=1).mean(), (unit[1] * target[0]).sum(dim=1).mean()]
+    rates = [coding_rate((z + t) / 2, 0.4) for z, t in zip(unit, target, strict=True)]
+    gamma = (len(a) + a.shape[1]) / (len(a) * a.shape[1])
+    return -(cosines[0] + cosines[1]) / 2 - gamma * (rates[0] + rates[1]) / 2
+
+
+def plain_mmcr(a: Tensor, b: Tensor) -> Tensor:
+    """The authors' formula, by singular values."""
+    return -torch.linalg.svdvals((normalize(a) + normalize(b)) / 2).sum()
+
+
+def plain_vibcreg(a: Tensor, b: Tensor) -> Tensor:
+    """solo-learn's formula, with width x width matrices."""
+    loss = 25 * mse_loss(a, b)
+    for z in (a, b):
+        loss = loss + 25 * torch.relu(1 - torch.sqrt(z.var(dim=0) + 1e-4)).mean()
+        columns = normalize(z - z.mean(dim=0), dim=0)
+        correlation = columns.T @ columns
+        loss = loss + 200 * (correlation - torch.diag(correlation.diagonal())).square().mean()
+    return loss
+
+
 @cache
 def lightly_losses() -> dict[str, Call]:
-    from lightly.loss import BarlowTwinsLoss, FroSSLLoss, SIGReg, VICRegLoss
+    """Those that agree with their papers: lightly's EMP-SSL and MMCR do not."""
+    from lightly import loss
+    from lightly.loss import lejepa_loss, visreg_loss
 
-    statistic, many_views = SIGReg(), FroSSLLoss()
+    statistic, many_views, moving, swapped = (
+        loss.SIGReg(),
+        loss.FroSSLLoss(),
+        loss.TiCoLoss(),
+        loss.SwaVLoss(),
+    )
+
+    def both_directions(a: Tensor, b: Tensor) -> Tensor:
+        forth, back = moving(a, b.detach(), False), moving(b, a.detach(), False)
+        return (forth + back) / 2
+
+    def whitened(a: Tensor, b: Tensor) -> Tensor:
+        return loss.WMSELoss(a.shape[1], w_size=len(a), num_samples=2)(torch.cat([a, b]))
+
+    def gaussian(a: Tensor, b: Tensor) -> Tensor:
+        z = torch.stack([a, b])
+        shape = visreg_loss.visreg_shape_loss(z, num_slices=4096)
+        rest = visreg_loss.visreg_scale_loss(z) + visreg_loss.visreg_center_loss(z)
+        invariance = lejepa_loss.lejepa_invariance_loss(all_proj=z, global_proj=z)
+        return 0.1 * invariance + 0.9 * (shape + rest)
+
+    def distilled(a: Tensor, b: Tensor) -> Tensor:
+        # A new one, because its center moves.
+        criterion = loss.DINOLoss(output_dim=a.shape[1])
+        return criterion([a.detach(), b.detach()], [a, b])
+
     return {
-        "vicreg": VICRegLoss(),
-        "barlow_twins": BarlowTwinsLoss(),
+        "vicreg": loss.VICRegLoss(),
+        "barlow_twins": loss.BarlowTwinsLoss(),
         "frossl": lambda a, b: many_views([a, b]),
         "sigreg": lambda a, b: statistic(torch.stack([a, b])) / len(a),
+        "tico": both_directions,
+        "w_mse": whitened,
+        "visreg": gaussian,
+        "swav": lambda a, b: swapped([a, b], []).sum(),
+        "dino": distilled,
     }
 
 
@@ -106,15 +196,46 @@ PLAIN: dict[str, Call] = {
     "barlow_twins": plain_barlow_twins,
     "frossl": plain_frossl,
     "sigreg": plain_sigreg,
+    "emp_ssl": plain_emp_ssl,
+    "mmcr": plain_mmcr,
+    "simdino": plain_simdino,
+    "vibcreg": plain_vibcreg,
 }
-NONEG = {
+NONEG: dict[str, Callable[[Tensor], dict[str, Tensor]]] = {
     "vicreg": vicreg,
     "barlow_twins": barlow_twins,
     "frossl": frossl,
     "sigreg": lambda z: {"sigreg": sigreg(z)},
+    "tico": lambda z: tico(z, z.detach(), 0.1 * second_moment(z.detach())),
+    "w_mse": lambda z: w_mse(z, per_view=True),
+    "visreg": visreg,
+    "swav": lambda z: swav(z, z.detach()),
+    "dino": lambda z: dino(z, z.detach(), z.new_zeros(z.shape[2])),
+    "emp_ssl": emp_ssl,
+    "mmcr": mmcr,
+    "simdino": lambda z: simdino(z, z.detach()),
+    "vibcreg": vibcreg,
 }
-# Relative differences between the sides: sampled directions have noise, and knots end at 3.
-TOLERANCE = {"sigreg": 0.1}
+GRID = {"batches": [64, 256, 1024], "widths": [256, 2048, 8192]}
+# Widths of the papers' projections, or numbers of prototypes.
+PAPER = {
+    "frossl": 1024,
+    "sigreg": 64,
+    "tico": 256,
+    "w_mse": 64,
+    "visreg": 256,
+    "swav": 3000,
+    "dino": 65536,
+    "emp_ssl": 1024,
+    "mmcr": 512,
+    "simdino": 256,
+    "vibcreg": 4096,
+}
+# Relative differences between the sides: sampled directions have noise, SIGReg's knots end at 3,
+# and noneg's TiCo has the matrix of both views.
+TOLERANCE = {"sigreg": 0.1, "visreg": 0.1, "tico": 0.1}
+# Cosines with prototypes: lightly's exp(score / 0.05) would overflow.
+SPREAD = {"swav": 0.1}
 
 
 def step(side: str, loss: str, z: Tensor) -> tuple[float, float]:
@@ -162,6 +283,7 @@ def measure_cell(
     generator = torch.Generator().manual_seed(0)
     image = torch.randn(1, batch, width, generator=generator)
     z = image + 0.5 * torch.randn(2, batch, width, generator=generator)
+    z *= SPREAD.get(loss, 1)
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     first = {side: step(side, loss, z) for side in sides}
     values = [value for _, value in first.values()]
@@ -191,6 +313,21 @@ def measure_cell(
     ]
 
 
+def cells(chosen: argparse.Namespace) -> list[tuple[str, int, int]]:
+    """Losses with their batches and widths: those that were asked for, or the papers'."""
+    asked = []
+    for loss in chosen.losses:
+        usual = GRID if loss not in PAPER else {"batches": [64, 256], "widths": [PAPER[loss]]}
+        batches, widths = chosen.batches or usual["batches"], chosen.widths or usual["widths"]
+        # lightly whitens at least twice as many images as there are coordinates.
+        asked += [
+            (loss, batch, width)
+            for batch, width in product(batches, widths)
+            if loss != "w_mse" or batch >= 2 * width
+        ]
+    return asked
+
+
 def write_rows(path: Path, rows: list[dict[str, str | int]]) -> None:
     """Write the rows into the table; they replace older rows of the same cells."""
     cells = {(str(row["loss"]), str(row["batch"]), str(row["width"])) for row in rows}
@@ -209,20 +346,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--losses", nargs="+", choices=NONEG, default=["vicreg", "barlow_twins"])
-    parser.add_argument("--batches", nargs="+", type=int, default=[64, 256, 1024])
-    parser.add_argument("--widths", nargs="+", type=int, default=[256, 2048, 8192])
+    parser.add_argument("--batches", nargs="+", type=int)
+    parser.add_argument("--widths", nargs="+", type=int)
     parser.add_argument("--rounds", type=int, default=None)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/losses.csv"))
     chosen = parser.parse_args()
     require("lightly")
-    sides = ["noneg", "lightly"] if chosen.quick else ["noneg", "lightly", "plain"]
     print(
         f"torch {torch.__version__}, lightly {version('lightly')}, "
         f"{torch.get_num_threads()} threads",
         flush=True,
     )
     speedup: dict[str, float] = {}
-    for loss, batch, width in product(chosen.losses, chosen.batches, chosen.widths):
+    for loss, batch, width in cells(chosen):
+        peers = {"lightly": lightly_losses(), "plain": PLAIN}
+        others = [side for side, known in peers.items() if loss in known]
+        sides = ["noneg", *(others[:1] if chosen.quick else others)]
         # A call of a millisecond needs many rounds for a steady median.
         rounds = chosen.rounds or (FEWEST if batch * width > 2**18 else 41)
         rows = measure_cell(loss, batch, width, sides, rounds, chosen.quick)
@@ -241,8 +380,10 @@ def main() -> None:
         ]
         key = f"{loss}/{batch}/{width}"
         # Four digits, because a small slowdown shows in the third.
-        speedup[key] = float(f"{median['lightly'] / median['noneg']:.4g}")
-        print(f"{key}: {', '.join(parts)}, {speedup[key]:.2f} times lightly's speed", flush=True)
+        speedup[key] = float(f"{median[others[0]] / median['noneg']:.4g}")
+        print(
+            f"{key}: {', '.join(parts)}, {speedup[key]:.2f} times {others[0]}'s speed", flush=True
+        )
     print(json.dumps({"speedup": speedup}))
 
 

@@ -3,6 +3,7 @@
     python benchmarks/methods.py --datasets cifar10=CIFAR10 fashion_mnist --minutes 2 --cores 0 1
     python benchmarks/methods.py --methods lejepa dino --set learning_rate=8e-3 --name slower
     python benchmarks/methods.py --table
+    python benchmarks/methods.py --measured cifar10    # what `noneg list methods` shows
     python benchmarks/methods.py --quick        # a few methods on shapes; the last line is JSON
 
 Scores are of images that are held out of the training set; test sets are never read. Each run is a
@@ -45,6 +46,7 @@ COLUMNS = (
     *("images", "cpu_seconds", "knn", "linear"),
     *("images_per_s", "peak_mib", "loss_share", "effective_rank", "verdict", "device", "status"),
 )
+MEASURED_TABLE = Path("src/noneg/methods/measured.csv")
 QUICK = ("vicreg", "lejepa", "byol", "siamese")
 
 LABELS = 10_000
@@ -281,6 +283,34 @@ def summarize(rows: Sequence[Mapping[str, str]]) -> str:
     return "\n".join(lines)
 
 
+def measured(rows: Sequence[Mapping[str, str]], dataset: str) -> list[dict[str, str]]:
+    """Each method's mean accuracy on a data set after the most minutes, best linear probe first."""
+    done = [
+        row
+        for row in rows
+        if row["status"] == "done" and row["dataset"] == dataset and row["name"] == "small"
+    ]
+    minutes = max((row["minutes"] for row in done), key=float)
+    groups: dict[str, list[Mapping[str, str]]] = defaultdict(list)
+    for row in done:
+        if row["minutes"] == minutes:
+            groups[row["method"]].append(row)
+    found = [
+        {
+            "method": method,
+            "linear": percent(own, "linear").split()[0],
+            "knn": percent(own, "knn").split()[0],
+            "runs": str(len(own)),
+            "dataset": dataset,
+            "minutes": minutes,
+            "date": max(row["date"] for row in own),
+            "device": own[0]["device"],
+        }
+        for method, own in groups.items()
+    ]
+    return sorted(found, key=lambda row: (-float(row["linear"]), row["method"]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     known = [name for name in list_methods() if name not in LEFT_OUT]
@@ -293,6 +323,9 @@ def main() -> None:
     parser.add_argument("--name", help="name of the settings that are given with --set")
     parser.add_argument("--out", type=Path, default=TABLE)
     parser.add_argument("--table", action="store_true", help="only print the table, as Markdown")
+    parser.add_argument(
+        "--measured", metavar="NAME", help=f"only write {MEASURED_TABLE}, from this data set's rows"
+    )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
@@ -302,6 +335,13 @@ def main() -> None:
         return
     if chosen.table:
         print(summarize(read_rows(chosen.out)))
+        return
+    if chosen.measured is not None:
+        rows = measured(read_rows(chosen.out), chosen.measured)
+        with MEASURED_TABLE.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
         return
     if not chosen.quick:
         run_all(chosen, chosen.out)

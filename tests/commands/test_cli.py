@@ -310,7 +310,15 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["list", "methods"]) == 0
     listed = capsys.readouterr().out
     assert "arXiv 2105.04906" in listed
-    assert re.search("^byol +online-target, predictor, teacher +BYOL", listed, re.MULTILINE)
+    # Place and accuracy, of those that were measured, and under which conditions.
+    figures = r"([0-9]+) +[0-9]{2}\.[0-9] +[0-9]{2}\.[0-9]"
+    kinds = {"byol": "online-target, predictor, teacher", "simclr": "contrastive, large batch"}
+    for method, kind in {**kinds, "siamese": "control"}.items():
+        assert re.search(f"^{method} +{kind} +({figures} +)?[A-Z]", listed, re.MULTILINE), method
+    places = sorted(int(place) for place in re.findall(f"  {figures}  ", listed))
+    assert places
+    assert places == list(range(1, len(places) + 1))
+    assert re.search("min of CPU time of one core", listed)
     assert main(["list", "backbones", "resnet1?"]) == 0
     assert capsys.readouterr().out.split() == ["resnet18"]
 

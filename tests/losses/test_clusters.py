@@ -47,6 +47,22 @@ def test_swav_is_the_papers(batch: int, clusters: int, views: int, targets: int)
     assert float(actual) == pytest.approx(float(np.mean(losses)), rel=1e-10)
 
 
+def test_a_queue_is_balanced_with_each_view_but_not_predicted() -> None:
+    scores, queue = random_scores(6, 4, 3), random_scores(7, 4, 1, seed=1)[0]
+    losses = []
+    for w in range(2):
+        together = np.concatenate([scores[w].numpy(), queue.numpy()])
+        q = balanced(together, 0.2, 3)[:6]
+        for v in range(3):
+            if v != w:
+                share = softmax(scores[v].numpy() / 0.1)
+                losses.append(-(q * np.log(share)).sum(axis=1).mean())
+    actual = swav(scores, scores[:2], epsilon=0.2, queue=queue)["swav"]
+    assert float(actual) == pytest.approx(float(np.mean(losses)), rel=1e-10)
+    without = swav(scores, scores[:2], epsilon=0.2)["swav"]
+    assert abs(float(actual) - float(without)) > 1e-3
+
+
 def test_balanced_assignments_add_up_whatever_the_scale() -> None:
     q = sinkhorn(random_scores(12, 4, 1)[0], epsilon=0.3, iterations=100)
     torch.testing.assert_close(q.sum(dim=1), torch.ones(12, dtype=torch.float64))

@@ -13,8 +13,12 @@ from noneg.losses import (
     lejepa_weights,
     negative_cosine,
     sigreg,
+    simdino,
+    simdino_distortion,
     vicreg,
     vicreg_weights,
+    w_mse,
+    w_mse_weight,
 )
 
 Weights = tuple[float, float, float]
@@ -176,6 +180,60 @@ def test_byol_differs_by_a_factor_and_a_constant() -> None:
         torch.testing.assert_close(byol_weight(convention) * ours, theirs)
 
 
+@pytest.mark.parametrize("convention", ["authors", "lightly"])
+def test_w_mse_is_the_authors(convention: str) -> None:
+    """The squared distance of unit vectors, each view whitened by the inverse Cholesky factor."""
+    z = random_views(9, 4)
+    rows = []
+    for view in z.numpy():
+        inverse = np.linalg.inv(np.linalg.cholesky(np.cov(view.T)))
+        white = (view - view.mean(axis=0)) @ inverse.T
+        rows.append(white / np.linalg.norm(white, axis=1, keepdims=True))
+    expected = np.mean(((rows[0] - rows[1]) ** 2).sum(axis=1))
+    value = w_mse_weight(convention, width=4) * w_mse(z, per_view=True)["w_mse"]
+    assert float(value) == pytest.approx(float(expected), rel=1e-10)
+
+
+def test_w_mse_is_stable_pretrainings() -> None:
+    """Both views by the inverse root of one covariance, unit length, mean over the width too."""
+    z = random_views(9, 4) + torch.tensor([[[0.0]], [[0.5]]], dtype=torch.float64)
+    flat = z.flatten(0, 1).numpy()
+    values, vectors = np.linalg.eigh(np.cov(flat.T))
+    white = (flat - flat.mean(axis=0)) @ (vectors / np.sqrt(values)) @ vectors.T
+    white /= np.linalg.norm(white, axis=1, keepdims=True)
+    expected = ((white[:9] - white[9:]) ** 2).mean()
+    value = w_mse_weight("stable_pretraining", width=4) * w_mse(z)["w_mse"]
+    assert float(value) == pytest.approx(float(expected), rel=1e-10)
+
+
+def authors_simdino(z: np.ndarray, t: np.ndarray, epsilon: float, processes: int) -> float:
+    """What process 0 computes: its own images' covariance, divided by the number of all."""
+    images, width = z.shape[1] // processes, z.shape[2]
+    z, t = (rows / np.linalg.norm(rows, axis=2, keepdims=True) for rows in (z, t))
+    rates = []
+    for view in (z + t)[:, :images] / 2:
+        matrix = width / (images * processes * epsilon) * view.T @ view
+        rates.append(np.linalg.slogdet(np.eye(width) + matrix)[1] / 2)
+    gamma = (width + processes * images) / (width * processes * images)
+    cosines = [(z[a, :images] * t[b, :images]).sum(axis=1).mean() for a, b in ((0, 1), (1, 0))]
+    return -float(np.mean(cosines)) - gamma * float(np.mean(rates))
+
+
+@pytest.mark.parametrize("processes", [1, 3])
+def test_simdino_is_that_of_processes_with_equal_moments(processes: int) -> None:
+    """Exactly if all processes have the same images; the authors' epsilon as it is differs."""
+    z, t = random_views(7, 4), random_views(7, 4).flip(2) + 0.3
+    z, t = (each.repeat(1, processes, 1) for each in (z, t))
+    expected = authors_simdino(z.numpy(), t.numpy(), 0.05, processes)
+
+    def ours(distortion: float) -> float:
+        return float(sum(simdino(z, t, distortion=distortion).values()))
+
+    assert ours(simdino_distortion(0.05, processes=processes)) == pytest.approx(expected)
+    as_it_is = ours(simdino_distortion(0.05, processes=processes, reduced=True))
+    assert (as_it_is == pytest.approx(expected)) == (processes == 1)
+
+
 def test_unknown_conventions_are_named_with_the_known() -> None:
     with pytest.raises(NonegError, match=r"'timm' of VICReg; known are: authors, .*eb_jepa"):
         vicreg_weights("timm", invariance=1.0, variance=1.0, covariance=1.0, width=4)
@@ -189,5 +247,7 @@ def test_unknown_conventions_are_named_with_the_known() -> None:
         lejepa_weights("stable_pretraining", weight=0.1, batch=8)
     with pytest.raises(NonegError, match="give lejepa_weights a width"):
         lejepa_weights("paper", weight=0.1, batch=8)
+    with pytest.raises(NonegError, match="'solo_learn' of W-MSE; known are: authors, lightly"):
+        w_mse_weight("solo_learn", width=4)
     with pytest.raises(NonegError, match="'max' of BYOL"):
         byol_weight("max")

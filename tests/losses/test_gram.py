@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from noneg.losses import barlow_twins, spectral_contrastive, vicreg
-from noneg.losses.gram import center, covariance_energy, cross_energy, gram
+from noneg.losses.gram import center, covariance_energy, cross_energy, gram, unit_columns
 
 Loss = Callable[..., dict[str, Tensor]]
 
@@ -256,6 +256,18 @@ def test_energies_for_any_size_and_scale(
 def test_gram_in_stripes_is_the_whole_product(count: int) -> None:
     rows = random_views(count, 5)[0]
     torch.testing.assert_close(gram(rows), rows @ rows.T)
+
+
+def test_unit_columns_are_those_of_torch_and_zeros_stay() -> None:
+    z = random_views(6, 4)
+    z[:, :, 1] = 0
+    z.requires_grad_()
+    weights = random_views(6, 4, seed=1)
+    plain = torch.nn.functional.normalize(z, dim=1)
+    torch.testing.assert_close(unit_columns(z), plain)
+    expected = torch.autograd.grad((plain * weights).sum(), z)[0]
+    actual = torch.autograd.grad((unit_columns(z) * weights).sum(), z)[0]
+    torch.testing.assert_close(actual, expected)
 
 
 def test_centering_twice_is_what_large_means_need() -> None:

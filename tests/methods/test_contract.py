@@ -36,6 +36,8 @@ FITTING_OPTIONS: dict[str, dict[str, Any]] = {
     "corinfomax": {"projector": (24, 6), "invariance": 250.0 * 6 / 64},
     "emp_ssl": {"invariance": 14.0},
     "dino": {"hidden_norm": True},
+    # Two batches of 12, two views each, from the first step on.
+    "swav": {"queue": 60, "queue_from": 0.0},
     "simdino": {"hidden_norm": True},
 }
 

@@ -1,11 +1,18 @@
 """`noneg list`: the methods and backbones that can be chosen."""
 
+import csv
+from pathlib import Path
+
+import noneg.methods
 from noneg.errors import NonegError
 from noneg.methods import describe_method, list_methods
 
+MEASURED = Path(noneg.methods.__file__).with_name("measured.csv")
+"""Accuracy of each method, by `python benchmarks/methods.py --measured`."""
+
 
 def run(*, kind: str, pattern: str) -> None:
-    """Print one name per line: "methods" with their kind and a summary, or the "backbones".
+    """Print the "methods" with their kind, measured accuracy and a summary, or the "backbones".
 
     Args:
         kind: "methods" or "backbones".
@@ -15,9 +22,7 @@ def run(*, kind: str, pattern: str) -> None:
         NonegError: no backbone matches.
     """
     if kind == "methods":
-        for name in list_methods():
-            method = describe_method(name)
-            print(f"{name:14} {method.traits or ''!s:40} {method.summary}")
+        _print_methods()
         return
     # timm takes seconds to import.
     from noneg.networks.backbones import list_backbones
@@ -26,3 +31,25 @@ def run(*, kind: str, pattern: str) -> None:
     if not names:
         raise NonegError(f"no backbone matches '{pattern}'; noneg list backbones shows all")
     print("\n".join(names))
+
+
+def _print_methods() -> None:
+    with MEASURED.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    scores = {
+        row["method"]: f"{place:2} {row['linear']:>5} {row['knn']:>5}"
+        for place, row in enumerate(rows, start=1)
+    }
+    print(f"{'method':14} {'kind and needs':40} {'# linear   kNN':14} what it is")
+    for name in list_methods():
+        method = describe_method(name)
+        print(f"{name:14} {method.traits or ''!s:40} {scores.get(name, ''):14} {method.summary}")
+    one = rows[0]
+    runs = sorted({row["runs"] for row in rows}, key=int)
+    print(
+        f"\n#, linear, kNN: place and accuracy in percent on {one['dataset']}, after {one['minutes']} "
+        f"min of CPU time of one core of {one['device']},\nwith each method's small recipe and the "
+        f"default network. Mean of {' or '.join(runs)} runs, {max(row['date'] for row in rows)}. "
+        "Probes learn from 10,000 labels, and are\nscored on images held out of the training set. "
+        "How far to trust it: docs/methods-compared.md. No figure: not measured."
+    )

@@ -15,7 +15,9 @@ from noneg.losses.conventions import (
     barlow_twins_weights,
     byol_weight,
     lejepa_weights,
+    simdino_distortion,
     vicreg_weights,
+    w_mse_weight,
 )
 from noneg.losses.corinfomax import corinfomax, running_covariance
 from noneg.losses.distillation import distance_to_target, relational_distance
@@ -29,6 +31,7 @@ from noneg.losses.radial import radial_divergence
 from noneg.losses.sigreg import sigreg
 from noneg.losses.simdino import simdino
 from noneg.losses.spectral_contrastive import spectral_contrastive
+from noneg.losses.sphere import sphere_discrepancy
 from noneg.losses.tico import second_moment, tico
 from noneg.losses.triplet import triplet
 from noneg.losses.vibcreg import vibcreg
@@ -64,8 +67,10 @@ __all__ = [
     "second_moment",
     "sigreg",
     "simdino",
+    "simdino_distortion",
     "sinkhorn",
     "spectral_contrastive",
+    "sphere_discrepancy",
     "swapped_cross_entropy",
     "swav",
     "tico",
@@ -76,5 +81,6 @@ __all__ = [
     "vicreg_weights",
     "visreg",
     "w_mse",
+    "w_mse_weight",
     "whiten",
 ]

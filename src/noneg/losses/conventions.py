@@ -1,6 +1,7 @@
 """Translations of other conventions' weights into weights for noneg's losses.
 
-Several different functions are called "VICReg" or "Barlow Twins": see docs/conventions.md.
+Several different functions are called "VICReg" or "Barlow Twins": see docs/conventions.md, which
+also lists the losses whose weights are the authors' and need no translation.
 """
 
 from dataclasses import dataclass
@@ -134,6 +135,45 @@ def lejepa_weights(
     if convention == "eb_jepa":
         return LeJEPAWeights(4.0, weight)
     raise _unknown("LeJEPA", convention, "authors, lightly, paper, eb_jepa")
+
+
+def w_mse_weight(convention: str, *, width: int) -> float:
+    """The factor on `noneg.losses.w_mse` that gives another convention's loss.
+
+    solo-learn's loss has the authors' value, but no gradient flows into the second view, and no
+    factor can undo that.
+
+    Args:
+        convention: "authors" (htdt/self-supervised) and "lightly" have 2 - 2 cos, with
+            `per_view=True`. "stable_pretraining" has the mean over the width of the squared
+            difference of unit vectors, and whitens both views by one covariance: `per_view=False`.
+            It whitens symmetrically, which turns both views alike and changes no cosine.
+        width: width of the projection, >= 1.
+
+    Raises:
+        NonegError: unknown convention.
+    """
+    if convention in ("authors", "lightly"):
+        return 1.0
+    if convention == "stable_pretraining":
+        return 1 / width
+    raise _unknown("W-MSE", convention, "authors, lightly, stable_pretraining")
+
+
+def simdino_distortion(epsilon: float, *, processes: int, reduced: bool = False) -> float:
+    """The distortion of `noneg.losses.simdino` for the authors' epsilon on several processes.
+
+    Unless they are told to reduce it, each of the authors' processes has the covariance of its own
+    images, and divides by the number of all. The result is equal if all processes' images have the
+    same second moments, and about equal if each has more images than the projection is wide. With
+    fewer, no distortion gives the same coding rate: a small batch fills fewer directions.
+
+    Args:
+        epsilon: `--eps` of RobinWu218/SimDINO.
+        processes: number of processes in that run.
+        reduced: whether that run had `--reduce_cov 1`, which adds up the covariances.
+    """
+    return epsilon if reduced else epsilon * processes
 
 
 def byol_weight(convention: str) -> float:

@@ -3,10 +3,9 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from noneg.losses.agreement import distance_to_mean
-from noneg.losses.gram import gram_energy
+from noneg.losses.gram import gram_energy, unit_columns
 from noneg.losses.inputs import check_views, in_full_precision
 
 
@@ -38,7 +37,7 @@ def frossl(
     """
     check_views("frossl", z)
     views, _, width = z.shape
-    columns = normalize(z, dim=1)
+    columns = unit_columns(z)
     energies = gram_energy(columns)
     # Embeddings that are exactly 0 have no spectrum.
     entropies = (energies / width**2).clamp(min=torch.finfo(z.dtype).tiny).log()

@@ -69,10 +69,22 @@ def gram_energy(z: Float[Tensor, "views batch width"]) -> Float[Tensor, "views"]
     return energy
 
 
+def unit_columns(z: Float[Tensor, "*views batch width"]) -> Float[Tensor, "*views batch width"]:
+    """Each coordinate scaled to length 1 over the batch; a coordinate of zeros stays 0.
+
+    Differentiable once. `torch.nn.functional.normalize` has the same value and gradient, in three
+    times as many operations, which are most of the cost in small batches.
+    """
+    columns: Tensor = _UnitColumns.apply(z)
+    return columns
+
+
 def gram(rows: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
     """The inner products of all rows: the lower triangle, in stripes, and its mirror image."""
     count = len(rows)
-    stripes = max(1, min(4, count // 64))
+    stripes = min(4, count // 64)
+    if stripes < 2:
+        return rows @ rows.T
     edges = [count * number // stripes for number in range(stripes + 1)]
     products = rows.new_empty(count, count)
     for start, end in pairwise(edges):
@@ -136,6 +148,22 @@ class _CovarianceEnergy(torch.autograd.Function):
         return gradient
 
 
+class _UnitColumns(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, z: Tensor) -> Tensor:
+        length = torch.linalg.vector_norm(z, dim=-2, keepdim=True).clamp_(min=1e-12)
+        columns = z / length
+        ctx.save_for_backward(columns, length)
+        return columns
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        columns, length = ctx.saved_tensors
+        along = (gradients[0] * columns).sum(dim=-2, keepdim=True)
+        return torch.addcmul(gradients[0], columns, along, value=-1).div_(length)
+
+
 class _GramEnergy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
@@ -148,11 +176,8 @@ class _GramEnergy(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         z, matrices = ctx.saved_tensors
-        gradient: Tensor = torch.empty_like(z)
-        for view, x in enumerate(z):
-            weights = matrices[view] * (4 * gradients[0][view])
-            pair = (weights, x) if z.shape[1] < z.shape[2] else (x, weights)
-            torch.mm(*pair, out=gradient[view])
+        weights = matrices * (4 * gradients[0])[:, None, None]
+        gradient: Tensor = weights @ z if z.shape[1] < z.shape[2] else z @ weights
         return gradient
 
 

@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from noneg.losses.agreement import negative_cosine
+from noneg.losses.agreement import mean_product
 from noneg.losses.coding_rate import coding_rate
 from noneg.losses.inputs import check_views, in_full_precision
 
@@ -45,4 +45,4 @@ def simdino(
     both = (student[: len(t)] + teacher) / 2
     rates = torch.stack([coding_rate(view, distortion=distortion) for view in both])
     gamma = (width + batch) / (width * batch)
-    return {"agreement": negative_cosine(student, teacher), "coding_rate": -gamma * rates.mean()}
+    return {"agreement": -mean_product(student, teacher), "coding_rate": -gamma * rates.mean()}

@@ -4,7 +4,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from noneg.losses.agreement import negative_cosine
+from noneg.losses.agreement import mean_product
 from noneg.losses.inputs import check_views, in_full_precision
 
 
@@ -46,4 +46,5 @@ def tico(
     check_views("tico", z)
     unit = normalize(z, dim=2)
     contrast = ((unit @ covariance.detach()) * unit).sum(dim=2).mean()
-    return {"agreement": 1 + negative_cosine(z, t.detach()), "covariance": rho * contrast}
+    agreement = 1 - mean_product(unit, normalize(t.detach(), dim=2))
+    return {"agreement": agreement, "covariance": rho * contrast}

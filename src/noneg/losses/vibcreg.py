@@ -3,10 +3,9 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import normalize
 
 from noneg.losses.agreement import mean_squared_error
-from noneg.losses.gram import covariance_energy
+from noneg.losses.gram import covariance_energy, unit_columns
 from noneg.losses.inputs import check_views, in_full_precision
 
 
@@ -50,7 +49,7 @@ def vibcreg(
     centered = centered - centered.mean(dim=1, keepdim=True)
     squares = centered.square().sum(dim=1)
     hinges = torch.relu(1 - torch.sqrt(squares / (batch - 1) + epsilon)).mean(dim=1)
-    columns = normalize(centered, dim=1)
+    columns = unit_columns(centered)
     _, energies = covariance_energy(columns)
     terms = {"invariance": invariance * mean_squared_error(z)}
     for number, (hinge, energy) in enumerate(zip(hinges, energies, strict=True), start=1):

@@ -4,15 +4,20 @@ What keeps it from collapsing: embeddings are pulled to a standard Gaussian, in 
 once (SIGReg), so no direction may be constant, or repeat another. No negatives, no predictor, no
 stop-gradient, no moving average. The pull vanishes at an exact collapse, and a few dead directions
 cost little: about 0.24 (1/r - 1/d) if r of d are alive.
+
+`statistic` "sphere" asks for the uniform distribution on the sphere instead (SPHERE-JEPA, arXiv
+2605.26900; this statistic, without random directions, is of 2606.17603). It needs no exponentials,
+and dead directions cost 1/r - 1/d, so a quarter of the weight pulls alike.
 """
 
 from dataclasses import dataclass
-from typing import final
+from typing import Literal, final
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 
-from noneg.losses import distance_to_mean, sigreg
+from noneg.losses import distance_to_mean, sigreg, sphere_discrepancy
 from noneg.losses.inputs import check_views
 from noneg.methods.base import Embeddings, Loss, Method, large_views
 from noneg.methods.recipe import Recipe
@@ -31,14 +36,17 @@ class Options:
     Args:
         invariance: weight of the squared distance of each view from the mean of the large views.
         sigreg: weight of SIGReg, which does not grow with the batch: the authors' lambda times the
-            batch.
+            batch. With "sphere", the weight of that statistic, which is 1 for a collapse.
+        statistic: "gaussian" is SIGReg. "sphere" is the distance from the uniform distribution on
+            the sphere, of embeddings scaled to the length sqrt(width), a Gaussian's.
         slices: number of random directions per step, as in the authors' code (256); by default, all
-            directions, in closed form.
+            directions, in closed form. For the Gaussian alone.
         projector: widths of the projector's layers after the backbone.
     """
 
     invariance: float = 0.98
     sigreg: float = 5.12
+    statistic: Literal["gaussian", "sphere"] = "gaussian"
     slices: int | None = None
     projector: tuple[int, ...] = (2048, 2048, 16)
 
@@ -82,11 +90,16 @@ class LeJEPA(Method):
         return Embeddings(h=h, z=z, t=z[: len(large_views(views))].detach())
 
     def objective(self, e: Embeddings) -> Loss:
-        """Invariance, and SIGReg of each view, on the whole batch."""
+        """Invariance, and the statistic of each view, on the whole batch."""
         check_views("lejepa", e.z)
         large = None if e.t is None else len(e.t)
+        if self.options.statistic == "sphere":
+            z = normalize(e.z, dim=2) * e.z.shape[2] ** 0.5
+            name, value = "sphere", sphere_discrepancy(z)
+        else:
+            z, name, value = e.z, "sigreg", sigreg(e.z, slices=self.options.slices)
         terms = {
-            "invariance": self.options.invariance * distance_to_mean(e.z, large=large),
-            "sigreg": self.options.sigreg * sigreg(e.z, slices=self.options.slices),
+            "invariance": self.options.invariance * distance_to_mean(z, large=large),
+            name: self.options.sigreg * value,
         }
-        return Loss(terms["invariance"] + terms["sigreg"], terms)
+        return Loss(terms["invariance"] + terms[name], terms)

@@ -18,7 +18,7 @@ from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
 
-TRAITS = Traits(family="contrastive")
+TRAITS = Traits(family="contrastive", large_batch=True)
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,12 @@
 
 What keeps it from collapsing: images are assigned to clusters of equal size over the batch, so they
 cannot all be in one. Each view predicts the clusters of the large views. No negatives, no
-predictor, no second network. The batch should not be much smaller than the number of clusters; the
-authors' queue of earlier embeddings, for such batches, is not here.
+predictor, no second network.
+
+The batch should not be much smaller than the number of clusters: the authors train with 4096 images
+and 3000 clusters. For batches of 256 they add a queue of earlier embeddings, which are balanced
+with the batch's (scripts/swav_400ep_bs256_pretrain.sh); it is an option here. They have a queue for
+each large view and process; here one queue holds those of all large views and processes.
 """
 
 from dataclasses import dataclass
@@ -13,13 +17,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from noneg.errors import NonegError
 from noneg.losses import swav
 from noneg.methods.base import Embeddings, Loss, Method, large_views
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import Prototypes, mlp
 
-TRAITS = Traits(family="clustering")
+TRAITS = Traits(family="clustering", large_batch=True)
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,10 @@ class Options:
         iterations: of the balancing of clusters and images.
         fixed: share of the run at its start in which prototypes are not trained; the authors have
             313 steps.
+        queue: number of earlier embeddings that are balanced with the batch's: as many whole
+            batches as fit; 0 for none. The authors have 3840 at a batch of 256.
+        queue_from: share of the run after which the queue is used, as soon as it is full; the
+            authors have 15 of 400 epochs.
         projector: widths of the projector's layers after the backbone.
     """
 
@@ -41,6 +50,8 @@ class Options:
     epsilon: float = 0.05
     iterations: int = 3
     fixed: float = 0.001
+    queue: int = 0
+    queue_from: float = 0.0375
     projector: tuple[int, ...] = (2048, 128)
 
 
@@ -71,6 +82,7 @@ class SwAV(Method):
     """Each view predicts the cluster of another one."""
 
     progress: Tensor
+    queue: Tensor
 
     def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
         """Build projector and prototypes on a backbone of `width` features."""
@@ -79,6 +91,9 @@ class SwAV(Method):
         self.projector = mlp((width, *options.projector))
         self.prototypes = Prototypes(options.projector[-1], options.prototypes)
         self.register_buffer("progress", torch.zeros(()))
+        if options.queue:
+            # No embedding of length 1 is 0, so rows of zeros are free.
+            self.register_buffer("queue", torch.zeros(options.queue, options.projector[-1]))
 
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
         """Representation, projection of length 1 and cosines with the prototypes of each view."""
@@ -89,7 +104,11 @@ class SwAV(Method):
         return Embeddings(h=h, z=z, p=p, t=p[: len(large_views(views))].detach())
 
     def objective(self, e: Embeddings) -> Loss:
-        """Assignments over the whole batch, and their cross-entropy."""
+        """Assignments over the whole batch and the queue, and their cross-entropy.
+
+        Raises:
+            NonegError: the queue is shorter than the large views of a batch.
+        """
         assert e.p is not None
         assert e.t is not None
         terms = swav(
@@ -98,8 +117,26 @@ class SwAV(Method):
             temperature=self.options.temperature,
             epsilon=self.options.epsilon,
             iterations=self.options.iterations,
+            queue=self._earlier_scores(e, len(e.t)) if self.options.queue else None,
         )
         return Loss(terms["swav"], terms)
+
+    @torch.no_grad()
+    def _earlier_scores(self, e: Embeddings, targets: int) -> Tensor | None:
+        """Scores of the queue, or None if it is not used yet; then this batch enters it."""
+        new = e.z[:targets].flatten(0, 1).to(self.queue.dtype)
+        used = len(self.queue) // len(new) * len(new)
+        if used == 0:
+            raise NonegError(
+                f"a queue of {len(self.queue)} embeddings is too short for {targets} large views "
+                f"of {e.z.shape[1]} images: give --options.queue {len(new)} or more, or 0"
+            )
+        earlier = self.queue[:used]
+        self.queue = torch.cat([new, self.queue[: len(self.queue) - len(new)]])
+        if self.progress < self.options.queue_from or not earlier[-1].any():
+            return None
+        scores: Tensor = self.prototypes(earlier).to(e.z.dtype)
+        return scores
 
     def after_step(self, progress: float) -> None:
         """Remember how far the run is."""

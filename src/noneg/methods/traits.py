@@ -28,12 +28,14 @@ class Traits:
         predictor: whether views are compared through a predictor.
         teacher: whether a second network, without gradient, makes the targets.
         more_views: whether it is meant for more than two views.
+        large_batch: whether its paper needs a large batch; the module's docstring says where.
     """
 
     family: Family
     predictor: bool = False
     teacher: bool = False
     more_views: bool = False
+    large_batch: bool = False
 
     def __str__(self) -> str:
         """The family, and what the method needs besides one network and two views."""
@@ -41,5 +43,6 @@ class Traits:
             "predictor": self.predictor,
             "teacher": self.teacher,
             "more views": self.more_views,
+            "large batch": self.large_batch,
         }
         return ", ".join([self.family, *(name for name, needed in needs.items() if needed)])
