@@ -45,7 +45,9 @@ def test_a_collapse_is_1_and_a_basis_with_its_negatives_0(width: int) -> None:
     point = random_views(1, width)[:1].expand(2, 9, width)
     assert float(sphere_discrepancy(point)) == pytest.approx(1)
     basis = torch.eye(width, dtype=torch.float64)
-    assert float(sphere_discrepancy(torch.cat([basis, -basis])[None])) == pytest.approx(0, abs=1e-15)
+    assert float(sphere_discrepancy(torch.cat([basis, -basis])[None])) == pytest.approx(
+        0, abs=1e-15
+    )
     # The mean of the basis alone has length 1 / sqrt(width).
     total = width + (width + 2) * (width - 1) / 2
     assert float(sphere_discrepancy(basis[None])) == pytest.approx(1 / total)

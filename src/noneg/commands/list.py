@@ -44,12 +44,13 @@ def _print_methods() -> None:
     for name in list_methods():
         method = describe_method(name)
         print(f"{name:14} {method.traits or ''!s:40} {scores.get(name, ''):14} {method.summary}")
-    one = rows[0]
-    runs = sorted({row["runs"] for row in rows}, key=int)
+    first = rows[0]
+    runs = " or ".join(sorted({row["runs"] for row in rows}, key=int))
     print(
-        f"\n#, linear, kNN: place and accuracy in percent on {one['dataset']}, after {one['minutes']} "
-        f"min of CPU time of one core of {one['device']},\nwith each method's small recipe and the "
-        f"default network. Mean of {' or '.join(runs)} runs, {max(row['date'] for row in rows)}. "
-        "Probes learn from 10,000 labels, and are\nscored on images held out of the training set. "
+        f"\n#, linear, kNN: place and accuracy in percent on {first['dataset']}, after "
+        f"{first['minutes']} min of CPU time of one core of\n{first['device']}, with each method's "
+        f"small recipe and the default network. Mean of {runs} runs,\n"
+        f"{max(row['date'] for row in rows)}. Probes learn from 10,000 labels, and are scored on "
+        "images held out of the training set.\n"
         "How far to trust it: docs/methods-compared.md. No figure: not measured."
     )

@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import mse_loss, normalize
 
+from noneg.losses.inputs import in_full_precision
+
 
 def mean_squared_error(z: Float[Tensor, "views batch width"]) -> Float[Tensor, ""]:
     """Squared difference between two views, averaged over pairs of views, batch and width.
@@ -36,6 +38,7 @@ def distance_to_mean(
     return (z - (mean.detach() if large in (None, len(z)) else mean)).square().mean()
 
 
+@in_full_precision
 def mean_product(
     a: Float[Tensor, "views batch width"], b: Float[Tensor, "targets batch width"]
 ) -> Float[Tensor, ""]:
@@ -48,6 +51,7 @@ def mean_product(
     return (products * different).sum() / different.sum()
 
 
+@in_full_precision
 def negative_cosine(
     p: Float[Tensor, "views batch width"], t: Float[Tensor, "targets batch width"]
 ) -> Float[Tensor, ""]:
