@@ -29,7 +29,7 @@ def test_the_queue_is_used_as_soon_as_it_is_full() -> None:
     method, embedded = with_queue(queue=60), []
     for number in range(4):
         value, z = step(method, number)
-        scores = method.prototypes(z).detach()
+        scores = torch.stack([method.prototypes(each) for each in z]).detach()
         queue = None
         if number >= 2:
             earlier = torch.cat([embedded[-1], embedded[-2]])
