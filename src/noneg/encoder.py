@@ -25,7 +25,7 @@ from torch.nn.functional import interpolate
 
 from noneg._version import __version__
 from noneg.errors import NonegError, printable
-from noneg.files import read_fields, whole_or_not_at_all, write_text
+from noneg.files import all_or_none, read_fields, write_text
 from noneg.images import ImageSource, Skipped, find_source, stream_images
 from noneg.images.find import Data
 from noneg.networks import Norm
@@ -289,12 +289,21 @@ class Encoder:
             return features.float()
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Write `encoder.safetensors` and `encoder.json`; each appears only when it is complete.
+        """Write `encoder.safetensors` and `encoder.json`; they appear when both are complete.
 
         Raises:
             NonegError: they cannot be written.
         """
-        directory = Path(directory)
+        with all_or_none(directory) as unfinished:
+            self.write_files(unfinished)
+
+    def write_files(self, directory: Path) -> None:
+        """Write the two files straight into a directory; see `save`.
+
+        Raises:
+            NonegError: the info is not made of values for JSON.
+            OSError, SafetensorError: they cannot be written.
+        """
         # Copies, because safetensors refuses tensors that share memory.
         weights = {
             name: (value.float() if value.is_floating_point() else value)
@@ -311,16 +320,8 @@ class Encoder:
                 f"The encoder's info cannot be written as JSON ({error}); give plain numbers, "
                 f"text, lists and dicts."
             ) from error
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-            with whole_or_not_at_all(directory / WEIGHTS) as unfinished:
-                save_file(weights, unfinished, metadata={"format": "pt"})
-            write_text(directory / INFO, text)
-        except (OSError, SafetensorError) as error:
-            raise NonegError(
-                f"The encoder cannot be written to {printable(str(directory))} ({error}): choose "
-                f"another place or make room."
-            ) from error
+        save_file(weights, directory / WEIGHTS, metadata={"format": "pt"})
+        write_text(directory / INFO, text)
 
     def embed_source(
         self,

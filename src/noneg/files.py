@@ -4,10 +4,12 @@ import errno
 import json
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, final
 from uuid import uuid4
 
@@ -93,18 +95,91 @@ def whole_or_not_at_all(path: str | os.PathLike[str]) -> Iterator[Path]:
     """
     path = Path(path)
     # A random name, because process ids can be the same on two machines that share a disk.
-    unfinished = path.with_name(f"{path.name}.{uuid4().hex}.unfinished")
+    own = path.with_name(f"{path.name}.{uuid4().hex}")
+    unfinished = own.with_name(f"{own.name}.unfinished")
     try:
-        yield unfinished
-        os.replace(unfinished, path)
-    except OSError as error:
-        raise MachineError(
-            f"{printable(str(path))} cannot be written ({error.strerror or error}): choose a path "
-            "in an existing folder with enough space"
-        ) from error
+        with disk_faults_explained(path, own):
+            yield unfinished
+            os.replace(unfinished, path)
     finally:
         with suppress(OSError):
             unfinished.unlink()
+
+
+@contextmanager
+def all_or_none(directory: str | os.PathLike[str]) -> Iterator[Path]:
+    """A temporary directory for files that belong together.
+
+    They replace those of `directory`, which is made, if the block ends without an error.
+
+    Raises:
+        MachineError: they cannot be written.
+    """
+    directory = Path(directory)
+    try:
+        with disk_faults_explained(directory, directory):
+            directory.mkdir(parents=True, exist_ok=True)
+            with TemporaryDirectory(
+                dir=directory, prefix=".unfinished-", ignore_cleanup_errors=True
+            ) as unfinished:
+                yield Path(unfinished)
+                for each in Path(unfinished).iterdir():
+                    os.replace(each, directory / each.name)
+    except BaseException:
+        # If it was made for nothing.
+        with suppress(OSError):
+            directory.rmdir()
+        raise
+
+
+_ADVICE = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EROFS: "make the disk writable",
+    errno.EACCES: "make its folder writable",
+    errno.EPERM: "make its folder writable",
+    errno.ENOENT: "make its folder",
+}
+
+
+@contextmanager
+def disk_faults_explained(path: Path, own: Path) -> Iterator[None]:
+    """Say, of a fault of the disk in the block, which file or directory could not be written.
+
+    Args:
+        path: what was to be written.
+        own: what the names of the files begin with that are written for it.
+
+    Raises:
+        MachineError: with the system's error, about `path`, as its cause.
+    """
+    try:
+        yield
+    except Exception as error:
+        fault = _fault_of_the_disk(error)
+        # A block may also read files, from other places.
+        place = None if fault is None else fault.filename
+        if place is None and not isinstance(error, MachineError):
+            place = own
+        if fault is None or not str(place).startswith(str(own)):
+            raise
+        number = fault.errno or 0
+        # Other libraries add their own words.
+        reason = os.strerror(number) if number else fault.strerror or str(fault)
+        raise MachineError(
+            f"{printable(str(path))} cannot be written ({printable(reason)}), so it stays as it "
+            f"was: {_ADVICE.get(number, 'see to the disk')}, or choose another place"
+        ) from OSError(number, reason, str(path))
+
+
+def _fault_of_the_disk(error: BaseException) -> OSError | None:
+    """The system's error that this one is about."""
+    cause = error.__cause__ if isinstance(error, MachineError) else error
+    if cause is None or isinstance(cause, OSError):
+        return cause
+    # That is all that libraries in Rust, such as safetensors, tell.
+    told = re.search(r"\(os error (\d+)\)", str(cause))
+    return OSError(int(told[1]), os.strerror(int(told[1]))) if told else None
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

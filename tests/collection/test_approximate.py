@@ -73,6 +73,18 @@ def test_a_kept_index_is_used_for_the_same_vectors_only(
     again = kept_index(file, bank)
     np.testing.assert_array_equal(again.nearest(bank[:9], 5).index, expected.index)
     assert again.recall == built.recall
+    assert {each.name for each in file.parent.iterdir()} == {"index.faiss", "index.faiss.json"}
+
+
+def test_an_index_that_does_not_say_of_which_vectors_is_built_again(tmp_path: Path) -> None:
+    """They were in a third file before."""
+    bank, file = vectors(500), tmp_path / "index.faiss"
+    kept_index(file, bank)
+    about = tmp_path / "index.faiss.json"
+    fields = json.loads(about.read_text())
+    about.write_text(json.dumps({name: fields[name] for name in ("recall", "blake2b")}))
+    assert len(kept_index(file, bank)) == 500
+    assert json.loads(about.read_text()) == fields
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "about", "missing"])

@@ -21,6 +21,7 @@ from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import NonegError
 from noneg.export.parquet import write_parquet
 from noneg.export.parts import Share, embed_parts, images_per_part, part_file
+from noneg.images.folder import FolderSource
 from noneg.networks.backbones import build_backbone
 
 COUNT = 700
@@ -227,7 +228,13 @@ def test_bfloat16_is_close_and_never_mixed_with_float32(
     assert fingerprint(exact) != fingerprint(coarse)
     out = tmp_path / "coarse.parquet"
     arguments = ["embed", saved, str(photos), "--out", str(out), "--precision", "bfloat16"]
+    listed: list[Path] = []
+    list_ = FolderSource.__init__
+    monkeypatch.setattr(
+        FolderSource, "__init__", lambda self, where: (listed.append(where), list_(self, where))[1]
+    )
     assert main(arguments) == 0
+    assert listed == [photos], "a folder of a million images takes long to list"
     assert "bfloat16 changes embeddings by 0." in capsys.readouterr().out
     write_parquet(tmp_path / "exact.parquet", exact, photos)
     one, two = rows_of(out), rows_of(tmp_path / "exact.parquet")

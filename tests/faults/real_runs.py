@@ -1,7 +1,10 @@
 """Short runs, in processes of their own or in this one, and what they say when they end."""
 
 import subprocess
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +109,69 @@ def undisturbed(
     out = tmp_path_factory.mktemp("undisturbed") / "run"
     run_here(pictures, out, lambda _step: None)
     return finished(out)
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A small disk of its own, which can be full or read-only."""
+
+    place: Path
+
+    @contextmanager
+    def filled(self, *, room: int = 0) -> Iterator[None]:
+        """Without any more space than `room`, in bytes."""
+        filler = self.place / "filler"
+        self.fill(filler, room)
+        try:
+            yield
+        finally:
+            filler.unlink()
+
+    def fill(self, filler: Path, room: int = 0) -> None:
+        with filler.open("wb", buffering=0) as file:
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(2**16))
+            file.truncate(file.tell() - room)
+
+    @contextmanager
+    def read_only(self) -> Iterator[None]:
+        self.remount("ro")
+        try:
+            yield
+        finally:
+            self.remount("rw")
+
+    def remount(self, how: str) -> None:
+        deadline = time.monotonic() + 60
+        command = ["mount", "-o", f"remount,{how}", str(self.place)]
+        # While a file is being written the disk is busy.
+        while subprocess.run(command, capture_output=True, check=False).returncode != 0:
+            assert time.monotonic() < deadline
+
+    def contents(self) -> dict[str, bytes]:
+        """All files but the filler, with what is in them."""
+        return {
+            path.relative_to(self.place).as_posix(): path.read_bytes()
+            for path in self.place.rglob("*")
+            if path.is_file() and path.name != "filler"
+        }
+
+
+@pytest.fixture
+def disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Disk]:
+    """Of 8 megabytes, or as many as the test's module says: `MEGABYTES`."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    size = getattr(request.module, "MEGABYTES", 8)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}m", "tmpfs", str(place)]
+    try:
+        done = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        done = False
+    if not done:
+        pytest.skip("this user may not mount a disk")
+    try:
+        yield Disk(place)
+    finally:
+        subprocess.run(["umount", "--lazy", str(place)], check=True)

@@ -83,6 +83,31 @@ def test_runs_without_a_name_get_directories_of_their_own(
     assert not any(Path("runs/images-vicreg-1").iterdir())
 
 
+def test_a_directory_behind_links_that_the_user_made(pictures: Path, tmp_path: Path) -> None:
+    """Of its own and of its parents; within it, no link leads out."""
+    disk = tmp_path / "disk"
+    (disk / "first").mkdir(parents=True)
+    (tmp_path / "runs").symlink_to(disk)
+    (tmp_path / "own").symlink_to(disk / "first")
+    for out, place in (("runs/second", "second"), ("own", "first")):
+        run_here(pictures, tmp_path / out, lambda _step: None, steps=5)
+        noneg.train(resume_from=tmp_path / out)
+        assert (disk / place / "encoder" / "encoder.safetensors").is_file()
+    metrics = RunDirectory(disk / "first").metrics.path
+    metrics.rename(disk / "metrics.csv")
+    metrics.symlink_to(disk / "metrics.csv")
+    with pytest.raises(NonegError, match=r"metrics\.csv is a link to a place outside"):
+        noneg.train(resume_from=tmp_path / "own")
+
+
+@pytest.mark.parametrize("out", ["runs", "runs/run"])
+def test_a_link_to_a_disk_that_is_not_there(out: str, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "runs").symlink_to(tmp_path / "disk")
+    with pytest.raises(NonegError, match=r"runs is a link to .*disk, which does not exist: make"):
+        run_here(pictures, tmp_path / out, lambda _step: None, steps=5)
+    assert not (tmp_path / "disk").exists()
+
+
 HOLDER = """
 import sys, time
 from noneg.files import locked

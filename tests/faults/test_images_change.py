@@ -6,8 +6,10 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from conftest import start_python
 from noneg.errors import MachineError, NonegError
 from noneg.images import PixelsOnDemand, Unreadable, find_source, load_images, stream_images
 from noneg.images import threads as reading_threads
+from noneg.images.array import ArraySource
 from noneg.records.directory import RunDirectory
 
 
@@ -94,6 +97,33 @@ def test_images_on_demand_that_are_gone(
         folder.rmdir()
     aside.rename(folder)
     assert_same(resume(out), whole)
+
+
+def test_single_images_that_change_while_they_are_decoded_on_demand(
+    folder: Path, tmp_path: Path
+) -> None:
+    """A removed or damaged one is skipped and listed, a replaced one seen, an added one not."""
+    out = tmp_path / "run"
+    pixels = PixelsOnDemand(find_source(folder), 3, 16)
+    before = pixels[:]
+
+    def change(step: int) -> None:
+        if step == 2:
+            (folder / "07.png").unlink()
+            (folder / "20.png").write_text("half of an ima")
+            shutil.copy(folder / "01.png", folder / "30.png")
+            shutil.copy(folder / "02.png", folder / "03a.png")
+
+    run_here(folder, out, change, cache="none", steps=20)
+    listed = RunDirectory(out).skipped_file.read_text().splitlines()
+    assert [line.partition(",")[0] for line in listed] == ["name", "07.png", "20.png"]
+    assert "the file is gone" in listed[1]
+    assert finished(out)
+
+    after = pixels[:]
+    expected = before.copy()
+    expected[[7, 20, 30]] = before[[8, 21, 1]]
+    assert np.array_equal(after, expected)
 
 
 def test_a_resumed_run_needs_its_images(
@@ -203,6 +233,52 @@ def test_each_way_of_reading_has_a_limit(way: str, monkeypatch: pytest.MonkeyPat
     }
     with pytest.raises(MachineError, match=r"the image 5 of the data set .* within 0\.3 seconds"):
         read[way]()
+    release.set()
+
+
+def test_listing_a_folder_has_a_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts from the last entry: a slow disk is not a blocked one."""
+    (folder / "more").mkdir()
+    monkeypatch.setattr(reading_threads, "PATIENCE", 0.5)
+    scandir, release = os.scandir, threading.Event()
+
+    @contextmanager
+    def slow(path: Path) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with scandir(path) as entries:
+            yield (time.sleep(0.03) or each for each in entries)
+
+    def blocked(path: Path) -> Any:
+        if Path(path).name == "more":
+            release.wait()
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", slow)
+    assert len(find_source(folder)) == 40
+    monkeypatch.setattr(os, "scandir", blocked)
+    with pytest.raises(MachineError, match=r"images/more could not be listed .* within 0\.5 sec"):
+        find_source(folder)
+    release.set()
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "sentence"),
+    [
+        (Path, "is_dir", r"images\.npy could not be listed or opened within 0\.3 seconds"),
+        (np, "load", r"images\.npy could not be listed or opened within 0\.3 seconds"),
+        (ArraySource, "read_slice", r"the image 0 of the file .*images\.npy could not be read"),
+    ],
+)
+def test_a_memory_mapped_file_has_a_limit(
+    place: Any, name: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "images.npy"
+    np.save(file, np.zeros((9, 8, 8, 3), np.uint8))
+    release = threading.Event()
+    monkeypatch.setattr(reading_threads, "PATIENCE", 0.3)
+    monkeypatch.setattr(reading_threads, "_FAREWELL", 0.01)
+    monkeypatch.setattr(place, name, lambda *_, **__: release.wait())
+    with pytest.raises(MachineError, match=sentence):
+        load_images(find_source(file), channels=3, size=8)
     release.set()
 
 

@@ -3,55 +3,35 @@
 import os
 import re
 import signal
-import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from real_runs import assert_same, begin, children, resume, sentence_of
+from real_runs import Disk, assert_same, begin, children, command, resume, sentence_of
 
 import noneg
-from conftest import wait_for_checkpoint
+from conftest import start_python, wait_for_checkpoint
 from noneg.errors import NonegError
 from noneg.records.directory import RunDirectory
 from noneg.training.faults import explain, explained
 
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of 40 megabytes of its own: four checkpoints."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=40m", "tmpfs", str(place)]
-    try:
-        done = subprocess.run(mount, capture_output=True, check=False).returncode == 0
-    except FileNotFoundError:
-        done = False
-    if not done:
-        pytest.skip("this user may not mount a disk")
-    try:
-        yield place
-    finally:
-        subprocess.run(["umount", "--lazy", str(place)], check=True)
+MEGABYTES = 40
+"""Of the disk: four checkpoints."""
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_disk_that_fills_up(
-    pictures: Path, disk: Path, undisturbed: dict[str, torch.Tensor], processes: int
+    pictures: Path, disk: Disk, undisturbed: dict[str, torch.Tensor], processes: int
 ) -> None:
     """With two processes, one of them says so."""
-    out = disk / "run"
+    out = disk.place / "run"
     several = {"devices": 2, "strategy": "ddp"} if processes == 2 else {}
     process = begin(pictures, out, **several)
     wait_for_checkpoint(process, out)
-    filler = disk / "filler"
-    with filler.open("wb") as file, suppress(OSError):
-        while True:
-            file.write(bytes(2**16))
+    filler = disk.place / "filler"
+    disk.fill(filler)
     sentence = sentence_of(process)
     assert "the disk is full" in sentence
     assert f"make room, then noneg train --resume {out}" in sentence
@@ -63,19 +43,14 @@ def test_a_disk_that_fills_up(
 
 
 def test_a_directory_that_turns_read_only(
-    pictures: Path, disk: Path, undisturbed: dict[str, torch.Tensor]
+    pictures: Path, disk: Disk, undisturbed: dict[str, torch.Tensor]
 ) -> None:
-    out = disk / "run"
+    out = disk.place / "run"
     process = begin(pictures, out)
     wait_for_checkpoint(process, out)
-    remount = ["mount", "-o", "remount,ro", str(disk)]
-    deadline = time.monotonic() + 60
-    # While a file is being written the disk is busy.
-    while subprocess.run(remount, capture_output=True, check=False).returncode != 0:
-        assert time.monotonic() < deadline
-    sentence = sentence_of(process)
+    with disk.read_only():
+        sentence = sentence_of(process)
     assert re.search("read-only.*: make it writable, then noneg train --resume", sentence)
-    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     assert_same(resume(out), undisturbed)
 
 
@@ -99,6 +74,57 @@ def test_one_of_two_processes_is_killed(pictures: Path, tmp_path: Path) -> None:
     config.write_text(text.replace("devices: 2", "devices: 1").replace("ddp", "auto"))
     resume(out)
     assert int(RunDirectory(out).metrics.read()[-1]["step"]) == done + 5
+
+
+SPOILED = """
+import os, sys
+from noneg.cli import main
+from noneg.training import loop
+
+is_second = os.environ.get("LOCAL_RANK") == "1"
+steps, draw, compute = 0, loop.draw_views, loop.compute_gradient
+
+def drawn(*arguments, **more):
+    global steps
+    steps += 1
+    views = draw(*arguments, **more)
+    if WHAT == "image" and is_second and steps == 10:
+        views[0][0, 0, 0, 0] = float("nan")
+    return views
+
+def computed(method, *arguments, **more):
+    if WHAT == "gradient" and is_second and steps == 10:
+        weight = next(method.backbone.parameters())
+        weight.register_hook(lambda gradient: gradient * float("nan"))
+    return compute(method, *arguments, **more)
+
+loop.draw_views, loop.compute_gradient = drawn, computed
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "sentence"),
+    [
+        ("image", "the loss is nan at step 9 "),
+        # Checkpoints are due after 5 and 10 steps.
+        ("gradient", "are not finite at step 10: "),
+    ],
+)
+def test_a_number_of_one_process_that_is_none(
+    what: str, sentence: str, pictures: Path, tmp_path: Path
+) -> None:
+    """Both processes end, with one sentence, and the last good checkpoint stays."""
+    program, out = tmp_path / "spoiled.py", tmp_path / "run"
+    program.write_text(f"WHAT = {what!r}\n{SPOILED}")
+    arguments = command(pictures, out, devices=2, strategy="ddp", steps=20)
+    said = sentence_of(start_python([str(program), *arguments]))
+    assert sentence in said
+    assert "the last good checkpoint is kept" in said
+    state = torch.load(RunDirectory(out).last_checkpoint, weights_only=True)
+    assert state["global_step"] == 5
+    assert all(bool(torch.isfinite(each).all()) for each in state["state_dict"].values())
+    assert {path.name for path in (out / "checkpoints").iterdir()} == {"last.ckpt"}
 
 
 def test_memory_that_cannot_be_had(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Images decoded on demand are the same as images decoded once at the start."""
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,14 @@ import pytest
 from PIL import Image
 
 from noneg.errors import NonegError
-from noneg.images import ImageSource, PixelsOnDemand, Unreadable, find_source, load_images
+from noneg.images import (
+    ImageSource,
+    PixelsOnDemand,
+    Unreadable,
+    find_source,
+    load_images,
+    stream_images,
+)
 
 
 @pytest.fixture
@@ -95,3 +103,21 @@ def test_prefetched_images_are_read_once() -> None:
     assert source.times[5] == 1
     assert pixels.read_readable(np.array([8, 5]))[1].tolist() == [8]
     assert source.times[8] == 1
+
+
+def test_processes_that_share_a_machine_share_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("noneg.images.reading.available_cores", lambda: 6)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+
+    def added(read: Callable[[], object]) -> int:
+        before = set(threading.enumerate())
+        kept = read()
+        count = len(set(threading.enumerate()) - before)
+        del kept
+        return count
+
+    source = Counted(1000)
+    assert added(lambda: PixelsOnDemand(source, 1, 2)) == 3
+    batches = stream_images(source, channels=1, size=2, batch_size=4, on_skip=lambda _: None)
+    assert added(lambda: next(batches)) == 3
+    batches.close()

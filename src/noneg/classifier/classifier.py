@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from noneg.encoder import Encoder, load
 from noneg.errors import NonegError, printable
-from noneg.files import read_fields, whole_or_not_at_all, write_text
+from noneg.files import all_or_none, read_fields, write_text
 from noneg.images import Skipped, find_source
 from noneg.images.find import Data
 
@@ -100,22 +100,23 @@ class Classifier:
         return nn.Sequential(self.encoder.module, head)
 
     def save(self, directory: str | os.PathLike[str]) -> None:
-        """Write the encoder's two files and the classifier's.
+        """Write the encoder's two files and the classifier's; they appear when all are complete.
 
         Raises:
             NonegError: they cannot be written.
         """
-        place = Path(directory)
-        self.encoder.save(place)
         fields = {
             "format": FORMAT,
             "classes": list(self.classes),
             "temperature": self.temperature,
             "validation": dict(self.validation),
         }
-        with whole_or_not_at_all(place / WEIGHTS) as unfinished:
-            save_file({"weight": self.weight.contiguous(), "bias": self.bias}, unfinished)
-        write_text(place / INFO, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
+        with all_or_none(directory) as unfinished:
+            self.encoder.write_files(unfinished)
+            layer = {"weight": self.weight.contiguous(), "bias": self.bias}
+            save_file(layer, unfinished / WEIGHTS)
+            text = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
+            write_text(unfinished / INFO, text)
 
 
 def load_classifier(

@@ -16,7 +16,7 @@ from jaxtyping import Float32
 
 from noneg.collection.neighbors import Neighbors, nearest
 from noneg.errors import NonegError, printable
-from noneg.files import read_fields, whole_or_not_at_all, write_json, write_text
+from noneg.files import read_fields, whole_or_not_at_all, write_json
 
 MEASURED = 200
 """Images of the collection whose exact neighbors are compared with those of the index."""
@@ -33,10 +33,12 @@ class ApproximateIndex:
     Attributes:
         cells: faiss's index.
         recall: the share of the exact ten nearest that it found, for images of the collection.
+        of: a digest of the vectors.
     """
 
     cells: Any
     recall: float
+    of: str
 
     def __len__(self) -> int:
         """The number of vectors."""
@@ -61,7 +63,7 @@ class ApproximateIndex:
         return Neighbors(index.astype(np.int64), np.clip(cosine, -1, 1))
 
     def save(self, file: str | os.PathLike[str]) -> None:
-        """Write the index, and beside it its recall and digest, as JSON.
+        """Write the index, and beside it its recall and digests, as JSON.
 
         Raises:
             NonegError: they cannot be written.
@@ -74,7 +76,7 @@ class ApproximateIndex:
                 # faiss's own words for a full disk or a missing folder.
                 raise OSError(0, str(error).splitlines()[0]) from error
             digest = _digest(unfinished)
-        write_json(_about(file), {"recall": self.recall, "blake2b": digest})
+        write_json(_about(file), {"recall": self.recall, "blake2b": digest, "of": self.of})
 
 
 def build_index(
@@ -109,7 +111,7 @@ def build_index(
         hits = [len(set(one) & set(two)) for one, two in zip(exact, found, strict=True)]
         recall = sum(hits) / exact.size
         if recall >= least_recall or index.nprobe >= cells:
-            return ApproximateIndex(index, recall)
+            return ApproximateIndex(index, recall, _digest_of(vectors))
         index.nprobe = min(2 * index.nprobe, cells)
 
 
@@ -122,7 +124,7 @@ def load_index(file: str | os.PathLike[str]) -> ApproximateIndex:
     file, faiss = Path(file), _faiss()
     try:
         about = read_fields(_about(file))
-        recall = float(about["recall"])
+        recall, of = float(about["recall"]), str(about["of"])
         # faiss would read a damaged file to the end of the memory.
         if _digest(file) != about["blake2b"]:
             raise ValueError("it is damaged")
@@ -132,7 +134,7 @@ def load_index(file: str | os.PathLike[str]) -> ApproximateIndex:
             f"the index {printable(str(file))} cannot be read ({printable(str(error))}): remove it "
             "and build it again"
         ) from error
-    return ApproximateIndex(index, recall)
+    return ApproximateIndex(index, recall, of)
 
 
 def kept_index(file: Path | None, vectors: Float32[np.ndarray, "images width"]) -> ApproximateIndex:
@@ -147,17 +149,15 @@ def kept_index(file: Path | None, vectors: Float32[np.ndarray, "images width"]) 
     """
     if file is None:
         return build_index(vectors)
-    about, of = file.with_name(f"{file.name}.of"), _digest_of(vectors)
-    with suppress(OSError, NonegError):
-        if about.read_text(encoding="utf-8") == of:
+    with suppress(OSError, ValueError, NonegError):
+        # The index itself may be large.
+        if read_fields(_about(file)).get("of") == _digest_of(vectors):
             return load_index(file)
     index = build_index(vectors)
     # A read-only disk, or a full one, only costs the time of the next command.
     with suppress(OSError, NonegError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        about.unlink(missing_ok=True)
         index.save(file)
-        write_text(about, of)
     return index
 
 

@@ -76,6 +76,7 @@ def embed_collection(
     encoder: Encoder,
     data: Data,
     *,
+    source: ImageSource | None = None,
     cache: bool = True,
     batch_size: int = 256,
     device: str | torch.device = "auto",
@@ -90,6 +91,7 @@ def embed_collection(
     Args:
         encoder: computes the embeddings.
         data: as for `Encoder.embed`.
+        source: the images in `data`, if they were found already.
         cache: whether to read and to keep embeddings.
         batch_size: images per batch.
         device: "auto" is a GPU if there is one.
@@ -98,7 +100,7 @@ def embed_collection(
     Raises:
         NonegError: the data cannot be found, no image can be read, or embeddings are not finite.
     """
-    source = find_source(data)
+    source = find_source(data) if source is None else source
     file = cache_file(encoder, data) if cache else None
     stamp = source.stamp() if file is not None else None
     if file is not None and stamp is not None:

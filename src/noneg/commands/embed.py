@@ -13,7 +13,7 @@ from noneg.export.browsable import write_browsable
 from noneg.export.parquet import Written, write_parquet
 from noneg.export.parts import embed_parts
 from noneg.export.processes import own_device, run_in_processes, share_by_torchrun
-from noneg.images import find_source
+from noneg.images import ImageSource, find_source
 from noneg.images.source import evenly_spaced, unreadable_error
 from noneg.images.threads import read_readable
 
@@ -77,9 +77,10 @@ def run(
 def _embed(wanted: _Wanted) -> None:
     encoder = load(wanted.run, backbone=wanted.backbone)
     share = share_by_torchrun()
+    source = find_source(wanted.data)
     if wanted.precision != "float32":
         encoder = encoder.in_precision(wanted.precision)
-        difference = _difference(encoder, wanted.data)
+        difference = _difference(encoder, source)
         if share.process == 0:
             print(f"{wanted.precision} changes embeddings by {difference:.2%} of their length")
     written: Written | None
@@ -88,7 +89,7 @@ def _embed(wanted: _Wanted) -> None:
         written = embed_parts(
             wanted.out,
             encoder,
-            wanted.data,
+            source,
             share=share,
             batch_size=wanted.batch_size,
             device=own_device(wanted.device),
@@ -96,7 +97,9 @@ def _embed(wanted: _Wanted) -> None:
             progress=True,
         )
     elif wanted.pictures:
-        collection = embed_collection(encoder, wanted.data, device=wanted.device, progress=True)
+        collection = embed_collection(
+            encoder, wanted.data, source=source, device=wanted.device, progress=True
+        )
         if wanted.strict and collection.skipped:
             raise unreadable_error(collection.source, collection.skipped[0])
         write_browsable(wanted.out, collection)
@@ -105,7 +108,7 @@ def _embed(wanted: _Wanted) -> None:
         written = write_parquet(
             wanted.out,
             encoder,
-            wanted.data,
+            source,
             batch_size=wanted.batch_size,
             device=wanted.device,
             strict=wanted.strict,
@@ -137,13 +140,13 @@ def _refuse_contradictions(
         )
 
 
-def _difference(encoder: Encoder, data: str) -> float:
+def _difference(encoder: Encoder, source: ImageSource) -> float:
     """How far some embeddings are from those in float32, as a share of their length.
 
     Raises:
         NonegError: too far.
     """
-    info, source = encoder.info, find_source(data)
+    info = encoder.info
     pixels = np.stack(
         read_readable(
             source,

@@ -22,7 +22,7 @@ from noneg.evaluation.scores import (
     untrained,
 )
 from noneg.files import write_json
-from noneg.images import Images, find_source, load_images
+from noneg.images import Images, ImageSource, find_source, load_images
 from noneg.methods.base import Method
 from noneg.records.contents import Meters
 from noneg.records.directory import RunDirectory
@@ -155,11 +155,11 @@ def _own_images(own: str, test: Images, info: EncoderInfo) -> Images | None:
         return None
     if source.classes is None or test.classes is None or set(test.classes) - set(source.classes):
         return None
-    images = _load(own, "train", info)
+    images = _load(source, "train", info)
     return None if images.labels is None else images
 
 
-def _load(data: str, split: Any, info: EncoderInfo) -> Images:
+def _load(data: str | ImageSource, split: Any, info: EncoderInfo) -> Images:
     source = find_source(data, split=split)
     return load_images(source, channels=info.channels, size=info.stored_size)
 

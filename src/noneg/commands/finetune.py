@@ -9,6 +9,7 @@ from noneg.classifier.fit import fit_classifier
 from noneg.commands.found import labels_in
 from noneg.encoder import load
 from noneg.errors import NonegError, printable
+from noneg.files import all_or_none
 from noneg.images import Images, find_source, load_images
 
 
@@ -61,9 +62,10 @@ def run(
         f"mean confidence {facts['mean_confidence']:.1%}, calibration error "
         f"{facts['calibration_error']:.1%} ({facts['calibration_error_before']:.1%} before)"
     )
-    best.save(out)
-    if epochs:
-        last.save(out / "last")
+    with all_or_none(out) as unfinished:
+        best.save(unfinished)
+        if epochs:
+            last.save(unfinished / "last")
     print(f"written  {printable(str(out))}")
     print(f"use it   noneg predict {printable(str(out))} DATA --out FILE")
 

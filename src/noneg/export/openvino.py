@@ -71,8 +71,11 @@ def export_openvino(encoder: Encoder | Classifier, path: str | os.PathLike[str])
             return found
 
         largest = check(source, run, "OpenVINO")
-        # The weights first: a graph without them cannot be loaded.
-        for kind in (".bin", ".xml"):
-            with whole_or_not_at_all(path.with_suffix(kind)) as unfinished:
-                unfinished.write_bytes(written.with_suffix(kind).read_bytes())
+        # The weights come first, being the inner one: a graph without them cannot be loaded.
+        with (
+            whole_or_not_at_all(path) as graph,
+            whole_or_not_at_all(path.with_suffix(".bin")) as weights,
+        ):
+            graph.write_bytes(written.read_bytes())
+            weights.write_bytes(written.with_suffix(".bin").read_bytes())
     return largest

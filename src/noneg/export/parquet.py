@@ -64,7 +64,7 @@ def write_parquet(
     import pyarrow
     import pyarrow.parquet
 
-    source = data if isinstance(data, ImageSource) else find_source(data)
+    source = find_source(data)
     by_path = isinstance(source, FolderSource)
     width = encoder.info.features
     schema = pyarrow.schema(

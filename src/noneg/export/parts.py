@@ -19,8 +19,8 @@ from noneg.collection.embedded import fingerprint
 from noneg.encoder import Encoder
 from noneg.errors import NonegError, printable
 from noneg.export.parquet import SKIPPED, Written, write_parquet
-from noneg.files import read_fields, write_json
-from noneg.images import Skipped, find_source
+from noneg.files import disk_faults_explained, read_fields, write_json
+from noneg.images import ImageSource, Skipped, find_source
 from noneg.images.find import Data
 from noneg.progress import say_above
 
@@ -48,7 +48,7 @@ class Share:
 def embed_parts(
     directory: str | os.PathLike[str],
     encoder: Encoder,
-    data: Data,
+    data: Data | ImageSource,
     *,
     share: Share | None = None,
     batch_size: int = 256,
@@ -64,7 +64,8 @@ def embed_parts(
     Args:
         directory: it is made if it is missing.
         encoder: computes the embeddings.
-        data: the images, as for `Encoder.embed`; for several machines in the same place.
+        data: the images, as for `Encoder.embed`, or an `ImageSource`; for several machines in the
+            same place.
         share: every `processes`-th part is written; by default all.
         batch_size: images per batch.
         device: "auto" is a GPU if there is one.
@@ -171,8 +172,9 @@ def _contents_of(part: Path) -> tuple[int, Iterator[Skipped]]:
 def _claim(directory: Path, contents: dict[str, int | str | None]) -> None:
     """Write what the parts are of, or compare it with what is written."""
     file = directory / CONTENTS
-    try:
+    with disk_faults_explained(directory, directory):
         directory.mkdir(parents=True, exist_ok=True)
+    try:
         known = read_fields(file)
     except FileNotFoundError:
         if any(directory.glob("part-*.parquet")):
@@ -185,8 +187,8 @@ def _claim(directory: Path, contents: dict[str, int | str | None]) -> None:
         return
     except OSError as error:
         raise NonegError(
-            f"{printable(str(directory))} cannot be written ({error.strerror or error}): choose "
-            "another --out."
+            f"{printable(str(file))} cannot be read ({error.strerror or error}): choose another "
+            "--out."
         ) from error
     except ValueError:
         known = {}

@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import timm
@@ -14,11 +13,11 @@ from torch import Tensor
 
 from noneg.classifier.classifier import Classifier
 from noneg.encoder import Encoder, normalized_images
-from noneg.errors import NonegError, printable
+from noneg.errors import NonegError
 from noneg.export.card import model_card
 from noneg.export.check import check
 from noneg.export.graph import Exported, exported
-from noneg.files import write_text
+from noneg.files import all_or_none, write_text
 from noneg.networks.backbones import REGISTERED, image_size_argument
 from noneg.networks.own import is_own
 from noneg.networks.registered import registered_name
@@ -50,7 +49,7 @@ def export_timm(
         NonegError: timm cannot build the network, its features differ from the encoder's, or the
             files cannot be written.
     """
-    source, place = exported(encoder), Path(directory)
+    source = exported(encoder)
     info = source.info
     backbone = (encoder if isinstance(encoder, Encoder) else encoder.encoder).module
     name, network, prefix = _find_in_timm(source)
@@ -71,23 +70,12 @@ def export_timm(
     }
     settings = _settings(name, network, source, license)
     needs_noneg = name.startswith(REGISTERED)
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-        # First beside the place: a directory that was good stays so until the new one is.
-        with TemporaryDirectory(dir=place, prefix=".unfinished-") as temporary:
-            unfinished = Path(temporary)
-            save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
-            write_text(unfinished / CONFIG, json.dumps(settings, indent=2) + "\n")
-            write_text(unfinished / CARD, model_card(info, name, needs_noneg, license, verdict))
-            largest = _compare(source, unfinished)
-            for file in (WEIGHTS, CONFIG, CARD):
-                os.replace(unfinished / file, place / file)
-    except OSError as error:
-        raise NonegError(
-            f"{printable(str(place))} cannot be written ({error.strerror or error}): choose "
-            "another --out, or make room"
-        ) from None
-    return largest
+    # Compared before it is moved: a directory that was good stays so until the new one is.
+    with all_or_none(directory) as unfinished:
+        save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
+        write_text(unfinished / CONFIG, json.dumps(settings, indent=2) + "\n")
+        write_text(unfinished / CARD, model_card(info, name, needs_noneg, license, verdict))
+        return _compare(source, unfinished)
 
 
 def _find_in_timm(source: Exported) -> tuple[str, Any, str]:

@@ -1,8 +1,8 @@
 """A file for `torch.export.load`: the network as a graph of torch's operations, without noneg."""
 
+import io
 import os
 import warnings
-from pathlib import Path
 
 import torch
 
@@ -47,18 +47,12 @@ def export_torch(encoder: Encoder | Classifier, path: str | os.PathLike[str]) ->
                 f"the backbone {info.backbone} cannot be exported ({reason[0][:200]}): use another "
                 "format"
             ) from error
-        # torch.export.save wants this extension.
-        with whole_or_not_at_all(Path(path)) as unfinished:
-            archive = unfinished.with_suffix(".pt2")
-            try:
-                try:
-                    torch.export.save(program, archive)
-                except RuntimeError as error:
-                    # torch's own words for a folder that does not exist.
-                    raise OSError(0, str(error)) from error
-                loaded = torch.export.load(archive).module()
-                largest = check(source, loaded, "torch.export")
-                os.replace(archive, unfinished)
-            finally:
-                archive.unlink(missing_ok=True)
+        # In memory, because torch aborts the process if a write fails.
+        archive = io.BytesIO()
+        torch.export.save(program, archive)
+        with whole_or_not_at_all(path) as unfinished:
+            unfinished.write_bytes(archive.getbuffer())
+            with unfinished.open("rb") as file:
+                loaded = torch.export.load(file).module()
+            largest = check(source, loaded, "torch.export")
     return largest

@@ -11,9 +11,10 @@ import numpy as np
 import torch
 from jaxtyping import Shaped, UInt8
 
-from noneg.errors import NonegError, printable
+from noneg.errors import MachineError, NonegError, printable
 from noneg.images.resize import array_to_pixels, check_channels, to_uint8
 from noneg.images.source import ImageSource
+from noneg.images.threads import Steps, patiently
 
 # How to convert each kind of dtype, for error messages.
 _CONVERSIONS = {
@@ -222,8 +223,14 @@ def _warn_if_dark(largest: int, what: str) -> None:
 
 
 def _load_npy(path: Path, memory_map: bool = False) -> np.ndarray:
+    def load(steps: Steps) -> Any:
+        steps.place = str(path)
+        return np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
+
     try:
-        loaded = np.load(path, mmap_mode="r" if memory_map else None, allow_pickle=False)
+        loaded = patiently(load)
+    except MachineError:
+        raise
     except Exception as error:  # of a damaged header, almost any
         raise _not_loadable(path, error) from error
     if not isinstance(loaded, np.ndarray):

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,12 +16,13 @@ from noneg.images.dataset import DatasetSource
 from noneg.images.folder import FolderSource
 from noneg.images.named import DATA_SETS, is_data_set, named_source
 from noneg.images.source import ImageSource
+from noneg.images.threads import Steps, patiently
 
 Data = str | os.PathLike[str] | np.ndarray | torch.Tensor | Dataset[Any]
 
 
 def find_source(
-    data: Data,
+    data: Data | ImageSource,
     *,
     labels: np.ndarray | torch.Tensor | Sequence[int] | None = None,
     split: Literal["train", "test"] = "train",
@@ -33,7 +35,7 @@ def find_source(
             next to it) or `.npz` file (`images`, `labels`); an array [N, H, W] or [N, H, W, C] or
             a tensor [N, H, W] or [N, C, H, W], uint8 or uint16; a map-style `Dataset` of images or
             (image, label); or a name: "shapes", or a torchvision data set in lower case. An
-            existing path goes before a name.
+            existing path goes before a name. A source that was found already is returned.
         labels: whole numbers from 0, one per image, only used for evaluation; they replace the
             source's own labels.
         split: which split of a named data set; everything else has only one split.
@@ -49,7 +51,9 @@ def find_source(
     return source
 
 
-def _find(data: Data, split: Literal["train", "test"], seed: int) -> ImageSource:
+def _find(data: Data | ImageSource, split: Literal["train", "test"], seed: int) -> ImageSource:
+    if isinstance(data, ImageSource):
+        return data
     if isinstance(data, np.ndarray):
         return numpy_source(data)
     if isinstance(data, torch.Tensor):
@@ -66,9 +70,10 @@ def _find(data: Data, split: Literal["train", "test"], seed: int) -> ImageSource
 
 def _find_path_or_name(text: str, split: Literal["train", "test"], seed: int) -> ImageSource:
     path = Path(text).expanduser()
-    if text and path.is_dir():
+    kind = patiently(partial(_kind_of, path)) if text else None
+    if kind == "folder":
         return FolderSource(path)
-    if text and path.exists():
+    if kind == "file":
         return file_source(path)
     if is_data_set(text):
         return named_source(text, split, seed)
@@ -76,3 +81,10 @@ def _find_path_or_name(text: str, split: Literal["train", "test"], seed: int) ->
         f'"{printable(text)}" was not found: there is no folder or file '
         f"{printable(str(path.absolute()))}, and the named data sets are {', '.join(DATA_SETS)}."
     )
+
+
+def _kind_of(path: Path, steps: Steps) -> Literal["folder", "file"] | None:
+    steps.place = str(path)
+    if path.is_dir():
+        return "folder"
+    return "file" if path.exists() else None

@@ -6,6 +6,7 @@ import stat
 import statistics
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -21,7 +22,7 @@ from noneg.images.source import (
     is_of_the_machine,
     machine_error,
 )
-from noneg.images.threads import read_readable
+from noneg.images.threads import Steps, patiently, read_readable
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 
@@ -40,7 +41,7 @@ class FolderSource(ImageSource):
         """List the folder, without opening an image."""
         self._folder = folder
         self.description = f"folder {printable(str(folder))}"
-        self._names = _find_images(folder)
+        self._names = patiently(partial(_find_images, folder))
         if not self._names:
             raise NonegError(
                 f"There is no image in the {self.description}: noneg looks for the extensions "
@@ -71,8 +72,13 @@ class FolderSource(ImageSource):
 
     def stamp(self) -> str | None:
         """See `ImageSource.stamp`."""
+        return patiently(self._stamp)
+
+    def _stamp(self, steps: Steps) -> str:
+        steps.place = str(self._folder)
         digest = hashlib.blake2b(digest_size=16)
         for name in self._names:
+            steps.count += 1
             try:
                 status = os.stat(self._folder / name)
                 found = f"{status.st_size} {status.st_mtime_ns}"
@@ -130,7 +136,7 @@ def _find_labels(names: tuple[str, ...]) -> tuple[np.ndarray | None, tuple[str, 
     return np.array([numbers[subfolder] for subfolder in subfolders], dtype=np.int64), classes
 
 
-def _find_images(folder: Path) -> tuple[str, ...]:
+def _find_images(folder: Path, steps: Steps) -> tuple[str, ...]:
     """Sorted relative names. Each directory is entered once, if possible not through a link."""
     names: list[str] = []
     seen: set[tuple[int, int]] = set()
@@ -139,22 +145,25 @@ def _find_images(folder: Path) -> tuple[str, ...]:
     directories, links = [""], list[str]()
     while directories or links:
         prefix = directories.pop() if directories else links.pop(0)
+        steps.place = str(folder / prefix)
         try:
             status = os.stat(folder / prefix)
             if (status.st_dev, status.st_ino) in seen:
                 continue
             seen.add((status.st_dev, status.st_ino))
             with os.scandir(folder / prefix) as entries:
-                visible = sorted(
-                    (entry for entry in entries if not entry.name.startswith(".")),
-                    key=lambda entry: entry.name,
-                )
+                visible = []
+                for entry in entries:
+                    steps.count += 1
+                    if not entry.name.startswith("."):
+                        visible.append(entry)
         except OSError as error:
             raise NonegError(
                 f"The folder {printable(str(folder / prefix))} cannot be listed "
                 f"({error.strerror or error}): make it readable for you, or move it away."
             ) from error
-        for entry in visible:
+        for entry in sorted(visible, key=lambda entry: entry.name):
+            steps.count += 1
             name = prefix + entry.name
             if entry.is_dir():
                 (links if entry.is_symlink() else directories).append(name + "/")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from noneg.errors import MachineError, printable
-from noneg.images.reading import available_cores
+from noneg.images.reading import reading_threads
 from noneg.images.source import (
     ImageSource,
     Skipped,
@@ -24,7 +24,7 @@ Image = UInt8[np.ndarray, "channels size size"]
 
 @final
 class PixelsOnDemand:
-    """Used like an array uint8 [N, channels, size, size]; indexing decodes images on all cores.
+    """Used like an array uint8 [N, channels, size, size]; indexing decodes images in threads.
 
     The next readable image replaces an unreadable one, so that batches stay whole.
 
@@ -41,7 +41,7 @@ class PixelsOnDemand:
         self._unreadable: dict[int, Skipped] = {}
         self._any_read = False
         self._lock = threading.Lock()
-        self._threads = ReadingThreads(source, available_cores())
+        self._threads = ReadingThreads(source, reading_threads())
         self._prefetched: dict[int, Future[Image]] = {}
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from jaxtyping import UInt8
@@ -119,6 +120,11 @@ def local_processes() -> int:
     return max(1, int(told)) if told.isdecimal() else 1
 
 
+def reading_threads() -> int:
+    """How many threads read images: this process's share of the cores, which others may share."""
+    return max(1, available_cores() // local_processes())
+
+
 def _batches(
     blocks: Generator[Block, None, None], batch_size: int
 ) -> Iterator[tuple[np.ndarray, list[int]]]:
@@ -145,9 +151,16 @@ def _array_blocks(
     source: ArraySource, images: range, channels: int, size: int
 ) -> Generator[Block, None, None]:
     length = max(1, _MAX_BLOCK_BYTES // (channels * size * size))
-    for start in range(images.start, images.stop, length):
-        stop = min(start + length, images.stop)
-        yield Block(source.read_slice(start, stop), list(range(start, stop)), [])
+    # In a thread, because the file of a memory-mapped array may be on a disk that blocks.
+    threads = ReadingThreads(source, 1)
+    try:
+        for start in range(images.start, images.stop, length):
+            stop = min(start + length, images.stop)
+            read = partial(source.read_slice, start, stop)
+            pixels = threads.wait_for(threads.submit(threads.watched, start, read))
+            yield Block(pixels, list(range(start, stop)), [])
+    finally:
+        threads.close()
 
 
 def _threaded_blocks(
@@ -157,7 +170,7 @@ def _threaded_blocks(
     length = min(_MAX_BLOCK_IMAGES, length)
     starts = iter(range(images.start, images.stop, length))
     stop = threading.Event()
-    count = max(1, available_cores() // local_processes())
+    count = reading_threads()
     threads = ReadingThreads(source, count)
     waiting: deque[Future[Block]] = deque()
 

@@ -1,4 +1,4 @@
-"""Threads that read the images of a source, and a limit to the patience with a silent disk."""
+"""Threads that list and read images, and a limit to the patience with a silent disk."""
 
 import queue
 import threading
@@ -19,7 +19,7 @@ T = TypeVar("T")
 Task = tuple[Future[Any], Callable[..., Any], tuple[Any, ...]]
 
 PATIENCE: Final = 600
-"""Seconds without any image before reading ends with an error."""
+"""Seconds without any image or entry of a folder before reading ends with an error."""
 
 _PARTS: Final = 10
 
@@ -80,14 +80,7 @@ class ReadingThreads:
         Raises:
             MachineError: no thread has finished an image for `PATIENCE` seconds.
         """
-        finished, silent = self._finished, 0
-        # Counted in parts, so that a process that was suspended does not take it for silence.
-        while not wait([future], timeout=PATIENCE / _PARTS).done:
-            silent = silent + 1 if self._finished == finished else 0
-            finished = self._finished
-            if silent >= _PARTS:
-                raise self._too_silent()
-        return future.result()
+        return _wait_for(future, lambda: self._finished, self._too_silent)
 
     def close(self) -> None:
         """Drop what has not begun, and wait a few seconds for the images that are being read."""
@@ -101,6 +94,59 @@ class ReadingThreads:
             f"{what} of the {self._source.description} could not be read within {PATIENCE:g} "
             "seconds: see why the disk, the network or the data set does not answer"
         )
+
+
+@final
+class Steps:
+    """How far a call has come that lists a folder or opens a file.
+
+    Attributes:
+        count: of steps so far.
+        place: the folder or file that is being looked at.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.place = ""
+
+
+def patiently(call: Callable[[Steps], T]) -> T:
+    """Call a function in a thread of its own, which is left behind if the disk blocks.
+
+    Args:
+        call: counts its steps, and says where it is.
+
+    Raises:
+        MachineError: it has taken no step for `PATIENCE` seconds.
+    """
+    steps, future = Steps(), Future[T]()
+    tasks: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
+    tasks.put((future, call, (steps,)))
+    tasks.put(None)
+    threading.Thread(target=_work, args=(tasks,), name="noneg-list", daemon=True).start()
+    return _wait_for(
+        future,
+        lambda: steps.count,
+        lambda: MachineError(
+            f"{printable(steps.place)} could not be listed or opened within {PATIENCE:g} seconds: "
+            "see why the disk or the network does not answer"
+        ),
+    )
+
+
+def _wait_for(
+    future: "Future[T]", count: Callable[[], int], too_silent: Callable[[], MachineError]
+) -> T:
+    """The result, if `count` keeps changing until then."""
+    before, silent = count(), 0
+    # Counted in parts, so that a process that was suspended does not take it for silence.
+    while not wait([future], timeout=PATIENCE / _PARTS).done:
+        now = count()
+        silent = silent + 1 if now == before else 0
+        before = now
+        if silent >= _PARTS:
+            raise too_silent()
+    return future.result()
 
 
 def _work(tasks: "queue.SimpleQueue[Task | None]") -> None:

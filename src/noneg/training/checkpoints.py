@@ -1,5 +1,6 @@
 """Checkpoints, from which a killed run continues: written completely or not at all."""
 
+import io
 import os
 import signal
 import threading
@@ -7,11 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, final
+from typing import IO, Any, final
 
 import torch
 
 from noneg.errors import DivergedError, NonegError, printable
+from noneg.files import disk_faults_explained
 from noneg.methods.base import Method
 
 FORMAT = 1
@@ -73,6 +75,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
 
     Raises:
         DivergedError: a weight is not finite; the previous checkpoint is kept.
+        MachineError: the file cannot be written.
     """
     for name, value in state["state_dict"].items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -82,15 +85,39 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
             )
     partial = path.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
+        with disk_faults_explained(path, partial):
+            with partial.open("wb") as file:
+                archive = _Archive(file)
+                torch.save(state, archive)
+                if archive.fault is not None:
+                    raise archive.fault
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
     except BaseException:
         with suppress(OSError):
             partial.unlink()
         raise
+
+
+@final
+class _Archive(io.RawIOBase):
+    """Passes on what torch writes, until a write fails.
+
+    If torch saw that, it would complain of the length of its archive, or abort the process.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.fault: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        if self.fault is None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self.fault = error
+        return len(data)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

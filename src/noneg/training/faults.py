@@ -118,5 +118,6 @@ def how_to_go_on(run: RunDirectory) -> str:
 
 def _what_is_safe(run: RunDirectory, advice: str) -> str:
     if not run.last_checkpoint.exists():
-        return f"no step of {run.path} is saved yet: {advice}, and start again"
+        again = resume_command(run) if run.exists() else "start again"
+        return f"no step of {run.path} is saved yet: {advice}, then {again}"
     return f"the last checkpoint in {run.path} is whole: {advice}, then {resume_command(run)}"

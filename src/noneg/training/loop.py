@@ -298,7 +298,7 @@ class State:
         if is_first_process():
             try:
                 write_checkpoint(path, self._content(step, weights, optimizer))
-            except (NonegError, OSError) as error:
+            except NonegError as error:
                 fault = error
         # The others wait here until the file is written, and end if it cannot be.
         if on_any_process(fault is not None, self.fabric.device):

@@ -346,6 +346,12 @@ def _make(directory: Path, *, must_be_new: bool = False) -> None:
     except FileExistsError:
         if must_be_new:
             raise
+        for each in (directory, *directory.parents):
+            if each.is_symlink() and not each.exists():
+                raise NonegError(
+                    f"--out {directory} cannot be made: {each} is a link to {os.readlink(each)}, "
+                    "which does not exist: make that directory, or mount its disk"
+                ) from None
         raise NonegError(f"--out {directory} cannot be made: it is a file") from None
     except OSError as error:
         raise NonegError(f"--out {directory} cannot be made: {error.strerror}") from None
