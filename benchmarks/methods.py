@@ -55,8 +55,8 @@ LABELS = 10_000
 MEASURED = 2_000
 """Images whose representations give the effective rank."""
 
-LEFT_OUT = ("distill",)
-"""It learns from another network."""
+LEFT_OUT = ("distill", "i_jepa")
+"""One learns from another network, one takes transformers alone."""
 
 
 def one_run(job: Job, parts: Parts) -> dict[str, Any]:

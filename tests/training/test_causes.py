@@ -60,6 +60,8 @@ STATES = ("complete collapse", "dimensional collapse", "exploding scale", "not l
         ("projector only", {"method": "visreg", "options": {"shape": 0.0}}, "--options.shape"),
         ("complete collapse", {"method": "tico", "options": {"rho": 0.1}}, "--options.rho 8"),
         ("not learning", {"method": "byol", "options": {"target": "frozen"}}, "never moves"),
+        ("not learning", {"method": "i_jepa", "options": {"tau": 1.0}}, "--options.tau 0.99"),
+        ("dimensional collapse", {"method": "i_jepa"}, "hundreds of epochs"),
         ("not learning", {"method": "vicreg", "learning_rate": 1.6e-4}, "1/100 of the recipe's"),
         ("not learning", {"method": "vicreg", "views": "weak"}, "--views gentle"),
         ("exploding scale", {"method": "byol", "learning_rate": 0.24}, "30 times the recipe's"),

@@ -27,6 +27,7 @@ from noneg.losses.hsic import hsic
 from noneg.losses.info_nce import info_nce
 from noneg.losses.mmcr import mmcr
 from noneg.losses.nt_xent import nt_xent
+from noneg.losses.patch_prediction import patch_prediction
 from noneg.losses.radial import radial_divergence
 from noneg.losses.sigreg import sigreg
 from noneg.losses.simdino import simdino
@@ -61,6 +62,7 @@ __all__ = [
     "mmcr",
     "negative_cosine",
     "nt_xent",
+    "patch_prediction",
     "radial_divergence",
     "relational_distance",
     "running_covariance",

@@ -108,6 +108,24 @@ class Method(nn.Module, ABC):
     def embed(self, views: tuple[Float[Tensor, "batch channels _ _"], ...]) -> Embeddings:
         """Everything that runs image by image (except for the batch statistics of BatchNorm)."""
 
+    def embed_in_step(
+        self,
+        views: tuple[Float[Tensor, "batch channels _ _"], ...],
+        key: int,
+        index: Int[Tensor, "batch"],
+    ) -> Embeddings:
+        """`embed`, as a training step calls it; for methods that draw random numbers for images.
+
+        By default, `embed`. Masks, for example, are drawn by `noneg.randomness.uniform(key, index,
+        count)`: then those of an image are the same in any batch, chunk or process.
+
+        Args:
+            views: as for `embed`.
+            key: of the step, the same on every process.
+            index: int64 [batch], the images' numbers in the data set.
+        """
+        return self.embed(views)
+
     @abstractmethod
     def objective(self, e: Embeddings) -> Loss:
         """Everything that needs the whole batch. `e` is in float32 (or float64)."""

@@ -27,6 +27,8 @@ def likely_causes(state: State, config: TrainConfig) -> list[str]:
         causes += _missing_terms(state, config)
     if state == "not learning":
         causes += _nothing_moves(config)
+    if state in ("complete collapse", "dimensional collapse", "not learning"):
+        causes += _hidden_patches(config)
     if state in (*COLLAPSES, "exploding scale", "not learning"):
         causes += _learning_rate(state, config)
         causes += _batch(config)
@@ -103,6 +105,14 @@ def _missing_terms(state: State, config: TrainConfig) -> Iterator[str]:
         yield "nothing decorrelates the coordinates: --options.covariance 1"
     if state != "complete collapse" and redundancy == 0:
         yield "nothing decorrelates the coordinates: --options.redundancy 0.005"
+
+
+def _hidden_patches(config: TrainConfig) -> Iterator[str]:
+    if config.method == "i_jepa":
+        yield (
+            "predicting patches takes hundreds of epochs: train for many more --epochs, at half "
+            "the --learning-rate, or choose --method vicreg"
+        )
 
 
 def _nothing_moves(config: TrainConfig) -> Iterator[str]:

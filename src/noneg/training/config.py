@@ -86,7 +86,7 @@ class TrainConfig:
             step by the learning rate times this share of the way, as weight decay pulls to 0
             (L2-SP: Li et al. 2018, 1802.01483).
         views: a policy (byol, barlow_twins, vicreg, simclr, simsiam, multi_crop, emp_ssl, gentle,
-            outline, dihedral, weak), or a list of views with their settings.
+            outline, dihedral, weak, crops), or a list of views with their settings.
         num_views: views per image: the first ones of the policy, repeated as needed; default: the
             recipe's, or as many as the policy has, which is two, eight for multi_crop, or twenty
             for emp_ssl.

@@ -173,14 +173,14 @@ def train_method(
 
 @final
 class _EmbedInForward(nn.Module):
-    """A method for data-parallel training, which wraps `forward`: here it is `embed`."""
+    """A method for data-parallel training, which wraps `forward`: here it embeds."""
 
     def __init__(self, method: Method) -> None:
         super().__init__()
         self.method = method
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        e = self.method.embed(views)
+    def forward(self, views: Views, key: int, index: Tensor) -> dict[str, Tensor]:
+        e = self.method.embed_in_step(views, key, index)
         named = {"h": e.h, "z": e.z, "p": e.p, "t": e.t}
         return {name: value for name, value in named.items() if value is not None}
 
@@ -270,8 +270,8 @@ class State:
         which = index.to(self.fabric.device)
         chunk_size = self.plan.config.chunk_size or len(index)
 
-        def embed(views: Views) -> Embeddings:
-            return Embeddings(**self.network(views))
+        def embed(views: Views, key: int, index: Tensor) -> Embeddings:
+            return Embeddings(**self.network(views, key, index))
 
         if chunk_size >= len(index):
             views = draw(slice(None))

@@ -15,10 +15,11 @@ from noneg.randomness import hash_key
 from noneg.training.distributed import gather, rank
 
 Views = tuple[Float[Tensor, "batch channels _ _"], ...]
-Embed = Callable[[Views], Embeddings]
+Embed = Callable[[Views, int, Tensor], Embeddings]
 
-# Separate the random numbers of dropout and of the objective from all others.
+# Separate the random numbers of dropout, of images and of the objective from all others.
 _NETWORK = 0xD0
+_IMAGES = 0x1A
 _OBJECTIVE = 0x0B
 
 
@@ -38,14 +39,14 @@ def compute_gradient(
         views: this process's views, one tensor per view.
         index: int64 [batch], the images' numbers in the data set.
         backward: runs the backward pass; data-parallel training passes its own.
-        embed: `method.embed`, or what data-parallel training wraps around it.
+        embed: `method.embed_in_step`, or what data-parallel training wraps around it.
         seed: seed of the step for torch's global generator. Dropout samples different numbers on
             each process, the objective the same numbers on all.
 
     Returns:
         The loss with its terms, and the embeddings of all processes' images.
     """
-    local = replace(_embed(embed or method.embed, views, seed, 0), index=index)
+    local = replace(_embed(embed or method.embed_in_step, views, index, seed, 0), index=index)
     loss, whole = whole_batch_objective(method, local, seed)
     backward(loss.value)
     return loss, whole
@@ -87,10 +88,10 @@ def compute_gradient_in_chunks(
     Returns:
         The loss with its terms, and the embeddings of all processes' images.
     """
-    embed = embed or method.embed
+    embed = embed or method.embed_in_step
     parts = chunks_of(len(index), chunk_size)
     with torch.no_grad(), statistics_move_once_in(method, len(parts)):
-        embedded = [_full_precision(_embed(embed, draw(p), seed, p.start)) for p in parts]
+        embedded = [_full_precision(_embed(embed, draw(p), index[p], seed, p.start)) for p in parts]
     # Up to torch 2.9, weights cast without a graph would be reused in the pass with a graph.
     torch.clear_autocast_cache()
     names = _names(embedded[0])
@@ -104,7 +105,7 @@ def compute_gradient_in_chunks(
     with statistics_stay(method):
         for part in parts:
             with nullcontext() if part is parts[-1] else without_averaging():
-                e = _full_precision(_embed(embed, draw(part), seed, part.start))
+                e = _full_precision(_embed(embed, draw(part), index[part], seed, part.start))
                 pushed = [
                     (getattr(e, name) * gradient[:, part]).sum()
                     for name, gradient in zip(names, gradients, strict=True)
@@ -129,10 +130,10 @@ def whole_batch_objective(method: Method, local: Embeddings, seed: int) -> tuple
         return method.objective(e), e
 
 
-def _embed(embed: Embed, views: Views, seed: int, start: int) -> Embeddings:
+def _embed(embed: Embed, views: Views, index: Tensor, seed: int, start: int) -> Embeddings:
     # So dropout samples the same numbers in a chunk's second pass and in a resumed run.
     torch.manual_seed(hash_key(seed, rank(), start, _NETWORK))
-    return embed(views)
+    return embed(views, hash_key(seed, _IMAGES), index)
 
 
 def _names(e: Embeddings) -> list[str]:

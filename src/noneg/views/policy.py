@@ -184,6 +184,11 @@ def weak_policy(_size: int) -> Policy:
     return (View(jitter=0.0, grayscale=0.0),) * 2
 
 
+def crops_policy(_size: int) -> Policy:
+    """I-JEPA's crops (2301.08243, authors' code), two of them, without flips or colors."""
+    return (View(crop_scale=(0.3, 1.0), flip=0.0, jitter=0.0, grayscale=0.0),) * 2
+
+
 POLICIES: dict[str, Callable[[int], Policy]] = {
     "byol": byol_policy,
     "barlow_twins": barlow_twins_policy,
@@ -196,6 +201,7 @@ POLICIES: dict[str, Callable[[int], Policy]] = {
     "outline": outline_policy,
     "dihedral": dihedral_policy,
     "weak": weak_policy,
+    "crops": crops_policy,
 }
 
 # Version 0.1.0 has other names for these.
