@@ -116,6 +116,7 @@ def all_or_none(directory: str | os.PathLike[str]) -> Iterator[Path]:
         MachineError: they cannot be written.
     """
     directory = Path(directory)
+    is_new = not directory.exists()
     try:
         with disk_faults_explained(directory, directory):
             directory.mkdir(parents=True, exist_ok=True)
@@ -126,9 +127,9 @@ def all_or_none(directory: str | os.PathLike[str]) -> Iterator[Path]:
                 for each in Path(unfinished).iterdir():
                     os.replace(each, directory / each.name)
     except BaseException:
-        # If it was made for nothing.
-        with suppress(OSError):
-            directory.rmdir()
+        if is_new:
+            with suppress(OSError):
+                directory.rmdir()
         raise
 
 

@@ -84,7 +84,7 @@ def test_an_index_that_does_not_say_of_which_vectors_is_built_again(tmp_path: Pa
     fields = json.loads(about.read_text())
     about.write_text(json.dumps({name: fields[name] for name in ("recall", "blake2b")}))
     assert len(kept_index(file, bank)) == 500
-    assert json.loads(about.read_text()) == fields
+    assert json.loads(about.read_text())["of"] == fields["of"]
 
 
 @pytest.mark.parametrize("damage", ["cut", "changed", "about", "missing"])

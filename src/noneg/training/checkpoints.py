@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any, final
+from typing import IO, Any, cast, final
 
 import torch
 
@@ -88,7 +88,7 @@ def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
         with disk_faults_explained(path, partial):
             with partial.open("wb") as file:
                 archive = _Archive(file)
-                torch.save(state, archive)
+                torch.save(state, cast(IO[bytes], archive))
                 if archive.fault is not None:
                     raise archive.fault
                 file.flush()
