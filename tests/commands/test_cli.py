@@ -315,7 +315,7 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     kinds = {"byol": "online-target, predictor, teacher", "simclr": "contrastive, large batch"}
     for method, kind in {**kinds, "siamese": "control"}.items():
         assert re.search(f"^{method} +{kind} +({figures} +)?[A-Z]", listed, re.MULTILINE), method
-    places = sorted(int(place) for place in re.findall(f"  {figures}  ", listed))
+    places = sorted(int(place) for place in re.findall(f" {figures} +[A-Z]", listed))
     assert places
     assert places == list(range(1, len(places) + 1))
     assert re.search("min of CPU time of one core", listed)
