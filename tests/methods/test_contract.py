@@ -309,7 +309,8 @@ def test_a_short_run_keeps_its_rank_but_for_the_control(name: str) -> None:
     index = torch.arange(64)
     # 64 patches of 2 pixels would take a minute.
     size = 8 if name in BACKBONES else 16
-    method = build(name)
+    # A queue has to hold the views of a batch, which is larger here.
+    method = build(name, **({"queue": 256} if name == "swav" else {}))
     optimizer = torch.optim.AdamW(
         [parameter for parameter in method.parameters() if parameter.requires_grad], lr=1e-2
     )
