@@ -146,7 +146,8 @@ class _SwappedCrossEntropy(torch.autograd.Function):
         each = [
             torch.mul(*pair, out=scratch).sum() for pair in zip(wanted, log_shares, strict=True)
         ]
-        return torch.stack(each).sum() * -ctx.mean
+        loss: Tensor = torch.stack(each).sum() * -ctx.mean
+        return loss
 
     @staticmethod
     @once_differentiable

@@ -161,7 +161,8 @@ class _UnitColumns(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         columns, length = ctx.saved_tensors
         along = (gradients[0] * columns).sum(dim=-2, keepdim=True)
-        return torch.addcmul(gradients[0], columns, along, value=-1).div_(length)
+        gradient: Tensor = torch.addcmul(gradients[0], columns, along, value=-1).div_(length)
+        return gradient
 
 
 class _GramEnergy(torch.autograd.Function):

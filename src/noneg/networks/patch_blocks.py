@@ -118,5 +118,6 @@ def _covers(
 ) -> Bool[np.ndarray, "batch tries blocks {side}"]:
     """Which of the `side` places each interval covers."""
     places = np.arange(side)
-    after = places >= start[..., None]
-    return after & (places < (start + length)[..., None])
+    after, before = places >= start[..., None], places < (start + length)[..., None]
+    covered: Bool[np.ndarray, "batch tries blocks {side}"] = after & before
+    return covered
