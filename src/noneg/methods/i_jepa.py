@@ -163,7 +163,7 @@ class IJEPA(Method):
         """Distance of predictions from normalized targets (authors' code)."""
         assert e.p is not None
         assert e.t is not None
-        p, t = (each.unflatten(-1, (-1, self.width)) for each in (e.p, e.t))
+        p, t = (each.reshape(*each.shape[:-1], -1, self.width) for each in (e.p, e.t))
         loss = patch_prediction(p, t)
         return Loss(loss, {"prediction": loss})
 

@@ -4,7 +4,7 @@ from typing import final
 
 import torch
 from jaxtyping import Bool, Float, Int
-from timm.layers import build_sincos2d_pos_embed
+from timm.layers.pos_embed_sincos import build_sincos2d_pos_embed
 from timm.models.vision_transformer import Block, VisionTransformer, init_weights_vit_timm
 from torch import Tensor, nn
 
@@ -155,7 +155,7 @@ class PatchPredictor(nn.Module):
         for block in self.blocks:
             x = block(x, attn_mask=mask)
         predicted: Tensor = self.output(self.norm(x[:, -patches:]))
-        return predicted.unflatten(0, (-1, count))
+        return predicted.reshape(-1, count, *predicted.shape[1:])
 
 
 def _transformer_in(network: nn.Module) -> VisionTransformer:
