@@ -152,7 +152,7 @@ class _UnitColumns(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, z: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(z, dim=-2, keepdim=True).clamp_(min=1e-12)
-        columns = z / length
+        columns: Tensor = z / length
         ctx.save_for_backward(columns, length)
         return columns
 
