@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from noneg.errors import NonegError
 from noneg.experiments.cache import RunCache
-from noneg.experiments.conduct import _shared_settings, make_run_config
+from noneg.experiments.conduct import make_run_config, shared_settings
 from noneg.experiments.page import draw_figure
 from noneg.experiments.results import Results
 from noneg.experiments.scale import HEADS, QUICK, STANDARD
@@ -29,7 +29,7 @@ def judged(study: Study, results: Results, directory: Path) -> JudgedStudy:
 @every_study
 @pytest.mark.parametrize("quick", [False, True])
 def test_every_variant_is_a_run_of_its_own(study: Study, quick: bool) -> None:
-    shared = {**(QUICK if quick else STANDARD), **study.settings}
+    shared = shared_settings(study, quick, {})
     cache = RunCache(Path(), quick=quick)
     variants = [each for each in study.variants if each.quick or not quick]
     configs = [make_run_config(each, "shapes", shared, 3, quick) for each in variants]
@@ -93,7 +93,7 @@ def test_the_last_length_replaces_the_others(quick: bool) -> None:
     config = make_run_config(long, "shapes", QUICK if quick else STANDARD, 0, quick)
     assert (config.epochs, config.steps) == ((QUICK["epochs"], None) if quick else (None, 7))
     study = replace(find_study("em"), settings={"steps": 9})
-    assert "epochs" not in _shared_settings(study, quick=False, settings={})
-    shared = _shared_settings(study, quick=quick, settings={"minutes": 2})
+    assert "epochs" not in shared_settings(study, quick=False, settings={})
+    shared = shared_settings(study, quick=quick, settings={"minutes": 2})
     assert [name for name in ("epochs", "steps", "minutes") if name in shared] == ["minutes"]
-    assert ("epochs" in _shared_settings(study, quick=quick, settings={})) == quick
+    assert ("epochs" in shared_settings(study, quick=quick, settings={})) == quick

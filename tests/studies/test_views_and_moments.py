@@ -23,9 +23,8 @@ def gaussian(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-@pytest.mark.parametrize("width", [16, 128])
-def test_a_gaussian_is_at_the_floor_and_nothing_pulls_it(width: int) -> None:
-    found = held(gaussian(20, 64, width))
+def test_a_gaussian_is_at_the_floor_and_nothing_pulls_it() -> None:
+    found = held(gaussian(10, 64, 128))
     assert found["spread"] == pytest.approx(1, abs=0.02)
     assert found["floors"] == pytest.approx(1, abs=0.05)
     assert found["sigreg_pull"] == pytest.approx(0, abs=0.02)
@@ -48,9 +47,8 @@ def test_shape_is_what_is_left_after_mean_variance_and_correlation() -> None:
     mixed = z @ gaussian(16, 16, seed=1) + 3
     assert held(mixed)["floors"] > 10
     assert held(mixed)["non_gaussianity"] == pytest.approx(1, abs=0.4)
-    two_clusters = z.clone()
-    two_clusters[..., :2] = 4 * z[..., :2].sign() + 0.1 * z[..., :2]
-    assert held(two_clusters)["non_gaussianity"] > 3
+    two_values = z.sign() * 2.0 ** torch.arange(16)
+    assert held(two_values)["non_gaussianity"] > 3
 
 
 def test_measuring_changes_nothing_of_the_run() -> None:
@@ -104,7 +102,7 @@ def test_the_time_of_a_small_crop() -> None:
     crops = {"2 large": 1.0, "2 + 4 small": 1.4, "4 large": 2.0}
     made = results(
         [
-            result(f"{method}, {name}", seed, cpu_seconds=50 * seconds, step=50)
+            result(f"{method}, {name}", seed, cpu_seconds=50 * seconds, step=50.0)
             for method in ("swav", "lejepa")
             for name, seconds in crops.items()
             for seed in (0, 1)

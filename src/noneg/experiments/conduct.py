@@ -52,7 +52,7 @@ def conduct_study(
     """
     command_line = _command_line(study, data, eval_data, seeds, quick, settings or {})
     described = data
-    shared = _shared_settings(study, quick, settings or {})
+    shared = shared_settings(study, quick, settings or {})
     if data == "shapes" and eval_data is None:
         train, test = built_in_images(out / "data", quick)
         data, eval_data, described = str(train), str(test), "shapes (built in)"
@@ -79,7 +79,8 @@ def conduct_study(
     return judged
 
 
-def _shared_settings(study: Study, quick: bool, settings: Mapping[str, Any]) -> dict[str, Any]:
+def shared_settings(study: Study, quick: bool, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of all runs: the standard ones, then the study's, then `settings`."""
     shared = _with(QUICK if quick else STANDARD, study.settings)
     if quick:
         smaller = ("epochs", "size", "batch_size", "backbone")
