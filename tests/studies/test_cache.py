@@ -107,7 +107,7 @@ def run(study: Study, images: Path, out: Path, **more: Any) -> JudgedStudy:
 
 def numbers(judged: JudgedStudy) -> list[dict[str, float]]:
     """The numbers of each run, without times."""
-    timed = {"seconds", "images_per_second"}
+    timed = {"seconds", "cpu_seconds", "images_per_second"}
     return [{k: v for k, v in row.numbers.items() if k not in timed} for row in judged.results.runs]
 
 
@@ -125,6 +125,7 @@ def test_a_run_is_trained_and_measured_once(
         assert row.numbers["untrained_knn"] == first.results.runs[0].numbers["untrained_knn"]
         assert {"std_h", "std_z", "effective_rank_h", "effective_rank_z"} <= row.numbers.keys()
         assert len(row.measured_curve("power")[0]) == STEPS
+        assert row.numbers["cpu_seconds"] > 0
         assert row.directory is not None
         # No report per run, and nothing that only a resumed run would need.
         assert not list(row.directory.path.rglob("*.html"))
@@ -257,6 +258,8 @@ def test_a_run_that_was_killed_goes_on(
     for one, other in zip(first.results.runs, again.results.runs, strict=True):
         assert one.training_curve("loss") == other.training_curve("loss")
         assert one.measured_curve("power") == other.measured_curve("power")
+        # The time before it was killed is not known.
+        assert "cpu_seconds" not in other.numbers
         assert one.training_curve("loss")[0] == list(range(1, STEPS + 1))
         assert other.directory is not None
         # A row for each step, once.

@@ -1,5 +1,6 @@
 """Every study can be built, judged and drawn; nothing is trained here."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,11 +9,11 @@ from matplotlib.figure import Figure
 
 from noneg.errors import NonegError
 from noneg.experiments.cache import RunCache
-from noneg.experiments.conduct import make_run_config
+from noneg.experiments.conduct import make_run_config, shared_settings
 from noneg.experiments.page import draw_figure
 from noneg.experiments.results import Results
 from noneg.experiments.scale import HEADS, QUICK, STANDARD
-from noneg.experiments.study import JudgedStudy, Study
+from noneg.experiments.study import JudgedStudy, Study, Variant
 from noneg.methods import find_method
 from noneg.studies import find_study, list_studies
 
@@ -28,7 +29,7 @@ def judged(study: Study, results: Results, directory: Path) -> JudgedStudy:
 @every_study
 @pytest.mark.parametrize("quick", [False, True])
 def test_every_variant_is_a_run_of_its_own(study: Study, quick: bool) -> None:
-    shared = {**(QUICK if quick else STANDARD), **study.settings}
+    shared = shared_settings(study, quick, {})
     cache = RunCache(Path(), quick=quick)
     variants = [each for each in study.variants if each.quick or not quick]
     configs = [make_run_config(each, "shapes", shared, 3, quick) for each in variants]
@@ -83,3 +84,16 @@ def test_the_figure_is_drawn_of_all_and_of_few(study: Study, tmp_path: Path) -> 
 def test_a_name_that_is_nearly_right() -> None:
     with pytest.raises(NonegError, match=r"no study 'bare_siames' \(did you mean bare-siamese\?\)"):
         find_study("bare_siames")
+
+
+@pytest.mark.parametrize("quick", [False, True])
+def test_the_last_length_replaces_the_others(quick: bool) -> None:
+    """A variant's steps replace the shared epochs; quick runs are short, whatever is given."""
+    long = Variant("long", {"method": "siamese", "steps": 7})
+    config = make_run_config(long, "shapes", QUICK if quick else STANDARD, 0, quick)
+    assert (config.epochs, config.steps) == ((QUICK["epochs"], None) if quick else (None, 7))
+    study = replace(find_study("em"), settings={"steps": 9})
+    assert "epochs" not in shared_settings(study, quick=False, settings={})
+    shared = shared_settings(study, quick=quick, settings={"minutes": 2})
+    assert [name for name in ("epochs", "steps", "minutes") if name in shared] == ["minutes"]
+    assert ("epochs" in shared_settings(study, quick=quick, settings={})) == quick

@@ -11,6 +11,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
+from time import process_time
 from typing import Any, final
 
 from noneg.encoder import FORMAT as ENCODER_FORMAT
@@ -99,6 +100,8 @@ class RunCache:
         run.path.mkdir(parents=True, exist_ok=True)
         diverged: str | None = None
         scores: dict[str, float] = {}
+        in_one_go, before = not run.exists(), process_time()
+        spent: dict[str, float] = {}
         with (
             (run.path / "log.txt").open("a", encoding="utf-8") as log,
             redirect_stdout(log),
@@ -106,10 +109,12 @@ class RunCache:
         ):
             try:
                 trained = _start_or_resume(study, config, run)
+                if in_one_go:
+                    spent = {"cpu_seconds": process_time() - before}
                 scores = self._scores(trained.encoder, trained.config)
             except DivergedError as error:
                 diverged = str(error)
-        numbers = _last_row(run.metrics) | _last_row(run.study_meter) | scores
+        numbers = _last_row(run.metrics) | _last_row(run.study_meter) | spent | scores
         _write(run.path / _RESULT, {"numbers": numbers, "diverged": diverged})
         # Only an unfinished run needs its checkpoints, ten times as large as its encoder.
         shutil.rmtree(run.last_checkpoint.parent, ignore_errors=True)

@@ -16,7 +16,7 @@ from noneg.experiments.study import JudgedStudy, Study, Variant
 from noneg.images import find_source
 from noneg.methods import find_method
 from noneg.progress import progress_bar
-from noneg.training.config import TrainConfig, make_config
+from noneg.training.config import LENGTHS, TrainConfig, make_config
 
 Grid = Sequence[tuple[Variant, TrainConfig]]
 
@@ -52,7 +52,7 @@ def conduct_study(
     """
     command_line = _command_line(study, data, eval_data, seeds, quick, settings or {})
     described = data
-    shared = _shared_settings(study, quick, settings or {})
+    shared = shared_settings(study, quick, settings or {})
     if data == "shapes" and eval_data is None:
         train, test = built_in_images(out / "data", quick)
         data, eval_data, described = str(train), str(test), "shapes (built in)"
@@ -79,11 +79,19 @@ def conduct_study(
     return judged
 
 
-def _shared_settings(study: Study, quick: bool, settings: Mapping[str, Any]) -> dict[str, Any]:
-    shared = {**(QUICK if quick else STANDARD), **study.settings}
+def shared_settings(study: Study, quick: bool, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of all runs: the standard ones, then the study's, then `settings`."""
+    shared = _with(QUICK if quick else STANDARD, study.settings)
     if quick:
-        shared |= {name: QUICK[name] for name in ("epochs", "size", "batch_size", "backbone")}
-    return {**shared, **settings}
+        smaller = ("epochs", "size", "batch_size", "backbone")
+        shared = _with(shared, {name: QUICK[name] for name in smaller})
+    return _with(shared, settings)
+
+
+def _with(settings: Mapping[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """`more` takes precedence; a length in it replaces any other length."""
+    replaced = LENGTHS if any(name in more for name in LENGTHS) else ()
+    return {name: value for name, value in settings.items() if name not in replaced} | dict(more)
 
 
 def make_run_config(
@@ -94,11 +102,11 @@ def make_run_config(
     Raises:
         NonegError: a setting does not exist or cannot have this value.
     """
-    settings = {**shared, **variant.settings, "seed": seed, "evaluate": False}
+    settings = _with(shared, variant.settings) | {"seed": seed, "evaluate": False}
     if quick:
         # A quick run has few images, so it skips large batches and long runs.
         settings["batch_size"] = min(settings["batch_size"], 64)
-        settings["epochs"] = shared["epochs"]
+        settings = _with(settings, {name: shared[name] for name in LENGTHS if name in shared})
     options = find_method(settings.get("method", TrainConfig.method)).options
     known = {field.name for field in fields(options)}
     heads = {name: widths for name, widths in HEADS.items() if name in known}

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from noneg.experiments.results import ACCURACIES
 from noneg.experiments.study import JudgedStudy
 from noneg.files import whole_or_not_at_all, write_text
+from noneg.training.config import LENGTHS
 
 _NAMES = {
     "knn": "kNN",
@@ -24,6 +25,8 @@ _NAMES = {
     "effective_rank_h": "rank of `h`",
     "memory_mb": "peak memory, MB",
     "seconds": "seconds",
+    "step": "steps",
+    "cpu_seconds": "CPU seconds",
 }
 
 
@@ -99,13 +102,18 @@ def _what_was_run(judged: JudgedStudy) -> str:
         f"{len(runs)} of {judged.planned} runs, up to {_counted(seeds, 'seed')} per variant, on "
         f"{judged.data}.",
         f"Unless a row says otherwise: {shared['backbone']}, views of {shared['size']} px, batches "
-        f"of {shared['batch_size']}, {shared['epochs']} epochs.",
+        f"of {shared['batch_size']}, {_length(shared)}.",
     ]
-    if settings := _settings(judged.study.settings):
+    others = {name: of for name, of in judged.study.settings.items() if name not in LENGTHS}
+    if settings := _settings(others):
         sentences.append(f"All variants have {settings}.")
     if diverged := sum(run.diverged is not None for run in runs):
         sentences.append(f"{_counted(diverged, 'run')} diverged.")
     return " ".join(sentences)
+
+
+def _length(shared: Mapping[str, Any]) -> str:
+    return next(f"{shared[name]} {name}" for name in LENGTHS if name in shared)
 
 
 def _settings(settings: Mapping[str, Any], prefix: str = "") -> str:

@@ -62,7 +62,7 @@ def measure_factors(encoder: Encoder, quick: bool) -> Mapping[str, float]:
 
 STUDY = Study(
     name="augmentations",
-    chapter=9,
+    chapter=10,
     title="What each augmentation contributes",
     question="Two views of an image have in common whatever the augmentations do not change. What "
     "is lost without crops, without color augmentation or without flips, and what does each of "
