@@ -1,4 +1,4 @@
-"""Several processes equal one process on all of their data: loss, gradient, and ten steps."""
+"""Several processes equal one process on all of their data: loss, gradient, and some steps."""
 
 import copy
 import functools
@@ -20,7 +20,7 @@ from noneg.networks.norms import use_group_norm
 from noneg.training.distributed import synchronize_statistics
 from noneg.training.step import Views, compute_gradient, compute_gradient_in_chunks
 
-BATCH, STEPS = 24, 10
+RANKS, BATCH, STEPS = 3, 24, 4
 VARIANTS = ("group norm", "group norm, in chunks", "batch norm")
 
 
@@ -84,7 +84,7 @@ def make_method(name: str, variant: str) -> Method:
 def take_steps(
     method: Method, part: slice, variant: str, average: Callable[[Tensor], None]
 ) -> dict[str, Any]:
-    """Take ten steps on a part of each batch; returns the first step's results, and the weights."""
+    """Take some steps on a part of each batch; returns the results of the first, and the weights."""
     optimizer = torch.optim.SGD(
         [each for each in method.parameters() if each.requires_grad], lr=2e-3, momentum=0.9
     )
@@ -149,16 +149,14 @@ def one_rank(rank: int, ranks: int, port: int, results: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.fixture(scope="module", params=[2, 4])
+@pytest.fixture(scope="module")
 def outcomes(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> list[dict[tuple[str, str], dict[str, Any]]]:
-    """The outcome on each rank, for 2 and for 4 ranks."""
+    """The outcome on each rank."""
     results = tmp_path_factory.mktemp("ranks")
-    torch.multiprocessing.spawn(
-        one_rank, (request.param, free_port(), results), nprocs=request.param
-    )
-    return [torch.load(results / f"{rank}.pt", weights_only=True) for rank in range(request.param)]
+    torch.multiprocessing.spawn(one_rank, (RANKS, free_port(), results), nprocs=RANKS)
+    return [torch.load(results / f"{rank}.pt", weights_only=True) for rank in range(RANKS)]
 
 
 def leave(_gradient: Tensor) -> None:

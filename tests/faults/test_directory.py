@@ -228,7 +228,7 @@ def test_slurm_stops_a_job_and_starts_it_again(pictures: Path, tmp_path: Path) -
     The script is the one in docs/scaling.md: it resumes if the run exists.
     """
     out = tmp_path / "run"
-    first = command(pictures, out, devices=2, strategy="ddp", steps=200)
+    first = command(pictures, out, devices=2, strategy="ddp", steps=60)
 
     def tasks() -> list[subprocess.Popen[str]]:
         shared = {
@@ -267,12 +267,12 @@ def test_slurm_stops_a_job_and_starts_it_again(pictures: Path, tmp_path: Path) -
     assert f"Continue with: noneg train --resume {out}" in end(job, 130)
     assert not (out / "encoder").exists()
     done = torch.load(RunDirectory(out).last_checkpoint, weights_only=True)["global_step"]
-    assert 0 < done < 200
+    assert 0 < done < 60
     # Requeued, with the same command.
     end(tasks(), 0)
     steps = [int(row["step"]) for row in RunDirectory(out).metrics.read()]
     assert steps == sorted(set(steps))
-    assert steps[-1] == 200
+    assert steps[-1] == 60
 
 
 def test_a_wrong_clock_changes_nothing(

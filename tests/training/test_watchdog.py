@@ -73,8 +73,8 @@ def test_a_collapse_is_reported_when_it_happens_with_its_cause(
 
 
 def test_a_sound_run_is_not_changed(images: np.ndarray, tmp_path: Path) -> None:
-    plain = train(images, tmp_path / "plain", SOUND)
-    watched = train(images, tmp_path / "watched", SOUND, on_collapse="rollback")
+    plain = train(images, tmp_path / "plain", SOUND, epochs=10)
+    watched = train(images, tmp_path / "watched", SOUND, epochs=10, on_collapse="rollback")
     states = {entry["state"] for entry in verdict_of(watched.directory)["history"]}
     assert states <= {"healthy", "too early to say", "not learning"}
     for one, other in zip(
@@ -127,7 +127,7 @@ class StoppedError(Exception):
 def test_a_resumed_run_keeps_the_history_of_verdicts(
     images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = train(images, tmp_path / "whole", COLLAPSING)
+    whole = train(images, tmp_path / "whole", COLLAPSING, epochs=14)
     out = tmp_path / "halved"
     original, steps = loop.compute_gradient, iter(range(100))
 
@@ -138,7 +138,7 @@ def test_a_resumed_run_keeps_the_history_of_verdicts(
 
     monkeypatch.setattr(loop, "compute_gradient", stopping)
     with pytest.raises(StoppedError):
-        train(images, out, COLLAPSING)
+        train(images, out, COLLAPSING, epochs=14)
     monkeypatch.undo()
     resumed = noneg.train(images, resume_from=out)
     first, second = verdict_of(whole.directory), verdict_of(resumed.directory)
