@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from functools import cache
 from typing import Any
 
 import pytest
@@ -303,10 +304,21 @@ def test_bfloat16_is_close_to_float32(name: str) -> None:
     assert abs(actual - expected) < 0.1 * max(abs(expected), 0.01)
 
 
+@cache
+def shapes() -> Tensor:
+    return torch.from_numpy(draw_shapes(64, seed=0, size=16).pixels)
+
+
+@cache
+def views_of_shapes(size: int, epoch: int) -> tuple[Tensor, ...]:
+    return draw_views(
+        shapes(), torch.arange(64), POLICIES["gentle"](size), size=size, seed=0, epoch=epoch,
+        mean=(0.5,) * 3, std=(0.25,) * 3,
+    )  # fmt: skip
+
+
 @every_method
 def test_a_short_run_keeps_its_rank_but_for_the_control(name: str) -> None:
-    shapes = torch.from_numpy(draw_shapes(64, seed=0, size=16).pixels)
-    index = torch.arange(64)
     # 64 patches of 2 pixels would take a minute.
     size = 8 if name in BACKBONES else 16
     # A queue has to hold the views of a batch, which is larger here.
@@ -316,18 +328,8 @@ def test_a_short_run_keeps_its_rank_but_for_the_control(name: str) -> None:
     )
     steps = 120
     for number in range(steps):
-        views = draw_views(
-            shapes,
-            index,
-            POLICIES["gentle"](size),
-            size=size,
-            seed=0,
-            epoch=number,
-            mean=(0.5,) * 3,
-            std=(0.25,) * 3,
-        )
         optimizer.zero_grad()
-        _, e = compute_gradient(method, views, index)
+        _, e = compute_gradient(method, views_of_shapes(size, number), torch.arange(64))
         optimizer.step()
         method.after_step((number + 1) / steps)
     z = e.z[0].detach()
