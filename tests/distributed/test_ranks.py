@@ -84,7 +84,7 @@ def make_method(name: str, variant: str) -> Method:
 def take_steps(
     method: Method, part: slice, variant: str, average: Callable[[Tensor], None]
 ) -> dict[str, Any]:
-    """Take some steps on a part of each batch; returns the results of the first, and the weights."""
+    """Take some steps on a part of each batch; returns the first one's results, and the weights."""
     optimizer = torch.optim.SGD(
         [each for each in method.parameters() if each.requires_grad], lr=2e-3, momentum=0.9
     )
