@@ -25,7 +25,7 @@ from torch.nn.functional import interpolate
 
 from noneg._version import __version__
 from noneg.errors import NonegError, printable
-from noneg.files import all_or_none, read_fields, write_text
+from noneg.files import all_or_none, read_fields, usual_mode, write_text
 from noneg.images import ImageSource, Skipped, find_source, stream_images
 from noneg.images.find import Data
 from noneg.networks import Norm
@@ -320,7 +320,8 @@ class Encoder:
                 f"The encoder's info cannot be written as JSON ({error}); give plain numbers, "
                 f"text, lists and dicts."
             ) from error
-        save_file(weights, directory / WEIGHTS, metadata={"format": "pt"})
+        with usual_mode(directory / WEIGHTS):
+            save_file(weights, directory / WEIGHTS, metadata={"format": "pt"})
         write_text(directory / INFO, text)
 
     def embed_source(

@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import re
+import stat
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -133,6 +134,45 @@ def all_or_none(directory: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+def check_can_be_written(path: str | os.PathLike[str], *, is_directory: bool = False) -> None:
+    """Find out before the work, rather than after it, whether its result can be written.
+
+    Args:
+        path: a file; its directory must exist.
+        is_directory: it is a directory, which `all_or_none` makes with those above it.
+
+    Raises:
+        MachineError: it cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    folder = path.parent
+    if is_directory:
+        folder = next(each for each in (path, *path.absolute().parents) if each.exists())
+    trial = folder / f"{path.name}.{uuid4().hex}.unfinished"
+    try:
+        with disk_faults_explained(path, trial):
+            if path.is_dir() and not is_directory:
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(trial))
+            trial.write_bytes(b"0")
+    finally:
+        with suppress(OSError):
+            trial.unlink()
+
+
+@contextmanager
+def usual_mode(path: Path) -> Iterator[None]:
+    """Give the file that the block writes the mode of any other new file, as the umask says.
+
+    safetensors, from 0.8 on, lets only the file's owner read it.
+    """
+    path.touch()
+    mode = path.stat().st_mode
+    yield
+    # Some disks know no modes, and refuse to change them.
+    if path.stat().st_mode != mode:
+        path.chmod(stat.S_IMODE(mode))
+
+
 _ADVICE = {
     errno.ENOSPC: "make room",
     errno.EDQUOT: "make room",
@@ -140,6 +180,8 @@ _ADVICE = {
     errno.EACCES: "make its folder writable",
     errno.EPERM: "make its folder writable",
     errno.ENOENT: "make its folder",
+    errno.EISDIR: "add the name of a file",
+    errno.ENOTDIR: "remove the file that is in the way",
 }
 
 

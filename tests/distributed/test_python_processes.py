@@ -10,6 +10,7 @@ from conftest import start_python
 PROGRAM = """
 import os, pathlib, sys
 import noneg
+from noneg.images.reading import local_processes
 
 place = pathlib.Path(sys.argv[1])
 settings = dict(
@@ -22,6 +23,8 @@ for name in ("first", "second"):
     rank = os.environ.get("LOCAL_RANK", "0")
     norm = sum(float(value.float().norm()) for value in run.encoder.module.state_dict().values())
     line = f"{run.directory.name} {run.verdict.state} {len(run.scores)} {norm:.6f}"
+    # The threads that read images share the machine's cores.
+    assert local_processes() == 2
     (place / f"{name}-{rank}.txt").write_text(line)
 """
 

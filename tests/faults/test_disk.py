@@ -3,7 +3,9 @@
 Make room, and the same command works.
 """
 
+import os
 import shutil
+import stat
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -14,7 +16,7 @@ import torch
 from PIL import Image
 from real_runs import Disk, command
 
-from noneg.classifier.classifier import Classifier
+from noneg.classifier.classifier import Classifier, load_classifier
 from noneg.cli import main
 from noneg.collection.approximate import kept_index
 from noneg.collection.neighbors import unit
@@ -108,6 +110,55 @@ def test_what_commands_write(
     assert not [each for each in disk.contents() if "unfinished" in each]
 
 
+@pytest.mark.parametrize(("format", "name"), [("torch", "a.pt2"), ("openvino", "a.xml")])
+def test_exports_that_take_long(
+    format: str, name: str, made: Path, disk: Disk, refused: Callable[[list[str], str], str]
+) -> None:
+    if format == "openvino":
+        pytest.importorskip("openvino", reason="openvino is not installed: noneg[openvino]")
+    (disk.place / name).write_text("as it was")
+    arguments = ["export", str(made), f"--format={format}", f"--out={disk.place / name}"]
+    with disk.filled(room=BLOCK):
+        refused(arguments, "(No space left on device), so it stays as it was: make room")
+
+
+@pytest.mark.parametrize("what", ["finetune", "curve", "evaluate", "outliers", "embed", "export"])
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(
+    what: str, disk: Disk, refused: Callable[[list[str], str], str]
+) -> None:
+    """There is neither an encoder nor an image, which would be the next sentence."""
+    more = {"embed": ["--pictures"], "export": ["--format=torch"]}.get(what, [])
+    missing = [str(disk.place / "none"), *(["none"] if what != "export" else [])]
+    name = {"finetune": "new/one", "embed": "a.parquet"}.get(what, "a.json")
+    arguments = [what, *missing, f"--out={disk.place / name}", *more]
+    with disk.read_only():
+        refused(arguments, f"{name} cannot be written (Read-only file system)")
+    with disk.filled():
+        refused(arguments, f"{name} cannot be written (No space left on device)")
+    (disk.place / "new").write_text("")
+    refused([*arguments, f"--out={disk.place / 'new' / name}"], "(Not a directory), so it stays as")
+    if what not in ("finetune", "embed"):
+        folder = disk.place / f"folder-{name}"
+        folder.mkdir()
+        refused([*arguments, f"--out={folder}"], "(Is a directory), so it stays as it was: add")
+
+
+def test_a_study(disk: Disk, refused: Callable[[list[str], str], str]) -> None:
+    """With `--budget 0` only its images and its page are written."""
+    out = disk.place / "studies"
+    arguments = ["study", "bare-siamese", "--quick", "--budget=0", f"--out={out}"]
+    with disk.read_only():
+        refused(arguments, f"{out} cannot be written (Read-only file system)")
+    with disk.filled(room=BLOCK):
+        refused(arguments, "shapes-train-128.npz cannot be written (No space left on device)")
+    assert main(arguments) == 0
+    (out / "bare-siamese.csv").write_text("as it was")
+    with disk.filled(room=BLOCK):
+        refused(arguments, f"{out} cannot be written (No space left on device)")
+    assert main(arguments) == 0
+    assert disk.contents()["studies/bare-siamese.csv"] != b"as it was"
+
+
 def test_the_report(
     photos: Path,
     make_run: Callable[..., Path],
@@ -183,3 +234,25 @@ def test_a_checkpoint_wherever_the_disk_is_full(disk: Disk) -> None:
                 write_checkpoint(path, state)
             assert disk.contents() == {"last.ckpt": before}
     write_checkpoint(path, state)
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o007])
+def test_the_umask_decides_who_may_read(
+    umask: int, photos: Path, made: Path, tmp_path: Path
+) -> None:
+    """Colleagues on a shared disk can use what one of them has made."""
+    shutil.copytree(photos / CLASSES[0], tmp_path / "photos")
+    given = set(tmp_path.rglob("*"))
+    before = os.umask(umask)
+    try:
+        load_classifier(made).save(tmp_path / "classifier")
+        assert main(["export", str(made), "--format=timm", f"--out={tmp_path / 'timm'}"]) == 0
+        assert main(["outliers", str(made), str(tmp_path / "photos")]) == 0
+        write_checkpoint(tmp_path / "last.ckpt", {"global_step": 3, "state_dict": {}})
+    finally:
+        os.umask(before)
+    written = set(tmp_path.rglob("*")) - given
+    assert len([each for each in written if each.suffix == ".safetensors"]) == 4
+    for each in written:
+        usual = (0o777 if each.is_dir() else 0o666) & ~umask
+        assert stat.S_IMODE(each.stat().st_mode) == usual, each

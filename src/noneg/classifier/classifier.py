@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from noneg.encoder import Encoder, load
 from noneg.errors import NonegError, printable
-from noneg.files import all_or_none, read_fields, write_text
+from noneg.files import all_or_none, read_fields, usual_mode, write_text
 from noneg.images import Skipped, find_source
 from noneg.images.find import Data
 
@@ -114,7 +114,8 @@ class Classifier:
         with all_or_none(directory) as unfinished:
             self.encoder.write_files(unfinished)
             layer = {"weight": self.weight.contiguous(), "bias": self.bias}
-            save_file(layer, unfinished / WEIGHTS)
+            with usual_mode(unfinished / WEIGHTS):
+                save_file(layer, unfinished / WEIGHTS)
             text = json.dumps(fields, indent=2, ensure_ascii=False) + "\n"
             write_text(unfinished / INFO, text)
 

@@ -18,7 +18,7 @@ from torch.nn.functional import interpolate
 
 from noneg.encoder import Encoder
 from noneg.errors import NonegError, printable
-from noneg.files import whole_or_not_at_all
+from noneg.files import usual_mode, whole_or_not_at_all
 from noneg.images import ImageSource, Skipped, find_source
 from noneg.images.find import Data
 
@@ -212,7 +212,7 @@ def _read(file: Path, stamp: str, source: ImageSource, width: int) -> Collection
 def _write(file: Path, stamp: str, found: Collection) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     skipped = [(printable(each.name), printable(each.reason)) for each in found.skipped]
-    with whole_or_not_at_all(file) as unfinished:
+    with whole_or_not_at_all(file) as unfinished, usual_mode(unfinished):
         save_file(
             {
                 "kept": found.kept,

@@ -12,7 +12,7 @@ from noneg.errors import NonegError, printable
 from noneg.evaluation.patches import first_components, patch_features
 from noneg.evaluation.pixels import LARGEST_PIXEL_SIDE
 from noneg.evaluation.scores import split_for_evaluation, untrained
-from noneg.files import write_json
+from noneg.files import check_can_be_written, write_json
 from noneg.images import find_source, load_images
 from noneg.records.directory import RunDirectory
 
@@ -31,14 +31,20 @@ def run(
     """Print the accuracy of linear probes on 1, 5, 10, 50 and all labels of each class.
 
     Raises:
-        NonegError: there is no encoder, or there are no labels of two classes.
+        NonegError: there is no encoder, there are no labels of two classes, or a file cannot be
+            written.
     """
     if seeds < 1:
         raise NonegError(f"--seeds {seeds}: give 1 or more")
     if epochs < 0:
         raise NonegError(f"--epochs {epochs}: give 0 or more")
+    directory = RunDirectory(Path(run))
+    if out is not None:
+        check_can_be_written(out)
+    if directory.exists():
+        check_can_be_written(directory.curve_file)
     encoder = load(run, backbone=backbone)
-    info, start = encoder.info, RunDirectory(Path(run)).start
+    info, start = encoder.info, directory.start
     bank = load_images(
         find_source(data), channels=info.channels, size=info.stored_size, progress=True
     )
@@ -81,7 +87,6 @@ def run(
         f"images; mean of {seeds} choices, with a 95 % interval\n\n{format_curve(points)}"
     )
     fields = {"points": [vars(point) for point in points]}
-    directory = RunDirectory(Path(run))
     if directory.exists():
         directory.write_curve(fields)
         print(f"written  {printable(str(directory.curve_file))}, which noneg report {run} shows")

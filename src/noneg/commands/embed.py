@@ -13,6 +13,7 @@ from noneg.export.browsable import write_browsable
 from noneg.export.parquet import Written, write_parquet
 from noneg.export.parts import embed_parts
 from noneg.export.processes import own_device, run_in_processes, share_by_torchrun
+from noneg.files import check_can_be_written
 from noneg.images import ImageSource, find_source
 from noneg.images.source import evenly_spaced, unreadable_error
 from noneg.images.threads import read_readable
@@ -61,6 +62,8 @@ def run(
     """
     in_parts = out.suffix == "" or out.is_dir()
     _refuse_contradictions(out, in_parts, devices, share_by_torchrun().processes, pictures)
+    if not in_parts:
+        check_can_be_written(out)
     wanted = _Wanted(
         run, backbone, data, out, batch_size, device, precision, strict, pictures, in_parts
     )

@@ -21,7 +21,7 @@ from noneg.evaluation.scores import (
     split_for_evaluation,
     untrained,
 )
-from noneg.files import write_json
+from noneg.files import check_can_be_written, write_json
 from noneg.images import Images, ImageSource, find_source, load_images
 from noneg.methods.base import Method
 from noneg.records.contents import Meters
@@ -75,8 +75,10 @@ def evaluate_run(
         progress: show a progress bar.
 
     Raises:
-        NonegError: there is no encoder, or the images cannot be used.
+        NonegError: there is no encoder, the images cannot be used, or `out` cannot be written.
     """
+    if out is not None:
+        check_can_be_written(out)
     encoder = load(path, backbone=backbone)
     run = RunDirectory(Path(path))
     config = load_config(run.config_file) if run.exists() else None

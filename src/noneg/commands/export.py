@@ -5,6 +5,7 @@ from pathlib import Path
 from noneg.classifier.classifier import INFO, Classifier, load_classifier
 from noneg.encoder import Encoder, load
 from noneg.errors import printable
+from noneg.files import check_can_be_written
 from noneg.records.directory import RunDirectory
 
 
@@ -12,8 +13,9 @@ def run(*, run: str, backbone: str | None, format: str, out: Path, license: str 
     """Write the encoder, and print how far the other tool's features are from the encoder's.
 
     Raises:
-        NonegError: there is no encoder, or it cannot be written in this format.
+        NonegError: there is no encoder, or it cannot be written in this format, or there.
     """
+    check_can_be_written(out, is_directory=format == "timm")
     encoder: Encoder | Classifier = load(run, backbone=backbone)
     if (Path(run) / INFO).is_file():
         encoder = load_classifier(run, backbone=backbone)

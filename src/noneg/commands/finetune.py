@@ -9,7 +9,7 @@ from noneg.classifier.fit import fit_classifier
 from noneg.commands.found import labels_in
 from noneg.encoder import load
 from noneg.errors import NonegError, printable
-from noneg.files import all_or_none
+from noneg.files import all_or_none, check_can_be_written
 from noneg.images import Images, find_source, load_images
 
 
@@ -35,6 +35,7 @@ def run(
         raise NonegError(f"{printable(str(out))} holds a classifier already: choose another --out")
     if epochs < 0:
         raise NonegError(f"--epochs {epochs}: give 0 for a linear probe alone, or more")
+    check_can_be_written(out, is_directory=True)
     encoder = load(run, backbone=backbone)
     source = find_source(data)
     images = load_images(

@@ -12,7 +12,7 @@ import numpy as np
 from noneg.collection.embedded import Collection, embed_collection
 from noneg.encoder import Encoder, load
 from noneg.errors import NonegError, printable
-from noneg.files import from_cell, to_cell, write_text
+from noneg.files import check_can_be_written, from_cell, to_cell, write_text
 from noneg.images.source import Unreadable
 from noneg.report.gallery import Picture
 
@@ -22,10 +22,10 @@ _SIDE = 96
 
 
 def check_out(files: Sequence[Path]) -> None:
-    """Refuse files of other kinds before anything is computed.
+    """Refuse other kinds of files, and places that cannot be written, before anything is computed.
 
     Raises:
-        NonegError: a file has another extension.
+        NonegError: a file has another extension, or cannot be written.
     """
     for file in files:
         if file.suffix.lower() not in KINDS:
@@ -33,6 +33,7 @@ def check_out(files: Sequence[Path]) -> None:
                 f"--out {printable(str(file))}: its extension says what is written: .html (a page "
                 "with pictures), .csv or .json"
             )
+        check_can_be_written(file)
 
 
 def open_collection(

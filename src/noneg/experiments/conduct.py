@@ -13,6 +13,7 @@ from noneg.experiments.page import write_study_page
 from noneg.experiments.results import Results
 from noneg.experiments.scale import HEADS, QUICK, STANDARD, built_in_images
 from noneg.experiments.study import JudgedStudy, Study, Variant
+from noneg.files import check_can_be_written
 from noneg.images import find_source
 from noneg.methods import find_method
 from noneg.progress import progress_bar
@@ -47,9 +48,10 @@ def conduct_study(
         progress: show a bar on stderr.
 
     Raises:
-        NonegError: the data or a setting cannot be used.
+        NonegError: the data or a setting cannot be used, or `out` cannot be written.
         KeyboardInterrupt: Ctrl-C; finished runs are judged and written first.
     """
+    check_can_be_written(out, is_directory=True)
     command_line = _command_line(study, data, eval_data, seeds, quick, settings or {})
     described = data
     shared = shared_settings(study, quick, settings or {})

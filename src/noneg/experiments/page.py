@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from noneg.experiments.results import ACCURACIES
 from noneg.experiments.study import JudgedStudy
-from noneg.files import whole_or_not_at_all, write_text
+from noneg.files import all_or_none, write_text
 from noneg.training.config import LENGTHS
 
 _NAMES = {
@@ -31,13 +31,17 @@ _NAMES = {
 
 
 def write_study_page(judged: JudgedStudy) -> None:
-    """Write `NAME.csv`, `NAME.md` and, if a run is finished, `NAME.png`."""
-    stem = judged.directory / judged.study.name
-    judged.directory.mkdir(parents=True, exist_ok=True)
-    for ending, text in ((".csv", as_csv(judged)), (".md", as_markdown(judged))):
-        write_text(stem.with_suffix(ending), text)
-    if judged.results.runs:
-        draw_figure(judged, stem.with_suffix(".png"))
+    """Write `NAME.csv`, `NAME.md` and, if a run is finished, `NAME.png`.
+
+    Raises:
+        NonegError: they cannot be written.
+    """
+    with all_or_none(judged.directory) as unfinished:
+        stem = unfinished / judged.study.name
+        for ending, text in ((".csv", as_csv(judged)), (".md", as_markdown(judged))):
+            write_text(stem.with_suffix(ending), text)
+        if judged.results.runs:
+            draw_figure(judged, stem.with_suffix(".png"))
 
 
 def as_csv(judged: JudgedStudy) -> str:
@@ -89,8 +93,7 @@ def draw_figure(judged: JudgedStudy, path: Path) -> None:
     judged.study.draw(judged.results, figure)
     if judged.quick:
         figure.suptitle("a quick run, which decides nothing", fontsize=8)
-    with whole_or_not_at_all(path) as unfinished:
-        figure.savefig(unfinished, format="png")
+    figure.savefig(path, format="png")
 
 
 def _what_was_run(judged: JudgedStudy) -> str:

@@ -17,7 +17,7 @@ from noneg.errors import NonegError
 from noneg.export.card import model_card
 from noneg.export.check import check
 from noneg.export.graph import Exported, exported
-from noneg.files import all_or_none, write_text
+from noneg.files import all_or_none, usual_mode, write_text
 from noneg.networks.backbones import REGISTERED, image_size_argument
 from noneg.networks.own import is_own
 from noneg.networks.registered import registered_name
@@ -72,7 +72,8 @@ def export_timm(
     needs_noneg = name.startswith(REGISTERED)
     # Compared before it is moved: a directory that was good stays so until the new one is.
     with all_or_none(directory) as unfinished:
-        save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
+        with usual_mode(unfinished / WEIGHTS):
+            save_file(weights, unfinished / WEIGHTS, metadata={"format": "pt"})
         write_text(unfinished / CONFIG, json.dumps(settings, indent=2) + "\n")
         write_text(unfinished / CARD, model_card(info, name, needs_noneg, license, verdict))
         return _compare(source, unfinished)

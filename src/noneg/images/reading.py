@@ -115,7 +115,7 @@ def available_cores() -> int:
 
 
 def local_processes() -> int:
-    """How many processes of this command share the machine, as torchrun tells each of them."""
+    """How many processes of this command share the machine, as torchrun or training tells each."""
     told = os.environ.get("LOCAL_WORLD_SIZE", "")
     return max(1, int(told)) if told.isdecimal() else 1
 

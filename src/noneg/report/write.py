@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from noneg.errors import NonegError
-from noneg.files import write_text
+from noneg.files import check_can_be_written, write_text
 from noneg.images import Images
 from noneg.records.directory import RunDirectory
 from noneg.report.compare import several_runs
@@ -43,7 +43,10 @@ def write_report(
     if most < 3:
         raise NonegError(f"a report of {most} images is empty: give at least 3")
     if len(runs) == 1:
-        out = out or RunDirectory(runs[0]).report_file
+        run = RunDirectory(runs[0])
+        out = out or run.report_file
+        if run.exists():
+            check_can_be_written(out)
         html = one_run(runs[0], images=images, most=most, seed=seed, progress=progress)
     else:
         out = out or Path("comparison.html")

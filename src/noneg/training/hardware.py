@@ -59,7 +59,7 @@ def choose_hardware(config: TrainConfig) -> Hardware:
         # One process, whose threads use all cores.
         devices = 1
     if num_nodes == 1 and launched_here is not None:
-        num_nodes = int(os.environ["WORLD_SIZE"]) // int(launched_here)
+        num_nodes = int(os.environ.get("WORLD_SIZE", launched_here)) // int(launched_here)
     return Hardware(accelerator, devices, num_nodes, config.strategy)
 
 
