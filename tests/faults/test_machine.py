@@ -3,18 +3,22 @@
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from real_runs import Disk, assert_same, begin, children, command, resume, sentence_of
 
 import noneg
 from conftest import start_python, wait_for_checkpoint
 from noneg.errors import NonegError
 from noneg.records.directory import RunDirectory
+from noneg.training import launch
 from noneg.training.faults import explain, explained
 
 MEGABYTES = 40
@@ -74,6 +78,25 @@ def test_one_of_two_processes_is_killed(pictures: Path, tmp_path: Path) -> None:
     config.write_text(text.replace("devices: 2", "devices: 1").replace("ddp", "auto"))
     resume(out)
     assert int(RunDirectory(out).metrics.read()[-1]["step"]) == done + 5
+
+
+def test_one_is_killed_while_the_other_sends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as in measuring and scoring; Lightning would kill it."""
+    ended: list[int] = []
+    monkeypatch.setattr(launch, "OWN_WORDS", 0)
+    monkeypatch.setattr(os, "_exit", ended.append)
+    monkeypatch.setattr(_ChildProcessObserver, "_terminate_all", None)
+    launch.explain_lost_processes(RunDirectory(tmp_path))
+    killed = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    killed.kill()
+    killed.wait()
+    assert _ChildProcessObserver(os.getpid(), [killed])._run()
+    assert ended == [2]
+    assert f"noneg: another process of this run has ended; no step of {tmp_path}" in (
+        capsys.readouterr().err
+    )
 
 
 SPOILED = """

@@ -77,8 +77,13 @@ def explain(error: BaseException, run: RunDirectory) -> str | None:
     if isinstance(error, MemoryError | torch.OutOfMemoryError) or _has(said, _NO_MEMORY):
         return _memory_is_full(run)
     if isinstance(error, RuntimeError) and _has(said, _LOST_PROCESS):
-        return f"another process of this run has ended; {_what_is_safe(run, 'see why')}"
+        return lost_process(run)
     return None
+
+
+def lost_process(run: RunDirectory) -> str:
+    """One sentence about another process that has ended."""
+    return f"another process of this run has ended; {_what_is_safe(run, 'see why')}"
 
 
 def _has(said: str, signs: tuple[str, ...]) -> bool:

@@ -2,20 +2,29 @@
 
 import logging
 import os
+import sys
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.precision import MixedPrecision, Precision
+from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
 
 from noneg.errors import NonegError
+from noneg.records.directory import RunDirectory
 from noneg.training.distributed import shard
+from noneg.training.faults import lost_process
 from noneg.training.plan import Plan
+
+OWN_WORDS: Final = 20
+"""Seconds in which a process may notice by itself that another one has ended."""
 
 
 def launch(plan: Plan) -> Fabric:
@@ -54,6 +63,23 @@ def _tell_how_many_share_the_machine(fabric: Fabric, machines: int) -> None:
     environment = getattr(fabric.strategy, "cluster_environment", None)
     if fabric.world_size > 1 and isinstance(environment, LightningEnvironment):
         os.environ.setdefault("LOCAL_WORLD_SIZE", str(fabric.world_size // machines))
+
+
+def explain_lost_processes(run: RunDirectory) -> None:
+    """End this process with a sentence, too, if another one ends that Lightning started from it.
+
+    Lightning would kill it after five seconds, without a word of noneg's. While it measures and
+    scores it sends nothing, so it does not notice.
+    """
+
+    def end(self: _ChildProcessObserver) -> None:
+        time.sleep(OWN_WORDS)
+        print(f"noneg: {lost_process(run)}", file=sys.stderr, flush=True)
+        for each in self._child_processes:
+            each.kill()
+        os._exit(2)
+
+    _ChildProcessObserver._terminate_all = end  # type: ignore[method-assign]
 
 
 def _make_fabric(plan: Plan) -> Fabric:

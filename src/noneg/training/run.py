@@ -50,7 +50,7 @@ from noneg.training.data import load_for_evaluation, load_for_training
 from noneg.training.distributed import from_first_process, is_first_process, say
 from noneg.training.faults import explained, resume_command
 from noneg.training.final_meters import measure_encoder, measure_trained_and_untrained
-from noneg.training.launch import launch, use_precision
+from noneg.training.launch import explain_lost_processes, launch, use_precision
 from noneg.training.loop import Observer, train_method
 from noneg.training.origin import Origin, find_origin, load_origin
 from noneg.training.pace import describe_length, describe_minutes, fix_steps
@@ -231,6 +231,7 @@ def _train_until(
     fabric = launch(plan)
     run = resumed or from_first_process(lambda: _new_directory(plan.config))
     ending.enter_context(explained(run))
+    explain_lost_processes(run)
     from_first_process(lambda: _claim(run, ending, is_new=resumed is None))
     run.path.mkdir(parents=True, exist_ok=True)
     named = teacher_of(plan)
