@@ -7,12 +7,12 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from lightning_fabric.plugins.precision import MixedPrecision, Precision
-from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
+from lightning_fabric.strategies.launchers import subprocess_script
 from lightning_fabric.strategies.model_parallel import ModelParallelStrategy
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import nn
@@ -72,14 +72,17 @@ def explain_lost_processes(run: RunDirectory) -> None:
     scores it sends nothing, so it does not notice.
     """
 
-    def end(self: _ChildProcessObserver) -> None:
+    def end(self: Any) -> None:
         time.sleep(OWN_WORDS)
         print(f"noneg: {lost_process(run)}", file=sys.stderr, flush=True)
         for each in self._child_processes:
             each.kill()
         os._exit(2)
 
-    _ChildProcessObserver._terminate_all = end  # type: ignore[method-assign]
+    # Lightning has no public way to this. Without the name, a run ends as Lightning ends it.
+    observer: Any = getattr(subprocess_script, "_ChildProcessObserver", None)
+    if observer is not None:
+        observer._terminate_all = end
 
 
 def _make_fabric(plan: Plan) -> Fabric:
