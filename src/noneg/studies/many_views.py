@@ -99,12 +99,13 @@ STUDY = Study(
     chapter=12,
     title="More views of fewer images",
     question="A step of 128 views can show two views of 64 images, four of 32, or eight of 16. "
-    "Steps and views per step are the same, and the number of images that are seen falls. (The time "
-    "is not the same: a step takes eight batches of 16 through the network instead of two of 64.) "
-    "The mean of many views of an image is a steadier target (FastSiam; with two views it is "
-    "SimSiam), and MMCR and EMP-SSL were made for many views. But what keeps embeddings apart looks "
-    "at the images of a batch, and there are fewer. Which counts for more? Two views of 16 images, "
-    "a quarter of the views, show what few images do by themselves.",
+    "Steps and views per step are the same, and the number of images that are seen falls."
+    " (The time is not the same: a step takes eight batches of 16 through the network "
+    "instead of two of 64.) The mean of many views of an image is a steadier target "
+    "(FastSiam; with two views it is SimSiam), and MMCR and EMP-SSL were made for many "
+    "views. But what keeps embeddings apart looks at the images of a batch, and there are"
+    " fewer. Which counts for more? Two views of 16 images, a quarter of the views, show "
+    "what few images do by themselves.",
     variants=(
         *(
             _variant(method, views, _IMAGES[views], quick=views != 4 and method != "emp_ssl")
