@@ -189,6 +189,6 @@ STUDY = Study(
         "30 %).",
     ),
     draw=_draw,
-    settings={"size": _SIDE},
+    settings={"size": _SIDE, "steps": _STEPS},
     columns=("step", "cpu_seconds", "knn", "linear", "effective_rank_z", "effective_rank_h"),
 )
