@@ -21,15 +21,14 @@ from real_runs import (
     finished,
     resume,
     run_here,
+    untrained_encoder,
 )
 
 import noneg
 from conftest import start_python
 from noneg.collection.embedded import embed_collection
-from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import MachineError, NonegError
 from noneg.files import LockedError, locked
-from noneg.networks.backbones import build_backbone
 from noneg.records.directory import RunDirectory
 
 
@@ -155,10 +154,7 @@ print(found.vectors.sum())
 
 
 def test_two_processes_write_one_cache(pictures: Path, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    module = build_backbone("small_convnet", channels=3, size=16)
-    mean, std = (0.5,) * 3, (0.25,) * 3
-    encoder = Encoder(module, EncoderInfo("small_convnet", 3, 16, 16, mean, std, 256, "vicreg"))
+    encoder = untrained_encoder()
     encoder.save(tmp_path / "encoder")
     images = tmp_path / "images.npy"
     images.write_bytes(pictures.read_bytes())

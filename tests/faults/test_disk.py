@@ -14,15 +14,13 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from real_runs import Disk, command
+from real_runs import Disk, command, untrained_encoder
 
 from noneg.classifier.classifier import Classifier, load_classifier
 from noneg.cli import main
 from noneg.collection.approximate import kept_index
 from noneg.collection.neighbors import unit
-from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import MachineError
-from noneg.networks.backbones import build_backbone
 from noneg.training.checkpoints import write_checkpoint
 
 CLASSES = ("one", "other")
@@ -45,13 +43,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoder and a classifier, which are the same directory."""
-    torch.manual_seed(0)
-    module = build_backbone("small_convnet", channels=3, size=16)
-    mean, std = (0.5,) * 3, (0.25,) * 3
-    info = EncoderInfo("small_convnet", 3, 16, 16, mean, std, module.num_features, "vicreg")
-    weight, bias = torch.randn(2, module.num_features), torch.zeros(2)
+    encoder = untrained_encoder()
+    weight, bias = torch.randn(2, encoder.info.features), torch.zeros(2)
     place = tmp_path_factory.mktemp("made")
-    Classifier(Encoder(module, info), weight, bias, CLASSES, 1.0, {"accuracy": 1.0}).save(place)
+    Classifier(encoder, weight, bias, CLASSES, 1.0, {"accuracy": 1.0}).save(place)
     return place
 
 

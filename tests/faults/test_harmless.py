@@ -10,17 +10,14 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from real_runs import command
+from real_runs import command, untrained_encoder
 
 from noneg.cli import main
-from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import printable
 from noneg.files import from_cell, to_cell
-from noneg.networks.backbones import build_backbone
 
 CLASSES = ("=cmd|' &C calc'!A0", "\x1b[31mred", "<img src=x onerror=alert(1)>")
 NAMES = (
@@ -60,12 +57,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    module = build_backbone("small_convnet", channels=3, size=16)
-    mean, std = (0.5,) * 3, (0.25,) * 3
     place = tmp_path_factory.mktemp("encoder")
-    info = EncoderInfo("small_convnet", 3, 16, 16, mean, std, 256, "vicreg")
-    Encoder(module, info).save(place)
+    untrained_encoder().save(place)
     return place
 
 

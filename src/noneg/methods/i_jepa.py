@@ -32,6 +32,7 @@ from noneg.networks.masked_transformer import (
     check_transformer,
     grid_of,
     patch_tokens,
+    take_tokens,
 )
 from noneg.networks.patch_blocks import draw_blocks
 from noneg.networks.target import copy_as_target, update_target
@@ -153,7 +154,7 @@ class IJEPA(Method):
 
         with torch.no_grad():
             every = patch_tokens(self.target, images)
-            t = every.gather(1, targets.flatten(1)[..., None].expand(-1, -1, self.width))
+            t = take_tokens(every, targets.flatten(1))
             z = layer_norm(every, (self.width,)).mean(dim=1)
         tokens = patch_tokens(self.backbone, images, seen, is_seen)
         p = self.predictor(tokens, seen, is_seen, targets, grid)

@@ -73,7 +73,7 @@ def patch_tokens(
     def drop(_module: nn.Module, _inputs: object, tokens: Tensor) -> Tensor:
         if seen is None:
             return tokens
-        return _join(tokens[:, :prefix], _take(tokens[:, prefix:], seen))
+        return _join(tokens[:, :prefix], take_tokens(tokens[:, prefix:], seen))
 
     # Prefix tokens, such as registers, are always seen.
     mask = {} if is_seen is None else {"attn_mask": _attention_mask(is_seen, before=prefix)}
@@ -162,9 +162,10 @@ def _transformer_in(network: nn.Module) -> VisionTransformer:
     return next(each for each in network.modules() if isinstance(each, VisionTransformer))
 
 
-def _take(
+def take_tokens(
     tokens: Float[Tensor, "batch patches width"], chosen: Int[Tensor, "batch chosen"]
 ) -> Float[Tensor, "batch chosen width"]:
+    """The tokens of each image that are chosen, in the order of their numbers in `chosen`."""
     return tokens.gather(1, chosen[..., None].expand(-1, -1, tokens.shape[-1]))
 
 
