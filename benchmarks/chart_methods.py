@@ -11,7 +11,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
-from methods import TABLE
+from methods import TABLE, UNTRAINED
 from noneg.methods import find_method
 from speedrun import read_rows
 
@@ -23,8 +23,6 @@ COLORS = {
     "contrastive": "#57606a",
     "control": "#afb8c1",
 }
-UNTRAINED = {"cifar10": (46.6, 54.1)}
-"""kNN and linear probe of the same network before training (docs/log.md)."""
 
 
 def means(rows: Sequence[Mapping[str, str]], dataset: str) -> dict[str, tuple[float, float]]:
@@ -47,6 +45,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/methods.png"))
     chosen = parser.parse_args()
     scores = means(read_rows(chosen.table), chosen.dataset)
+    untrained = scores.pop(UNTRAINED, ())
     figure, axis = plt.subplots(figsize=(7, 0.26 * len(scores) + 1), layout="constrained")
     seen = set()
     for place, (method, (linear, knn)) in enumerate(scores.items()):
@@ -59,7 +58,7 @@ def main() -> None:
         )
         axis.plot(knn, place, "o", color=color, markersize=6, markerfacecolor="white")
         seen.add(family)
-    for value, style in zip(UNTRAINED.get(chosen.dataset, ()), (":", "--"), strict=False):
+    for value, style in zip(untrained, ("--", ":"), strict=False):
         axis.axvline(value, color="#6e7781", linestyle=style, linewidth=1)
     axis.set_yticks(range(len(scores)), list(scores))
     axis.set_xlabel("accuracy in percent: full circles linear probe, hollow ones nearest neighbors")

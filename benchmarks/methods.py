@@ -1,14 +1,16 @@
-"""Every method side by side: the same network, the same minutes, its small recipe.
+"""Every method side by side: the same network, the same computing, its small recipe.
 
-    python benchmarks/methods.py --datasets cifar10=CIFAR10 fashion_mnist --minutes 2 --cores 0 1
+    python benchmarks/methods.py --datasets cifar10=CIFAR10 fashion_mnist --cores 0 1 --seeds 0 1 2
     python benchmarks/methods.py --methods lejepa dino --set learning_rate=8e-3 --name slower
     python benchmarks/methods.py --table
     python benchmarks/methods.py --measured cifar10    # what `noneg list methods` shows
     python benchmarks/methods.py --quick        # a few methods on shapes; the last line is JSON
 
-Scores are of images that are held out of the training set; test sets are never read. Each run is a
-process of its own on one core, and minutes are those of CPU time. Beside the accuracies: peak
-memory of the process, images a second, the loss's share of a step, effective rank and verdict.
+Each method takes as many steps as need the CPU time of `--vicreg-steps` steps of VICReg
+(benchmarks/methods_pace.py), so every seed takes the same number, on any machine. Scores are of
+images that are held out of the training set; test sets are never read. Each run is a process of its
+own on one core. Beside the accuracies: peak memory of the process, images a second, the loss's
+share of a step, effective rank and verdict.
 """
 
 import argparse
@@ -29,21 +31,24 @@ from typing import Any
 import numpy as np
 
 from adaptation import score_of
-from budget import TIMED_STEPS, steps_that_fit, use_cores
+from budget import use_cores
+from methods_pace import REFERENCE, pace_of
 from noneg.diagnostics import effective_rank
-from noneg.evaluation.scores import sample_images
+from noneg.encoder import Encoder
+from noneg.evaluation.scores import Score, sample_images, untrained
 from noneg.images import Images, find_source, load_images
 from noneg.methods import find_method, list_methods
 from noneg.methods.base import Embeddings
 from noneg.training.hardware import cpu_computes_bfloat16
+from same_network import SameNetwork
 from speedrun import data_set, device, given_settings, percent, read_rows
 from speedrun_data import Parts, checkout, load_dev
-from speedrun_entry import Job, Ticks, train_steps
+from speedrun_entry import Job, train_steps
 
 TABLE = Path("benchmarks/results/methods.csv")
 COLUMNS = (
-    *("date", "commit", "dataset", "method", "name", "settings", "minutes", "seed", "steps"),
-    *("images", "cpu_seconds", "knn", "linear"),
+    *("date", "commit", "dataset", "method", "name", "settings", "vicreg_steps", "seed"),
+    *("steps", "images", "cpu_seconds", "knn", "linear"),
     *("images_per_s", "peak_mib", "loss_share", "effective_rank", "verdict", "device", "status"),
 )
 MEASURED_TABLE = Path("src/noneg/methods/measured.csv")
@@ -58,22 +63,16 @@ MEASURED = 2_000
 LEFT_OUT = ("distill", "i_jepa")
 """One learns from another network, one takes transformers alone."""
 
+UNTRAINED = "untrained"
+"""The same network before training, beside the methods."""
 
-def one_run(job: Job, parts: Parts) -> dict[str, Any]:
-    """Train with the method's small recipe and score; the columns that depend on it.
 
-    As many steps as fit into the budget of CPU time are fixed after a short run that is timed.
-    """
+def one_run(job: Job, parts: Parts, steps: int) -> dict[str, Any]:
+    """Train with the method's small recipe and score; the columns that depend on it."""
     import torch
 
     pixels = np.asarray(parts.train.pixels).transpose(0, 2, 3, 1)
-    batch_size = find_method(job.settings["method"]).recipe("small").batch_size or 64
     with tempfile.TemporaryDirectory() as folder:
-        ticks = Ticks(job.budget)
-        begun = time.process_time()
-        few = pixels[: batch_size * TIMED_STEPS]
-        train_steps(job, few, TIMED_STEPS, [ticks], Path(folder) / "timed")
-        steps = steps_that_fit(job.seconds, begun, ticks.times, time.process_time())
         begun = time.process_time()
         run = train_steps(job, pixels, steps, [], Path(folder) / "run")
         seconds = time.process_time() - begun
@@ -81,11 +80,8 @@ def one_run(job: Job, parts: Parts) -> dict[str, Any]:
         with (run.directory / "metrics.csv").open(newline="") as file:
             rows = list(csv.DictReader(file))
         verdict = json.loads((run.directory / "verdict.json").read_text())["state"]
-    learn = sample_images(parts.train, LABELS, seed=job.seed)
-    # Twice as fast; features differ by less than half a percent of their size (docs/scaling.md).
-    encoder = run.encoder.in_precision("bfloat16" if cpu_computes_bfloat16() else "float32")
-    score = score_of(encoder, Parts(learn, parts.scored))
-    h = encoder.embed_pixels(np.asarray(parts.scored.pixels[:MEASURED]))
+    score = score_few(run.encoder, parts, job.seed)
+    h = run.encoder.embed_pixels(np.asarray(parts.scored.pixels[:MEASURED]))
     speeds = [float(row["images_per_second"]) for row in rows if row["images_per_second"]]
     return {
         "steps": steps,
@@ -100,6 +96,21 @@ def one_run(job: Job, parts: Parts) -> dict[str, Any]:
         "verdict": verdict,
         "status": "done",
     }
+
+
+def score_few(encoder: Encoder, parts: Parts, seed: int) -> Score:
+    """Both probes, which learn from `LABELS` of the training images."""
+    # Twice as fast; features differ by less than half a percent of their size (docs/scaling.md).
+    encoder = encoder.in_precision("bfloat16" if cpu_computes_bfloat16() else "float32")
+    return score_of(encoder, Parts(sample_images(parts.train, LABELS, seed=seed), parts.scored))
+
+
+def score_untrained(parts: Parts, seed: int) -> dict[str, Any]:
+    """The network that every method begins with."""
+    network = SameNetwork(parts.train, seed)
+    encoder = untrained(network.encoder(network.build()[0]), seed=seed)
+    score = score_few(encoder, parts, seed)
+    return {"steps": 0, "images": 0, "knn": score.knn, "linear": score.linear, "status": "done"}
 
 
 def loss_share(config: Any, parts: Parts, turns: int = 7) -> float:
@@ -147,16 +158,18 @@ def worker(job: Mapping[str, Any]) -> dict[str, Any]:
         train, scored = (
             images_of(stored[name], stored[f"{name}_labels"]) for name in ("train", "scored")
         )
+    if job["method"] == UNTRAINED:
+        return score_untrained(Parts(train, scored), job["seed"])
     described = Job(
         entries=[job["method"]],
         settings={"method": job["method"], **job["settings"]},
         images=job["images"],
-        seconds=60 * job["minutes"],
+        seconds=0,
         cores=[job["core"]],
         seed=job["seed"],
         out="",
     )
-    return one_run(described, Parts(train, scored))
+    return one_run(described, Parts(train, scored), job["steps"])
 
 
 def run_all(chosen: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
@@ -172,7 +185,7 @@ def run_all(chosen: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
             "dataset": dataset,
             "name": chosen.name or "small",
             "settings": json.dumps(given, sort_keys=True),
-            "minutes": f"{chosen.minutes:g}",
+            "vicreg_steps": str(chosen.vicreg_steps),
             "device": device(),
         }
         with tempfile.TemporaryDirectory() as folder:
@@ -184,7 +197,7 @@ def run_all(chosen: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
                 scored=np.asarray(parts.scored.pixels),
                 scored_labels=parts.scored.labels,
             )
-            keys = ("dataset", "method", "name", "settings", "minutes", "seed")
+            keys = ("dataset", "method", "name", "settings", "vicreg_steps", "seed")
             there = {tuple(row[key] for key in keys) for row in read_rows(out)}
             waiting = [
                 {**same, "method": method, "seed": str(seed)}
@@ -197,7 +210,11 @@ def run_all(chosen: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
                 for core in chosen.cores:
                     if core not in busy and waiting:
                         row = waiting.pop(0)
-                        job = {"settings": given, "minutes": chosen.minutes, "core": core}
+                        steps = 0
+                        if row["method"] != UNTRAINED:
+                            pace = pace_of(row["method"], row["settings"])
+                            steps = round(chosen.vicreg_steps / pace)
+                        job = {"settings": given, "steps": steps, "core": core}
                         busy[core] = _start(row, {**job, "images": images}, Path(folder))
                 for core, (row, result, process) in list(busy.items()):
                     if process.poll() is None:
@@ -250,7 +267,7 @@ def summarize(rows: Sequence[Mapping[str, str]]) -> str:
     groups: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
     for row in rows:
         if row["status"] == "done":
-            groups[row["dataset"], row["minutes"], row["method"], row["name"]].append(row)
+            groups[row["dataset"], row["vicreg_steps"], row["method"], row["name"]].append(row)
     lines = [
         "| data set | method | kind | n | kNN | linear | images/s | peak memory | loss | rank | "
         "verdict |",
@@ -262,7 +279,7 @@ def summarize(rows: Sequence[Mapping[str, str]]) -> str:
         return key[0], key[1], -statistics.mean(float(row["linear"]) for row in own)
 
     for (dataset, _, method, name), own in sorted(groups.items(), key=order):
-        traits = find_method(method).traits
+        traits = None if method == UNTRAINED else find_method(method).traits
         median = {
             column: statistics.median(float(row[column] or "nan") for row in own)
             for column in ("images_per_s", "peak_mib", "loss_share", "effective_rank")
@@ -273,10 +290,16 @@ def summarize(rows: Sequence[Mapping[str, str]]) -> str:
             "" if traits is None else traits.family,
             len(own),
             *(percent(own, probe) for probe in ("knn", "linear")),
-            f"{median['images_per_s']:.0f}",
-            f"{median['peak_mib']:,.0f} MiB",
-            f"{median['loss_share']:.1%}",
-            f"{median['effective_rank']:.0f}",
+            *(
+                ("",) * 4
+                if method == UNTRAINED
+                else (
+                    f"{median['images_per_s']:.0f}",
+                    f"{median['peak_mib']:,.0f} MiB",
+                    f"{median['loss_share']:.1%}",
+                    f"{median['effective_rank']:.0f}",
+                )
+            ),
             ", ".join(sorted({row["verdict"] for row in own})),
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
@@ -284,16 +307,19 @@ def summarize(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 def measured(rows: Sequence[Mapping[str, str]], dataset: str) -> list[dict[str, str]]:
-    """Each method's mean accuracy on a data set after the most minutes, best linear probe first."""
+    """Each method's mean accuracy on a data set after the most steps, best linear probe first."""
     done = [
         row
         for row in rows
-        if row["status"] == "done" and row["dataset"] == dataset and row["name"] == "small"
+        if row["status"] == "done"
+        and row["dataset"] == dataset
+        and row["name"] == "small"
+        and row["method"] != UNTRAINED
     ]
-    minutes = max((row["minutes"] for row in done), key=float)
+    steps = max((row["vicreg_steps"] for row in done), key=int)
     groups: dict[str, list[Mapping[str, str]]] = defaultdict(list)
     for row in done:
-        if row["minutes"] == minutes:
+        if row["vicreg_steps"] == steps:
             groups[row["method"]].append(row)
     found = [
         {
@@ -302,9 +328,8 @@ def measured(rows: Sequence[Mapping[str, str]], dataset: str) -> list[dict[str, 
             "knn": percent(own, "knn").split()[0],
             "runs": str(len(own)),
             "dataset": dataset,
-            "minutes": minutes,
+            "vicreg_steps": steps,
             "date": max(row["date"] for row in own),
-            "device": own[0]["device"],
         }
         for method, own in groups.items()
     ]
@@ -315,8 +340,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     known = [name for name in list_methods() if name not in LEFT_OUT]
     parser.add_argument("--datasets", nargs="+", default=["shapes"], metavar="NAME[=FOLDER]")
-    parser.add_argument("--methods", nargs="+", default=known, choices=list_methods())
-    parser.add_argument("--minutes", type=float, default=2.0)
+    parser.add_argument(
+        "--methods", nargs="+", default=[UNTRAINED, *known], choices=[UNTRAINED, *list_methods()]
+    )
+    parser.add_argument(
+        "--vicreg-steps", type=int, default=400, help=f"computing, in steps of {REFERENCE}"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--cores", nargs="+", type=int, default=[0])
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE")
@@ -346,7 +375,7 @@ def main() -> None:
     if not chosen.quick:
         run_all(chosen, chosen.out)
         return
-    chosen.methods, chosen.minutes = list(QUICK), 0.3
+    chosen.methods, chosen.vicreg_steps = list(QUICK), 60
     with tempfile.TemporaryDirectory() as folder:
         rows = run_all(chosen, Path(folder) / "quick.csv")
     shown = {

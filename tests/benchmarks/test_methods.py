@@ -1,27 +1,32 @@
-"""What `noneg list methods` shows of the benchmark of methods."""
+"""What `noneg list methods` shows of the benchmark of methods, and how many steps each may take."""
 
 import csv
+from pathlib import Path
+
+import pytest
 
 from methods import measured
+from methods_pace import COLUMNS, pace_of
 from noneg.commands.list import MEASURED
 from noneg.methods import list_methods
 
 
 def row(method: str, linear: float, **other: str) -> dict[str, str]:
-    same = {"status": "done", "dataset": "cifar10", "name": "small", "minutes": "10"}
+    same = {"status": "done", "dataset": "cifar10", "name": "small", "vicreg_steps": "400"}
     same |= {"knn": "0.5", "date": "2026-11-28", "device": "a CPU"}
     return {**same, "method": method, "linear": str(linear), **other}
 
 
-def test_the_mean_of_finished_runs_of_the_most_minutes_best_first() -> None:
+def test_the_mean_of_finished_runs_of_the_most_steps_best_first() -> None:
     rows = [
         row("byol", 0.6),
         row("vicreg", 0.71),
         row("vicreg", 0.72, date="2026-11-30"),
-        row("vicreg", 0.9, minutes="9"),
+        row("vicreg", 0.9, vicreg_steps="90"),
         row("vicreg", 0.9, dataset="fashion_mnist"),
         row("vicreg", 0.9, name="slower"),
         row("dino", 0.9, status="failed: why"),
+        row("untrained", 0.9),
     ]
     found = measured(rows, "cifar10")
     assert [(each["method"], each["linear"], each["runs"]) for each in found] == [
@@ -36,6 +41,19 @@ def test_the_table_in_the_package_is_of_this_form() -> None:
         rows = list(csv.DictReader(file))
     assert rows[0].keys() == measured([row("byol", 0.6)], "cifar10")[0].keys()
     assert {each["method"] for each in rows} <= set(list_methods())
-    assert len({(each["dataset"], each["minutes"]) for each in rows}) == 1
+    assert len({(each["dataset"], each["vicreg_steps"]) for each in rows}) == 1
     accuracies = [float(each["linear"]) for each in rows]
     assert accuracies == sorted(accuracies, reverse=True)
+
+
+def test_a_method_has_the_pace_of_its_settings_or_else_of_its_recipe(tmp_path: Path) -> None:
+    table = tmp_path / "pace.csv"
+    rows = ["mmcr,{},1,2.5", "mmcr,{},1,2.0", 'mmcr,"{""views"": ""gentle""}",1,1.2']
+    named = [name for name in COLUMNS if name in ("method", "settings", "rounds", "pace")]
+    table.write_text("\n".join([",".join(named), *rows]))
+    assert pace_of("mmcr", "{}", table) == 2.0  # Measured last.
+    assert pace_of("mmcr", '{"views": "gentle"}', table) == 1.2
+    assert pace_of("mmcr", '{"learning_rate": 0.1}', table) == 2.0
+    assert pace_of("vicreg", "{}", tmp_path / "none.csv") == 1
+    with pytest.raises(SystemExit, match=r"methods_pace\.py --methods dino"):
+        pace_of("dino", "{}", table)

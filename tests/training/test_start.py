@@ -13,7 +13,6 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import noneg
-from conftest import start_python, wait_for_checkpoint
 from noneg.cli import main
 from noneg.commands.train import parse_train
 from noneg.errors import NonegError
@@ -157,20 +156,28 @@ def test_frozen_norms_keep_the_starts_statistics_and_measure_the_heads(weights: 
     assert not torch.equal(measured.running_var, torch.ones_like(measured.running_var))
 
 
+class Interrupted(Observer):
+    """Ends a run as Ctrl-C does."""
+
+    def begin(self, step: int, total_steps: int) -> None:
+        """Nothing to prepare."""
+
+    def observe(self, step: int, epoch: int, method: Method, embeddings: Embeddings) -> None:
+        if step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+
 def test_a_resumed_run_keeps_the_start_without_its_file(weights: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "images.npz", images=IMAGES, labels=LABELS)
     file = tmp_path / "weights.safetensors"
     file.write_bytes(weights.read_bytes())
-    flags = [f"--{name}={value}" for name, value in SETTINGS.items() if name != "report"]
-    flags += ["--epochs=6", "--checkpoint-every=2", "--no-report", f"--out={tmp_path / 'run'}"]
-    process = start_python(
-        ["-m", "noneg", "train", str(tmp_path / "images.npz"), f"--start={file}", *flags]
-    )
-    wait_for_checkpoint(process, tmp_path / "run")
-    process.send_signal(signal.SIGKILL)
-    process.communicate(timeout=100)
+    out = tmp_path / "run"
+    settings = {**SETTINGS, "epochs": 2, "out": str(out), "start": str(file)}
+    config = make_config(str(tmp_path / "images.npz"), **settings)
+    with pytest.raises(KeyboardInterrupt):
+        start(config, observers=[Interrupted()])
     file.unlink()
-    run = noneg.train(resume_from=tmp_path / "run")
+    run = noneg.train(resume_from=out)
     assert [score.features for score in run.scores][:2] == ["trained", "start"]
     begun = load_file(run.directory / "start" / "encoder.safetensors")
     given = load_file(weights)

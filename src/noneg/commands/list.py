@@ -47,10 +47,9 @@ def _print_methods() -> None:
     first = rows[0]
     runs = " or ".join(sorted({row["runs"] for row in rows}, key=int))
     print(
-        f"\n#, linear, kNN: place and accuracy in percent on {first['dataset']}, after "
-        f"{first['minutes']} min of CPU time of one core of\n{first['device']}, with each method's "
-        f"small recipe and the default network. Mean of {runs} runs,\n"
-        f"{max(row['date'] for row in rows)}. Probes learn from 10,000 labels, and are scored on "
-        "images held out of the training set.\n"
+        f"\n#, linear, kNN: place and accuracy in percent on {first['dataset']}, in the time of "
+        f"{first['vicreg_steps']} steps of VICReg,\nwith each method's small recipe and the "
+        f"default network. Mean of {runs} runs, {max(row['date'] for row in rows)}.\n"
+        "Probes learn from 10,000 labels, and are scored on images held out of the training set.\n"
         "How far to trust it: docs/methods-compared.md. No figure: not measured."
     )

@@ -46,7 +46,12 @@ RECIPES = {
         views="simclr",
     ),
     # About the distance of different images at the start, so short runs need not shrink it first.
-    "small": Recipe(options=Options(margin=5.0, projector=(1024, 128)), learning_rate=3e-3),
+    "small": Recipe(
+        options=Options(margin=5.0, projector=(1024, 128)),
+        batch_size=64,
+        optimizer="muon",
+        learning_rate=1.6e-2,
+    ),
 }
 
 

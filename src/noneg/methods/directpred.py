@@ -73,7 +73,13 @@ RECIPES = {
         warmup_epochs=0.0,
         views="simclr",
     ),
-    "small": Recipe(options=Options(projector=(1024, 128), tau=0.98), learning_rate=3e-3),
+    "small": Recipe(
+        options=Options(projector=(1024, 128), tau=0.98),
+        batch_size=64,
+        optimizer="muon",
+        learning_rate=8e-3,
+        weight_decay=0.1,
+    ),
 }
 
 

@@ -45,7 +45,12 @@ RECIPES = {
         warmup_epochs=10.0,
         views="simclr",
     ),
-    "small": Recipe(options=Options(temperature=0.5, projector=(1024, 128)), learning_rate=3e-3),
+    "small": Recipe(
+        options=Options(temperature=0.5, projector=(1024, 128)),
+        batch_size=64,
+        optimizer="muon",
+        learning_rate=1.6e-2,
+    ),
 }
 
 

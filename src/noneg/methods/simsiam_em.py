@@ -47,7 +47,13 @@ RECIPES = {
         warmup_epochs=0.0,
         views="simsiam",
     ),
-    "small": Recipe(options=Options(projector=(1024, 1024)), learning_rate=3e-3),
+    "small": Recipe(
+        options=Options(projector=(1024, 1024)),
+        batch_size=64,
+        optimizer="muon",
+        learning_rate=8e-3,
+        weight_decay=0.05,
+    ),
 }
 
 
