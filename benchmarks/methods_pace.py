@@ -3,32 +3,40 @@
     python benchmarks/methods_pace.py --images cifar10=CIFAR10 --core 0
     python benchmarks/methods_pace.py --images cifar10=CIFAR10 --methods mmcr --set views=gentle
 
-A short run of VICReg and one of the method alternate in one process, on one core. A ratio of two
-that are measured within seconds depends little on the machine and on what else it does; methods.py
-gives each method its number of steps by it.
+VICReg and the method train in two processes on one core, a step by turns. A ratio of steps that are
+measured within a second depends little on the machine and on what else it does; methods.py gives
+each method its number of steps by it.
 """
 
 import argparse
 import csv
 import json
+import multiprocessing
 import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from multiprocessing.queues import Queue
+from multiprocessing.synchronize import Semaphore
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
-from budget import TIMED_STEPS, WARM_UP, Budget, use_cores
+from budget import use_cores
 from noneg.methods import find_method, list_methods
+from noneg.methods.base import Embeddings, Method
+from noneg.training.loop import Observer
 from speedrun import data_set, device, given_settings, read_rows
 from speedrun_data import checkout, load_dev
-from speedrun_entry import Job, Ticks, train_steps
+from speedrun_entry import Job, train_steps
 
 TABLE = Path(__file__).parent / "results/methods_pace.csv"
-COLUMNS = ("date", "commit", "method", "settings", "rounds", "pace", "least", "most")
+COLUMNS = ("date", "commit", "method", "settings", "blocks", "pace", "least", "most", "device")
 REFERENCE = "vicreg"
+BLOCK = 10
+"""Steps; one of ten also writes a row of metrics."""
+
 LEFT_OUT = ("distill", "i_jepa")
 """One learns from another network, one takes transformers alone."""
 
@@ -54,37 +62,88 @@ def pace_of(method: str, settings: str, table: Path = TABLE) -> float:
     raise SystemExit(f"time {method} first: python benchmarks/methods_pace.py --methods {method}")
 
 
-def seconds_of(method: str, settings: Mapping[str, Any], pixels: np.ndarray) -> float:
-    """CPU time of a step, the mean over a short run: some methods do more at some steps."""
+@final
+class Turns(Observer):
+    """The process's CPU time after each step; then the other process takes one."""
+
+    def __init__(self, mine: Semaphore, other: Semaphore) -> None:
+        self.mine, self.other = mine, other
+        self.times: list[float] = []
+        self.steps = 0
+
+    def begin(self, step: int, total_steps: int) -> None:
+        """Wait for the first turn."""
+        self.steps = total_steps
+        self.mine.acquire()
+
+    def observe(self, step: int, epoch: int, method: Method, embeddings: Embeddings) -> None:
+        """Read the clock, and wait for the next turn, if there is one."""
+        self.times.append(time.process_time())
+        self.other.release()
+        if len(self.times) < self.steps:
+            self.mine.acquire()
+
+
+def take_turns(
+    side: int,
+    method: str,
+    settings: Mapping[str, Any],
+    pixels: np.ndarray,
+    steps: int,
+    turns: tuple[Semaphore, Semaphore],
+    found: "Queue[tuple[int, list[float]]]",
+) -> None:
+    """In a process of its own: train, and report the clock after each step."""
+    import torch
+
+    torch.set_num_threads(1)
     batch_size = settings.get("batch_size") or find_method(method).recipe("small").batch_size
-    ticks = Ticks(Budget(0.0))
+    watch = Turns(*turns)
     job = Job([method], {**settings, "method": method}, "", 0, [], 0, "")
     with tempfile.TemporaryDirectory() as folder:
-        few = pixels[: batch_size * TIMED_STEPS]
-        train_steps(job, few, TIMED_STEPS, [ticks], Path(folder) / "timed")
-    timed = ticks.times[WARM_UP - 1 :]
-    return (timed[-1] - timed[0]) / (len(timed) - 1)
+        train_steps(job, pixels[: batch_size * steps], steps, [watch], Path(folder) / "timed")
+    found.put((side, watch.times))
+
+
+def ratios_of(
+    method: str, settings: Mapping[str, Any], pixels: np.ndarray, blocks: int
+) -> list[float]:
+    """CPU time of each block of steps, divided by that of VICReg's. The first one warms up."""
+    context = multiprocessing.get_context("spawn")
+    first, second = context.Semaphore(1), context.Semaphore(0)
+    found: Queue[tuple[int, list[float]]] = context.Queue()
+    steps = BLOCK * (blocks + 1)
+    sides = [(REFERENCE, {}, (first, second)), (method, settings, (second, first))]
+    both = [
+        context.Process(target=take_turns, args=(side, name, given, pixels, steps, turns, found))
+        for side, (name, given, turns) in enumerate(sides)
+    ]
+    for process in both:
+        process.start()
+    times = dict(found.get(timeout=1800) for _ in both)
+    for process in both:
+        process.join()
+    one, other = (np.diff(times[side][BLOCK - 1 :: BLOCK]) for side in range(2))
+    return [float(each) for each in other / one]
 
 
 def measure(
-    methods: Sequence[str], settings: Mapping[str, Any], pixels: np.ndarray, rounds: int
+    methods: Sequence[str], settings: Mapping[str, Any], pixels: np.ndarray, blocks: int
 ) -> None:
-    """Append the ratio of each method's step to one of VICReg, which is timed right before it."""
+    """Append the pace of each method to the table."""
     commit, is_clean = checkout()
     for method in methods:
-        ratios = []
-        for _ in range(rounds):
-            one = seconds_of(REFERENCE, {}, pixels)
-            ratios.append(seconds_of(method, settings, pixels) / one)
+        ratios = ratios_of(method, settings, pixels, blocks)
         row = {
             "date": time.strftime("%Y-%m-%d"),
             "commit": commit if is_clean else f"{commit}+changes",
             "method": method,
             "settings": json.dumps(settings, sort_keys=True),
-            "rounds": rounds,
+            "blocks": blocks,
             "pace": round(statistics.median(ratios), 3),
             "least": round(min(ratios), 3),
             "most": round(max(ratios), 3),
+            "device": device(),
         }
         print(row, flush=True)
         _append(row)
@@ -105,17 +164,13 @@ def main() -> None:
     parser.add_argument("--images", default="shapes", metavar="NAME[=FOLDER]")
     parser.add_argument("--methods", nargs="+", default=known, choices=known)
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--blocks", type=int, default=3, help=f"of {BLOCK} steps")
     parser.add_argument("--core", type=int, default=0)
     chosen = parser.parse_args()
     use_cores([chosen.core])
-    import torch
-
-    torch.set_num_threads(1)
-    print(device())
     parts = load_dev(*data_set(chosen.images))
     pixels = np.asarray(parts.train.pixels).transpose(0, 2, 3, 1)
-    measure(chosen.methods, given_settings(chosen), pixels, chosen.rounds)
+    measure(chosen.methods, given_settings(chosen), pixels, chosen.blocks)
 
 
 if __name__ == "__main__":

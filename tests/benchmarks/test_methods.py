@@ -2,11 +2,13 @@
 
 import csv
 from pathlib import Path
+from threading import Semaphore, Thread
+from typing import Any
 
 import pytest
 
 from methods import measured
-from methods_pace import COLUMNS, pace_of
+from methods_pace import COLUMNS, Turns, pace_of
 from noneg.commands.list import MEASURED
 from noneg.methods import list_methods
 
@@ -49,7 +51,7 @@ def test_the_table_in_the_package_is_of_this_form() -> None:
 def test_a_method_has_the_pace_of_its_settings_or_else_of_its_recipe(tmp_path: Path) -> None:
     table = tmp_path / "pace.csv"
     rows = ["mmcr,{},1,2.5", "mmcr,{},1,2.0", 'mmcr,"{""views"": ""gentle""}",1,1.2']
-    named = [name for name in COLUMNS if name in ("method", "settings", "rounds", "pace")]
+    named = [name for name in COLUMNS if name in ("method", "settings", "blocks", "pace")]
     table.write_text("\n".join([",".join(named), *rows]))
     assert pace_of("mmcr", "{}", table) == 2.0  # Measured last.
     assert pace_of("mmcr", '{"views": "gentle"}', table) == 1.2
@@ -57,3 +59,30 @@ def test_a_method_has_the_pace_of_its_settings_or_else_of_its_recipe(tmp_path: P
     assert pace_of("vicreg", "{}", tmp_path / "none.csv") == 1
     with pytest.raises(SystemExit, match=r"methods_pace\.py --methods dino"):
         pace_of("dino", "{}", table)
+
+
+def test_two_runs_take_a_step_by_turns_and_both_end() -> None:
+    first, second = Semaphore(1), Semaphore(0)
+    taken: list[str] = []
+
+    def run(name: str, *turns: Any) -> None:
+        watch = Turns(*turns)
+        nothing: Any = None
+        watch.begin(0, 3)
+        for step in range(3):
+            taken.append(name)
+            watch.observe(step, 0, nothing, nothing)
+        assert watch.times == sorted(watch.times)
+        assert len(watch.times) == 3
+
+    # The one that comes second may start first.
+    both = [
+        Thread(target=run, args=("b", second, first)),
+        Thread(target=run, args=("a", first, second)),
+    ]
+    for thread in both:
+        thread.start()
+    for thread in both:
+        thread.join(timeout=60)
+        assert not thread.is_alive()
+    assert "".join(taken) == "ababab"
