@@ -91,7 +91,7 @@ def find_part(name: str, place: Path | None, split: Literal["train", "test"]) ->
 
 
 def checkout() -> tuple[str, bool]:
-    """The commit of the checkout, and whether it has no changes besides the table of results.
+    """The commit of the checkout, and whether it has no changes besides tables of results.
 
     Raises:
         SystemExit: noneg is imported from somewhere else.
@@ -102,7 +102,7 @@ def checkout() -> tuple[str, bool]:
             f"PYTHONPATH={REPOSITORY / 'src'}"
         )
     # Rows are appended while the benchmark runs.
-    status = _git("status", "--porcelain", "--", ".", f":!{TABLE}")
+    status = _git("status", "--porcelain", "--", ".", ":!benchmarks/results")
     return _git("rev-parse", "HEAD"), not status
 
 
