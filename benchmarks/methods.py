@@ -32,7 +32,7 @@ import numpy as np
 
 from adaptation import score_of
 from budget import use_cores
-from methods_pace import REFERENCE, pace_of
+from methods_pace import LEFT_OUT, REFERENCE, pace_of
 from noneg.diagnostics import effective_rank
 from noneg.encoder import Encoder
 from noneg.evaluation.scores import Score, sample_images, untrained
@@ -59,9 +59,6 @@ LABELS = 10_000
 
 MEASURED = 2_000
 """Images whose representations give the effective rank."""
-
-LEFT_OUT = ("distill", "i_jepa")
-"""One learns from another network, one takes transformers alone."""
 
 UNTRAINED = "untrained"
 """The same network before training, beside the methods."""

@@ -229,14 +229,15 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> noneg.Run:
 @pytest.fixture
 def finished(made: noneg.Run, monkeypatch: pytest.MonkeyPatch) -> noneg.Run:
     """`RUN`, whose parent is the working directory, while further runs are short."""
-    start = noneg.training.run.start
+    train = noneg.training.run._train
 
-    def start_short(config: TrainConfig, *arguments: Any, **keywords: Any) -> Any:
+    def train_briefly(config: TrainConfig, *arguments: Any) -> noneg.Run:
         epochs = min(config.epochs or 2, 2)
         config = replace(config, epochs=epochs, steps=None, minutes=None, report=False)
-        return start(config, *arguments, **keywords)
+        return train(config, *arguments)
 
-    monkeypatch.setattr(noneg.training.run, "start", start_short)
+    # By the command and by `noneg.train` alike.
+    monkeypatch.setattr(noneg.training.run, "_train", train_briefly)
     monkeypatch.chdir(made.directory.parent)
     monkeypatch.syspath_prepend(made.directory.parent)
     return made
