@@ -1,7 +1,9 @@
 """Finished runs are kept: a real study of two tiny runs, whose batch measure counts trainings."""
 
+import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -16,6 +18,7 @@ import pytest
 from torch import Tensor
 
 from noneg.encoder import Encoder
+from noneg.errors import NonegError
 from noneg.experiments.cache import RunCache, fingerprint
 from noneg.experiments.conduct import conduct_study, make_run_config
 from noneg.experiments.figures import bars
@@ -326,3 +329,20 @@ def test_peak_memory_is_that_of_training_alone(
     said = [line.split()[0] for line in capsys.readouterr().err.splitlines() if line]
     assert "encoder" in said
     assert "report" not in said
+
+
+def test_after_a_fault_the_study_goes_on_by_the_same_command(
+    study: Study, watch: Watch, images: Path, tmp_path: Path
+) -> None:
+    def fill_the_disk() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "metrics.csv")
+
+    watch.act, watch.act_at = fill_the_disk, 5
+    study = replace(study, variants=study.variants[:1])
+    with pytest.raises(NonegError) as caught:
+        run(study, images, tmp_path)
+    sentence = "metrics.csv: the disk is full; the last checkpoint in .* is whole: make room, then"
+    assert re.fullmatch(f"{sentence} the same command again", str(caught.value))
+    watch.act = None
+    run(study, images, tmp_path)
+    assert watch.steps == [5, STEPS - 3]

@@ -25,6 +25,7 @@ from noneg.files import write_text
 from noneg.records.directory import RunDirectory, read_json
 from noneg.records.table import StepTable, numbers_of
 from noneg.training.config import TrainConfig, to_dict
+from noneg.training.faults import resume_command
 from noneg.training.run import Run, resume, start
 
 FORMAT = 2
@@ -114,6 +115,10 @@ class RunCache:
                 scores = self._scores(trained.encoder, trained.config)
             except DivergedError as error:
                 diverged = str(error)
+            except NonegError as error:
+                # A study goes on with its runs by itself.
+                again = str(error).replace(resume_command(run), "the same command again")
+                raise NonegError(again) from error
         numbers = _last_row(run.metrics) | _last_row(run.study_meter) | spent | scores
         _write(run.path / _RESULT, {"numbers": numbers, "diverged": diverged})
         # Only an unfinished run needs its checkpoints, ten times as large as its encoder.
