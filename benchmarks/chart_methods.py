@@ -61,7 +61,10 @@ def main() -> None:
     for value, style in zip(untrained, ("--", ":"), strict=False):
         axis.axvline(value, color="#6e7781", linestyle=style, linewidth=1)
     axis.set_yticks(range(len(scores)), list(scores))
-    axis.set_xlabel("accuracy in percent: full circles linear probe, hollow ones nearest neighbors")
+    axis.set_xlabel(
+        "accuracy in percent: full circles linear probe, hollow ones nearest neighbors\n"
+        "the same before training: broken line linear probe, dotted line nearest neighbors"
+    )
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(axis="x", linewidth=0.4)
     axis.legend(frameon=False, fontsize=8, loc="lower right")
