@@ -32,7 +32,7 @@ import numpy as np
 
 from adaptation import score_of
 from budget import use_cores
-from methods_pace import LEFT_OUT, REFERENCE, pace_of
+from methods_pace import COMPARED, REFERENCE, pace_of
 from noneg.diagnostics import effective_rank
 from noneg.encoder import Encoder
 from noneg.evaluation.scores import Score, sample_images, untrained
@@ -41,7 +41,7 @@ from noneg.methods import find_method, list_methods
 from noneg.methods.base import Embeddings
 from noneg.training.hardware import cpu_computes_bfloat16
 from same_network import SameNetwork
-from speedrun import data_set, device, given_settings, percent, read_rows
+from speedrun import append, data_set, device, given_settings, percent, read_rows
 from speedrun_data import Parts, checkout, load_dev
 from speedrun_entry import Job, train_steps
 
@@ -59,6 +59,14 @@ LABELS = 10_000
 
 MEASURED = 2_000
 """Images whose representations give the effective rank."""
+
+MEDIANS = {
+    "images_per_s": "{:.0f}",
+    "peak_mib": "{:,.0f} MiB",
+    "loss_share": "{:.1%}",
+    "effective_rank": "{:.0f}",
+}
+"""Columns of which the table shows the median, and how."""
 
 UNTRAINED = "untrained"
 """The same network before training, beside the methods."""
@@ -218,7 +226,7 @@ def run_all(chosen: argparse.Namespace, out: Path) -> list[dict[str, Any]]:
                         continue
                     del busy[core]
                     row |= _found(result, process.returncode)
-                    _append(out, row)
+                    append(out, row, COLUMNS)
                     new.append(row)
                     knn, linear = (percent([row], name) for name in ("knn", "linear"))
                     print(f"{dataset} {row['method']}: {row['status']} {knn} {linear}", flush=True)
@@ -250,13 +258,10 @@ def _found(stem: Path, code: int) -> dict[str, Any]:
     return {"knn": None, "linear": None, "status": f"failed: {said[-1][:200] if said else code}"}
 
 
-def _append(out: Path, row: Mapping[str, Any]) -> None:
-    is_new = not out.exists()
-    with out.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, extrasaction="ignore", lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+def _median(rows: Sequence[Mapping[str, str]], column: str, form: str) -> str:
+    """Of the rows that have a value; the untrained network has none."""
+    values = [float(row[column]) for row in rows if row[column]]
+    return form.format(statistics.median(values)) if values else ""
 
 
 def summarize(rows: Sequence[Mapping[str, str]]) -> str:
@@ -277,26 +282,13 @@ def summarize(rows: Sequence[Mapping[str, str]]) -> str:
 
     for (dataset, _, method, name), own in sorted(groups.items(), key=order):
         traits = None if method == UNTRAINED else find_method(method).traits
-        median = {
-            column: statistics.median(float(row[column] or "nan") for row in own)
-            for column in ("images_per_s", "peak_mib", "loss_share", "effective_rank")
-        }
         cells = (
             dataset,
             f"`{method}`" + ("" if name == "small" else f", {name}"),
             "" if traits is None else traits.family,
             len(own),
             *(percent(own, probe) for probe in ("knn", "linear")),
-            *(
-                ("",) * 4
-                if method == UNTRAINED
-                else (
-                    f"{median['images_per_s']:.0f}",
-                    f"{median['peak_mib']:,.0f} MiB",
-                    f"{median['loss_share']:.1%}",
-                    f"{median['effective_rank']:.0f}",
-                )
-            ),
+            *(_median(own, column, form) for column, form in MEDIANS.items()),
             ", ".join(sorted({row["verdict"] for row in own})),
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
@@ -335,10 +327,9 @@ def measured(rows: Sequence[Mapping[str, str]], dataset: str) -> list[dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    known = [name for name in list_methods() if name not in LEFT_OUT]
     parser.add_argument("--datasets", nargs="+", default=["shapes"], metavar="NAME[=FOLDER]")
     parser.add_argument(
-        "--methods", nargs="+", default=[UNTRAINED, *known], choices=[UNTRAINED, *list_methods()]
+        "--methods", nargs="+", default=[UNTRAINED, *COMPARED], choices=[UNTRAINED, *list_methods()]
     )
     parser.add_argument(
         "--vicreg-steps", type=int, default=400, help=f"computing, in steps of {REFERENCE}"

@@ -9,7 +9,6 @@ each method its number of steps by it.
 """
 
 import argparse
-import csv
 import json
 import multiprocessing
 import statistics
@@ -27,7 +26,7 @@ from budget import use_cores
 from noneg.methods import find_method, list_methods
 from noneg.methods.base import Embeddings, Method
 from noneg.training.loop import Observer
-from speedrun import data_set, device, given_settings, read_rows
+from speedrun import append, data_set, device, given_settings, read_rows
 from speedrun_data import checkout, load_dev
 from speedrun_entry import Job, train_steps
 
@@ -37,8 +36,8 @@ REFERENCE = "vicreg"
 BLOCK = 10
 """Steps; one of ten also writes a row of metrics."""
 
-LEFT_OUT = ("distill", "i_jepa")
-"""One learns from another network, one takes transformers alone."""
+COMPARED = [name for name in list_methods() if name not in ("distill", "i_jepa")]
+"""One of the others learns from another network, one takes transformers alone."""
 
 
 def pace_of(method: str, settings: str, table: Path = TABLE) -> float:
@@ -146,23 +145,13 @@ def measure(
             "device": device(),
         }
         print(row, flush=True)
-        _append(row)
-
-
-def _append(row: Mapping[str, Any]) -> None:
-    is_new = not TABLE.exists()
-    with TABLE.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
+        append(TABLE, row, COLUMNS)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    known = [name for name in list_methods() if name not in LEFT_OUT]
     parser.add_argument("--images", default="shapes", metavar="NAME[=FOLDER]")
-    parser.add_argument("--methods", nargs="+", default=known, choices=known)
+    parser.add_argument("--methods", nargs="+", default=COMPARED, choices=COMPARED)
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE")
     parser.add_argument("--blocks", type=int, default=3, help=f"of {BLOCK} steps")
     parser.add_argument("--core", type=int, default=0)
