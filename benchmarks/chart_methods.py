@@ -1,17 +1,16 @@
 """Draw docs/methods.png, accuracy of every method, from the table of benchmarks/methods.py."""
 
 import argparse
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import mean
 
 import matplotlib as mpl
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.axes import Axes
 
-from methods import TABLE, UNTRAINED
+from methods import TABLE, UNTRAINED, finished, grouped, mean_of
 from noneg.methods import find_method
 from speedrun import read_rows
 
@@ -23,51 +22,71 @@ COLORS = {
     "contrastive": "#57606a",
     "control": "#afb8c1",
 }
+PROBES = ("linear", "knn")
 
 
-def means(rows: Sequence[Mapping[str, str]], dataset: str) -> dict[str, tuple[float, float]]:
-    """Linear probe and nearest neighbors of each method, in percent, best linear probe last."""
-    found: dict[str, list[Mapping[str, str]]] = defaultdict(list)
-    for row in rows:
-        if row["status"] == "done" and row["dataset"] == dataset and row["name"] == "small":
-            found[row["method"]].append(row)
-    scores = {
-        method: tuple(100 * mean(float(row[probe]) for row in own) for probe in ("linear", "knn"))
-        for method, own in found.items()
-    }
-    return dict(sorted(scores.items(), key=lambda item: item[1]))  # type: ignore[arg-type]
+def family_of(method: str) -> str:
+    """The method's kind; `control` for those without."""
+    traits = find_method(method).traits
+    return "control" if traits is None else traits.family
+
+
+def draw(axis: Axes, rows: Mapping[tuple[str, ...], Sequence[Mapping[str, str]]]) -> None:
+    """Both accuracies of each method, from bottom to top, and those before training.
+
+    Args:
+        axis: to draw on.
+        rows: of one data set, by method.
+    """
+    before = rows.get((UNTRAINED,), [])
+    for probe, style in zip(PROBES, ("--", ":"), strict=True):
+        axis.axvline(100 * mean_of(before, probe), color="#6e7781", linestyle=style, linewidth=1)
+    for place, ((method,), own) in enumerate(rows.items()):
+        if method == UNTRAINED:
+            continue
+        linear, knn = (100 * mean_of(own, probe) for probe in PROBES)
+        color = COLORS[family_of(method)]
+        axis.plot([knn, linear], [place, place], color=color, linewidth=1)
+        axis.plot(linear, place, "o", color=color, markersize=6)
+        axis.plot(knn, place, "o", color=color, markersize=6, markerfacecolor="white")
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(axis="x", linewidth=0.4)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--table", type=Path, default=TABLE)
-    parser.add_argument("--dataset", default="cifar10")
     parser.add_argument("--out", type=Path, default=Path("docs/methods.png"))
     chosen = parser.parse_args()
-    scores = means(read_rows(chosen.table), chosen.dataset)
-    untrained = scores.pop(UNTRAINED, ())
-    figure, axis = plt.subplots(figsize=(7, 0.26 * len(scores) + 1), layout="constrained")
-    seen = set()
-    for place, (method, (linear, knn)) in enumerate(scores.items()):
-        traits = find_method(method).traits
-        family = "control" if traits is None else traits.family
-        color = COLORS[family]
-        axis.plot([knn, linear], [place, place], color=color, linewidth=1)
-        axis.plot(
-            linear, place, "o", color=color, markersize=6, label=None if family in seen else family
-        )
-        axis.plot(knn, place, "o", color=color, markersize=6, markerfacecolor="white")
-        seen.add(family)
-    for value, style in zip(untrained, ("--", ":"), strict=False):
-        axis.axvline(value, color="#6e7781", linestyle=style, linewidth=1)
-    axis.set_yticks(range(len(scores)), list(scores))
-    axis.set_xlabel(
-        "accuracy in percent: full circles linear probe, hollow ones nearest neighbors\n"
-        "the same before training: broken line linear probe, dotted line nearest neighbors"
+    by_dataset = grouped(finished(read_rows(chosen.table)), "dataset")
+    first = grouped(next(iter(by_dataset.values())), "method")
+    order = sorted(first, key=lambda method: mean_of(first[method], "linear"))
+    order.sort(key=lambda method: method != (UNTRAINED,))
+    shown = order[1:] if order[0] == (UNTRAINED,) else order
+    figure, axes = plt.subplots(
+        ncols=len(by_dataset),
+        sharey=True,
+        squeeze=False,
+        figsize=(2.5 + 4 * len(by_dataset), 0.26 * len(shown) + 1.2),
+        layout="constrained",
     )
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.grid(axis="x", linewidth=0.4)
-    axis.legend(frameon=False, fontsize=8, loc="lower right")
+    for axis, ((dataset,), rows) in zip(axes[0], by_dataset.items(), strict=True):
+        groups = grouped(rows, "method")
+        draw(axis, {method: groups.get(method, []) for method in order})
+        axis.set_title(dataset, fontsize=10)
+    axes[0][0].set_yticks(range(len(order)), [method for (method,) in order])
+    axes[0][0].set_ylim(0.3, len(order) - 0.3)
+    families = {family_of(method) for (method,) in shown}
+    for family, color in COLORS.items():
+        if family in families:
+            axes[0][0].plot([], [], "o", color=color, label=family)
+    figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=3)
+    figure.supxlabel(
+        "accuracy in percent: full circles linear probe, hollow ones nearest neighbors\n"
+        "the same before training: broken line linear probe, dotted line nearest neighbors",
+        fontsize=9,
+    )
     figure.savefig(chosen.out, dpi=150)
 
 

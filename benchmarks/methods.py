@@ -3,7 +3,7 @@
     python benchmarks/methods.py --datasets cifar10=CIFAR10 fashion_mnist --cores 0 1 --seeds 0 1 2
     python benchmarks/methods.py --methods lejepa dino --set learning_rate=8e-3 --name slower
     python benchmarks/methods.py --table
-    python benchmarks/methods.py --measured cifar10    # what `noneg list methods` shows
+    python benchmarks/methods.py --publish      # into the page and `noneg list methods`
     python benchmarks/methods.py --quick        # a few methods on shapes; the last line is JSON
 
 Each method takes as many steps as need the CPU time of `--vicreg-steps` steps of VICReg
@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ COLUMNS = (
     *("images_per_s", "peak_mib", "loss_share", "effective_rank", "verdict", "device", "status"),
 )
 MEASURED_TABLE = Path("src/noneg/methods/measured.csv")
+PAGE = Path("docs/methods-compared.md")
 QUICK = ("vicreg", "lejepa", "byol", "siamese")
 
 LABELS = 10_000
@@ -264,52 +265,89 @@ def _median(rows: Sequence[Mapping[str, str]], column: str, form: str) -> str:
     return form.format(statistics.median(values)) if values else ""
 
 
-def summarize(rows: Sequence[Mapping[str, str]]) -> str:
-    """One row for each method and data set, best linear probe first, as Markdown."""
+def finished(rows: Sequence[Mapping[str, str]], name: str = "small") -> list[Mapping[str, str]]:
+    """The runs that ended, of settings with this name, with the most computing."""
+    done = [row for row in rows if row["status"] == "done" and row["name"] == name]
+    most = max((int(row["vicreg_steps"]) for row in done), default=0)
+    return [row for row in done if int(row["vicreg_steps"]) == most]
+
+
+def grouped(
+    rows: Sequence[Mapping[str, str]], *columns: str
+) -> dict[tuple[str, ...], list[Mapping[str, str]]]:
+    """The rows by what they have in these columns, in their order."""
     groups: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
     for row in rows:
-        if row["status"] == "done":
-            groups[row["dataset"], row["vicreg_steps"], row["method"], row["name"]].append(row)
-    lines = [
-        "| data set | method | kind | n | kNN | linear | images/s | peak memory | loss | rank | "
-        "verdict |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
+        groups[tuple(row[column] for column in columns)].append(row)
+    return groups
+
+
+def mean_of(rows: Sequence[Mapping[str, str]], column: str) -> float:
+    """The mean, or nan without rows."""
+    return statistics.mean(float(row[column]) for row in rows) if rows else float("nan")
+
+
+def summarize(rows: Sequence[Mapping[str, str]], name: str = "small") -> str:
+    """One row for each method, accuracies on each data set beside each other, as Markdown.
+
+    The best linear probe on the first data set comes first. Costs, rank and verdict are of that
+    data set too; a verdict that is different on another one is named with it.
+    """
+    chosen = finished(rows, name)
+    datasets = [dataset for (dataset,) in grouped(chosen, "dataset")]
+    by_run = grouped(chosen, "method", "dataset")
+    methods = sorted(
+        (method for (method,) in grouped(chosen, "method")),
+        key=lambda method: -mean_of(by_run[method, datasets[0]], "linear"),
+    )
+    header = ["method", "kind"]
+    header += [f"{dataset}: {column}" for dataset in datasets for column in ("n", "kNN", "linear")]
+    header += ["images/s", "peak memory", "loss", "rank", "verdict"]
+    lines = [header, ["---"] * len(header)]
+    for method in methods:
+        traits = None if method == UNTRAINED else find_method(method).traits
+        cells = [f"`{method}`", "" if traits is None else traits.family]
+        for dataset in datasets:
+            own = by_run[method, dataset]
+            cells += [str(len(own)), *(percent(own, probe) for probe in ("knn", "linear"))]
+        lines.append([*cells, *costs(by_run[method, datasets[0]]), verdicts(by_run, method)])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def costs(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Medians of images a second, memory, the loss's share and effective rank; blank if unknown."""
+    shown = (
+        ("images_per_s", "{:.0f}"),
+        ("peak_mib", "{:,.0f} MiB"),
+        ("loss_share", "{:.1%}"),
+        ("effective_rank", "{:.0f}"),
+    )
+    values = ([float(row[column]) for row in rows if row[column]] for column, _ in shown)
+    return [
+        form.format(statistics.median(known)) if known else ""
+        for known, (_, form) in zip(values, shown, strict=True)
     ]
 
-    def order(item: tuple[tuple[str, ...], list[Mapping[str, str]]]) -> tuple[str, str, float]:
-        key, own = item
-        return key[0], key[1], -statistics.mean(float(row["linear"]) for row in own)
 
-    for (dataset, _, method, name), own in sorted(groups.items(), key=order):
-        traits = None if method == UNTRAINED else find_method(method).traits
-        cells = (
-            dataset,
-            f"`{method}`" + ("" if name == "small" else f", {name}"),
-            "" if traits is None else traits.family,
-            len(own),
-            *(percent(own, probe) for probe in ("knn", "linear")),
-            *(_median(own, column, form) for column, form in MEDIANS.items()),
-            ", ".join(sorted({row["verdict"] for row in own})),
-        )
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return "\n".join(lines)
+def verdicts(by_run: Mapping[tuple[str, ...], Sequence[Mapping[str, str]]], method: str) -> str:
+    """The verdict, or how often each was given on each data set."""
+    found = {
+        dataset: Counter(row["verdict"] for row in own if row["verdict"])
+        for (of, dataset), own in by_run.items()
+        if of == method
+    }
+    every = {verdict for counts in found.values() for verdict in counts}
+    if len(every) < 2:
+        return "".join(every)
+    return "; ".join(
+        f"{dataset}: " + ", ".join(f"{verdict} {count}" for verdict, count in counts.most_common())
+        for dataset, counts in found.items()
+    )
 
 
 def measured(rows: Sequence[Mapping[str, str]], dataset: str) -> list[dict[str, str]]:
     """Each method's mean accuracy on a data set after the most steps, best linear probe first."""
-    done = [
-        row
-        for row in rows
-        if row["status"] == "done"
-        and row["dataset"] == dataset
-        and row["name"] == "small"
-        and row["method"] != UNTRAINED
-    ]
-    steps = max((row["vicreg_steps"] for row in done), key=int)
-    groups: dict[str, list[Mapping[str, str]]] = defaultdict(list)
-    for row in done:
-        if row["vicreg_steps"] == steps:
-            groups[row["method"]].append(row)
+    done = [row for row in rows if row["dataset"] == dataset and row["method"] != UNTRAINED]
     found = [
         {
             "method": method,
@@ -317,12 +355,28 @@ def measured(rows: Sequence[Mapping[str, str]], dataset: str) -> list[dict[str, 
             "knn": percent(own, "knn").split()[0],
             "runs": str(len(own)),
             "dataset": dataset,
-            "vicreg_steps": steps,
+            "vicreg_steps": own[0]["vicreg_steps"],
             "date": max(row["date"] for row in own),
         }
-        for method, own in groups.items()
+        for (method,), own in grouped(finished(done), "method").items()
     ]
     return sorted(found, key=lambda row: (-float(row["linear"]), row["method"]))
+
+
+def with_table(page: str, table: str) -> str:
+    """The page with this table of methods in place of the one it has."""
+    begin = page.index("| method | kind |")
+    return page[:begin] + table + page[page.index("\n\n", begin) :]
+
+
+def publish(rows: Sequence[Mapping[str, str]]) -> None:
+    """Write the table into its page, and what `noneg list methods` shows: the first data set."""
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), summarize(rows)), encoding="utf-8")
+    shown = measured(rows, rows[0]["dataset"])
+    with MEASURED_TABLE.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(shown[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(shown)
 
 
 def main() -> None:
@@ -339,9 +393,13 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE")
     parser.add_argument("--name", help="name of the settings that are given with --set")
     parser.add_argument("--out", type=Path, default=TABLE)
-    parser.add_argument("--table", action="store_true", help="only print the table, as Markdown")
     parser.add_argument(
-        "--measured", metavar="NAME", help=f"only write {MEASURED_TABLE}, from this data set's rows"
+        "--table", action="store_true", help="only print the table, as Markdown, of --name's rows"
+    )
+    parser.add_argument(
+        "--publish",
+        action="store_true",
+        help=f"only write the table into {PAGE}, and {MEASURED_TABLE}",
     )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
@@ -351,14 +409,10 @@ def main() -> None:
         chosen.job.with_suffix(".row").write_text(json.dumps(row))
         return
     if chosen.table:
-        print(summarize(read_rows(chosen.out)))
+        print(summarize(read_rows(chosen.out), chosen.name or "small"))
         return
-    if chosen.measured is not None:
-        rows = measured(read_rows(chosen.out), chosen.measured)
-        with MEASURED_TABLE.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+    if chosen.publish:
+        publish(read_rows(chosen.out))
         return
     if not chosen.quick:
         run_all(chosen, chosen.out)

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from methods import measured
+from methods import PAGE, TABLE, measured, summarize, with_table
 from methods_pace import COLUMNS, Turns, pace_of
 from noneg.commands.list import MEASURED
-from noneg.methods import list_methods
+from speedrun import read_rows
+
+REPOSITORY = Path(__file__).parents[2]
 
 
 def row(method: str, linear: float, **other: str) -> dict[str, str]:
@@ -38,14 +40,44 @@ def test_the_mean_of_finished_runs_of_the_most_steps_best_first() -> None:
     assert found[0]["date"] == "2026-11-30"
 
 
-def test_the_table_in_the_package_is_of_this_form() -> None:
+def test_a_method_has_one_row_with_all_data_sets() -> None:
+    costs = {"images_per_s": "120.4", "peak_mib": "1300", "loss_share": "", "effective_rank": "9.6"}
+    rows = [
+        row("byol", 0.6, verdict="healthy", **costs),
+        row("byol", 0.7, verdict="healthy", **costs | {"images_per_s": "130.4"}),
+        row("vicreg", 0.66, verdict="healthy", **costs),
+        row("byol", 0.9, dataset="fashion_mnist", verdict="collapsed", **costs),
+        row("untrained", 0.5, verdict="", **dict.fromkeys(costs, "")),
+        row("byol", 0.1, name="slower", verdict="", **costs),
+    ]
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in summarize(rows).splitlines()
+    ]
+    assert lines[0][2:8] == [
+        f"{dataset}: {column}"
+        for dataset in ("cifar10", "fashion_mnist")
+        for column in ("n", "kNN", "linear")
+    ]
+    assert [line[0] for line in lines[2:]] == ["`vicreg`", "`byol`", "`untrained`"]
+    assert lines[3][1:8] == ["online-target", "2", "50.0 ± 0.0", "65.0 ± 7.1", "1", "50.0", "90.0"]
+    assert lines[3][8:] == [
+        "125",
+        "1,300 MiB",
+        "",
+        "10",
+        "cifar10: healthy 2; fashion_mnist: collapsed 1",
+    ]
+    assert lines[2][2:8] == ["1", "50.0", "66.0", "0", "", ""]
+    assert lines[2][-1] == "healthy"
+    assert lines[4][8:] == [""] * 5
+
+
+def test_the_page_and_the_package_show_the_table() -> None:
+    rows = read_rows(REPOSITORY / TABLE)
+    page = (REPOSITORY / PAGE).read_text(encoding="utf-8")
+    assert with_table(page, summarize(rows)) == page
     with MEASURED.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    assert rows[0].keys() == measured([row("byol", 0.6)], "cifar10")[0].keys()
-    assert {each["method"] for each in rows} <= set(list_methods())
-    assert len({(each["dataset"], each["vicreg_steps"]) for each in rows}) == 1
-    accuracies = [float(each["linear"]) for each in rows]
-    assert accuracies == sorted(accuracies, reverse=True)
+        assert list(csv.DictReader(file)) == measured(rows, "cifar10")
 
 
 def test_a_method_has_the_pace_of_its_settings_or_else_of_its_recipe(tmp_path: Path) -> None:
