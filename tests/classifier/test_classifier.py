@@ -16,11 +16,11 @@ from noneg.classifier.classifier import Classifier, load_classifier
 from noneg.classifier.curve import format_curve, label_curve
 from noneg.classifier.fit import calibration_error, fine_tuned_accuracy, fit_classifier, fit_probe
 from noneg.cli import main
-from noneg.encoder import Encoder, EncoderInfo
+from noneg.encoder import Encoder
 from noneg.errors import NonegError
 from noneg.images import find_source, load_images
 from noneg.images.load import Images
-from noneg.networks.backbones import build_backbone
+from untrained_encoders import describe, untrained_encoder
 
 
 def blobs(per_class: int = 30, classes: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -97,18 +97,7 @@ def test_the_probe_alone_keeps_the_encoder() -> None:
 
 def tiny_encoder() -> Encoder:
     torch.manual_seed(0)
-    module = TinyBackbone()
-    info = EncoderInfo(
-        backbone="tiny",
-        channels=3,
-        size=32,
-        stored_size=32,
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-        features=16,
-        method="none",
-    )
-    return Encoder(module, info)
+    return Encoder(TinyBackbone(), describe("tiny", features=16))
 
 
 class Striped:
@@ -153,19 +142,7 @@ def test_the_temperature_makes_confidence_right() -> None:
 
 
 def saved(tmp_path: Path) -> Path:
-    torch.manual_seed(0)
-    module = build_backbone("small_convnet", channels=3, size=32)
-    info = EncoderInfo(
-        backbone="small_convnet",
-        channels=3,
-        size=32,
-        stored_size=32,
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-        features=module.num_features,
-        method="none",
-    )
-    Encoder(module, info).save(tmp_path / "encoder")
+    untrained_encoder().save(tmp_path / "encoder")
     return tmp_path / "encoder"
 
 

@@ -4,7 +4,8 @@ import torch
 from torch import nn
 from torch.nn.functional import interpolate
 
-from noneg.encoder import Encoder, EncoderInfo
+from noneg.encoder import Encoder
+from untrained_encoders import describe
 
 
 class Pixels(nn.Module):
@@ -21,14 +22,4 @@ class Pixels(nn.Module):
 
 def pixel_encoder(module: nn.Module | None = None, features: int = 192) -> Encoder:
     """For images of three channels, at 32 pixels."""
-    info = EncoderInfo(
-        backbone="pixels",
-        channels=3,
-        size=32,
-        stored_size=32,
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-        features=features,
-        method="none",
-    )
-    return Encoder(module or Pixels(), info)
+    return Encoder(module or Pixels(), describe("pixels", features=features))

@@ -6,31 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from noneg.cli import main
 from noneg.collection.edits import edited
-from noneg.encoder import Encoder, EncoderInfo
-from noneg.networks.backbones import build_backbone
+from untrained_encoders import untrained_encoder
 
 
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    torch.manual_seed(0)
-    module = build_backbone("small_convnet", channels=3, size=32)
-    info = EncoderInfo(
-        backbone="small_convnet",
-        channels=3,
-        size=32,
-        stored_size=32,
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-        features=module.num_features,
-        method="none",
-    )
     directory = tmp_path_factory.mktemp("encoder")
-    Encoder(module, info).save(directory)
+    untrained_encoder().save(directory)
     return str(directory)
 
 
@@ -179,19 +165,7 @@ def test_bad_input_is_one_sentence(
 def test_an_encoder_for_other_images_is_refused(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.manual_seed(0)
-    module = build_backbone("small_convnet", channels=5, size=32)
-    info = EncoderInfo(
-        backbone="small_convnet",
-        channels=5,
-        size=32,
-        stored_size=32,
-        mean=(0.5,) * 5,
-        std=(0.25,) * 5,
-        features=module.num_features,
-        method="none",
-    )
-    Encoder(module, info).save(tmp_path / "five")
+    untrained_encoder(channels=5).save(tmp_path / "five")
     np.save(tmp_path / "five.npy", np.zeros((3, 32, 32, 5), np.uint8))
     query = str(photos / "00.png")
     assert main(["search", str(tmp_path / "five"), str(tmp_path / "five.npy"), query]) == 2

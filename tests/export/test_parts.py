@@ -11,18 +11,16 @@ import numpy as np
 import pyarrow.dataset
 import pyarrow.parquet
 import pytest
-import torch
 from PIL import Image
 
 from noneg.cli import main
 from noneg.collection.embedded import fingerprint
 from noneg.commands import embed as command
-from noneg.encoder import Encoder, EncoderInfo
 from noneg.errors import NonegError
 from noneg.export.parquet import write_parquet
 from noneg.export.parts import Share, embed_parts, images_per_part, part_file
 from noneg.images.folder import FolderSource
-from noneg.networks.backbones import build_backbone
+from untrained_encoders import untrained_encoder
 
 COUNT = 700
 BROKEN = ("0003.png", "0500.png")
@@ -39,26 +37,10 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def make_encoder(seed: int = 0) -> Encoder:
-    torch.manual_seed(seed)
-    module = build_backbone("small_convnet", channels=3, size=8)
-    info = EncoderInfo(
-        backbone="small_convnet",
-        channels=3,
-        size=8,
-        stored_size=8,
-        mean=(0.5,) * 3,
-        std=(0.25,) * 3,
-        features=module.num_features,
-        method="none",
-    )
-    return Encoder(module, info)
-
-
 @pytest.fixture(scope="module")
 def saved(tmp_path_factory: pytest.TempPathFactory) -> str:
     directory = tmp_path_factory.mktemp("encoder")
-    make_encoder().save(directory)
+    untrained_encoder(size=8).save(directory)
     return str(directory)
 
 
@@ -72,7 +54,7 @@ def rows_of(place: Path) -> dict[str, np.ndarray]:
 
 def assert_all_there(directory: Path, photos: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone.parquet"
-    write_parquet(alone, make_encoder(), photos)
+    write_parquet(alone, untrained_encoder(size=8), photos)
     expected, found = rows_of(alone), rows_of(directory)
     assert set(found) == set(expected)
     assert len(found) == COUNT - len(BROKEN)
@@ -81,7 +63,7 @@ def assert_all_there(directory: Path, photos: Path, tmp_path: Path) -> None:
 
 
 def test_parts_have_the_rows_and_the_order_of_one_table(photos: Path, tmp_path: Path) -> None:
-    written = embed_parts(tmp_path / "parts", make_encoder(), photos)
+    written = embed_parts(tmp_path / "parts", untrained_encoder(size=8), photos)
     assert written is not None
     assert written.rows == COUNT - len(BROKEN)
     assert [image.name for image in written.skipped] == list(BROKEN)
@@ -99,7 +81,7 @@ def test_parts_have_the_rows_and_the_order_of_one_table(photos: Path, tmp_path: 
 def test_each_process_writes_its_parts_and_the_last_one_counts(
     photos: Path, tmp_path: Path
 ) -> None:
-    out, encoder = tmp_path / "parts", make_encoder()
+    out, encoder = tmp_path / "parts", untrained_encoder(size=8)
     assert embed_parts(out, encoder, photos, share=Share(1, 2)) is None
     assert [path.name for path in sorted(out.glob("*.parquet"))] == ["part-00001.parquet"]
     written = embed_parts(out, encoder, photos, share=Share(0, 2))
@@ -110,7 +92,7 @@ def test_each_process_writes_its_parts_and_the_last_one_counts(
 
 def test_arrays_keep_the_index_of_the_whole(tmp_path: Path) -> None:
     images = np.random.default_rng(1).integers(0, 256, (300, 8, 8, 3), dtype=np.uint8)
-    encoder = make_encoder()
+    encoder = untrained_encoder(size=8)
     embed_parts(tmp_path / "parts", encoder, images)
     table = pyarrow.dataset.dataset(tmp_path / "parts", format="parquet").to_table()
     assert table["index"].to_pylist() == list(range(300))
@@ -174,14 +156,14 @@ def test_torchrun_tells_the_share(
 
 def test_what_does_not_belong_together_is_refused(photos: Path, tmp_path: Path) -> None:
     out = tmp_path / "parts"
-    embed_parts(out, make_encoder(), photos)
+    embed_parts(out, untrained_encoder(size=8), photos)
     with pytest.raises(NonegError, match="another encoder or of other images"):
-        embed_parts(out, make_encoder(seed=1), photos)
+        embed_parts(out, untrained_encoder(size=8, seed=1), photos)
     with pytest.raises(NonegError, match="another encoder or of other images"):
-        embed_parts(out, make_encoder().in_precision("bfloat16"), photos)
+        embed_parts(out, untrained_encoder(size=8).in_precision("bfloat16"), photos)
     part_file(out, 1).write_bytes(b"PAR1 and nothing else")
     with pytest.raises(NonegError, match=r"part-00001.parquet is damaged .* remove it"):
-        embed_parts(out, make_encoder(), photos)
+        embed_parts(out, untrained_encoder(size=8), photos)
 
 
 def test_no_readable_image_at_all_is_an_error(tmp_path: Path) -> None:
@@ -189,7 +171,7 @@ def test_no_readable_image_at_all_is_an_error(tmp_path: Path) -> None:
     folder.mkdir()
     (folder / "a.png").write_bytes(b"nothing")
     with pytest.raises(NonegError, match=r"None of the images .* a\.png"):
-        embed_parts(tmp_path / "parts", make_encoder(), folder)
+        embed_parts(tmp_path / "parts", untrained_encoder(size=8), folder)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +205,7 @@ def test_bfloat16_is_close_and_never_mixed_with_float32(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    exact = make_encoder()
+    exact = untrained_encoder(size=8)
     coarse = exact.in_precision("bfloat16")
     assert fingerprint(exact) != fingerprint(coarse)
     out = tmp_path / "coarse.parquet"

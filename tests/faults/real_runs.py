@@ -15,9 +15,7 @@ from safetensors.torch import load_file
 
 import noneg
 from conftest import start_python
-from noneg.encoder import Encoder, EncoderInfo
 from noneg.methods.base import Embeddings, Method
-from noneg.networks.backbones import build_backbone
 from noneg.training.config import make_config
 from noneg.training.loop import Observer
 from noneg.training.run import start
@@ -84,13 +82,6 @@ def resume(out: Path) -> dict[str, torch.Tensor]:
 
 def assert_same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert all(torch.equal(value, other[name]) for name, value in one.items())
-
-
-def untrained_encoder() -> Encoder:
-    torch.manual_seed(0)
-    module = build_backbone("small_convnet", channels=3, size=16)
-    mean, std = (0.5,) * 3, (0.25,) * 3
-    return Encoder(module, EncoderInfo("small_convnet", 3, 16, 16, mean, std, 256, "vicreg"))
 
 
 def children(pid: int) -> list[int]:

@@ -21,7 +21,6 @@ from real_runs import (
     finished,
     resume,
     run_here,
-    untrained_encoder,
 )
 
 import noneg
@@ -30,6 +29,7 @@ from noneg.collection.embedded import embed_collection
 from noneg.errors import MachineError, NonegError
 from noneg.files import LockedError, locked
 from noneg.records.directory import RunDirectory
+from untrained_encoders import untrained_encoder
 
 
 def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
@@ -154,7 +154,7 @@ print(found.vectors.sum())
 
 
 def test_two_processes_write_one_cache(pictures: Path, tmp_path: Path) -> None:
-    encoder = untrained_encoder()
+    encoder = untrained_encoder(size=16)
     encoder.save(tmp_path / "encoder")
     images = tmp_path / "images.npy"
     images.write_bytes(pictures.read_bytes())

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from real_runs import Disk, command, untrained_encoder
+from real_runs import Disk, command
 
 from noneg.classifier.classifier import Classifier, load_classifier
 from noneg.cli import main
@@ -22,6 +22,7 @@ from noneg.collection.approximate import kept_index
 from noneg.collection.neighbors import unit
 from noneg.errors import MachineError
 from noneg.training.checkpoints import write_checkpoint
+from untrained_encoders import untrained_encoder
 
 CLASSES = ("one", "other")
 BLOCK = 4096
@@ -43,7 +44,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An encoder and a classifier, which are the same directory."""
-    encoder = untrained_encoder()
+    encoder = untrained_encoder(size=16)
     weight, bias = torch.randn(2, encoder.info.features), torch.zeros(2)
     place = tmp_path_factory.mktemp("made")
     Classifier(encoder, weight, bias, CLASSES, 1.0, {"accuracy": 1.0}).save(place)

@@ -13,11 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from real_runs import command, untrained_encoder
+from real_runs import command
 
 from noneg.cli import main
 from noneg.errors import printable
 from noneg.files import from_cell, to_cell
+from untrained_encoders import untrained_encoder
 
 CLASSES = ("=cmd|' &C calc'!A0", "\x1b[31mred", "<img src=x onerror=alert(1)>")
 NAMES = (
@@ -58,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("encoder")
-    untrained_encoder().save(place)
+    untrained_encoder(size=16).save(place)
     return place
 
 
