@@ -10,7 +10,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 
-from methods import TABLE, UNTRAINED, finished, grouped, mean_of
+from methods_table import TABLE, UNTRAINED, finished, grouped, mean_of
 from noneg.methods import find_method
 from speedrun import read_rows
 

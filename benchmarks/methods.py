@@ -10,7 +10,7 @@ Each method takes as many steps as need the CPU time of `--vicreg-steps` steps o
 (benchmarks/methods_pace.py), so every seed takes the same number, on any machine. Scores are of
 images that are held out of the training set; test sets are never read. Each run is a process of its
 own on one core. Beside the accuracies: peak memory of the process, images a second, the loss's
-share of a step, effective rank and verdict.
+share of a step, effective rank and verdict. benchmarks/methods_table.py makes the table.
 """
 
 import argparse
@@ -23,8 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from noneg.diagnostics import effective_rank
 from noneg.encoder import Encoder
 from noneg.evaluation.scores import Score, sample_images, untrained
 from noneg.images import Images, find_source, load_images
-from noneg.methods import find_method, list_methods
+from noneg.methods import list_methods
 from noneg.methods.base import Embeddings
 from noneg.training.hardware import cpu_computes_bfloat16
 from same_network import SameNetwork
@@ -45,14 +44,11 @@ from speedrun import append, data_set, device, given_settings, percent, read_row
 from speedrun_data import Parts, checkout, load_dev
 from speedrun_entry import Job, train_steps
 
-TABLE = Path("benchmarks/results/methods.csv")
 COLUMNS = (
     *("date", "commit", "dataset", "method", "name", "settings", "vicreg_steps", "seed"),
     *("steps", "images", "cpu_seconds", "knn", "linear"),
     *("images_per_s", "peak_mib", "loss_share", "effective_rank", "verdict", "device", "status"),
 )
-MEASURED_TABLE = Path("src/noneg/methods/measured.csv")
-PAGE = Path("docs/methods-compared.md")
 QUICK = ("vicreg", "lejepa", "byol", "siamese")
 
 LABELS = 10_000
@@ -60,17 +56,6 @@ LABELS = 10_000
 
 MEASURED = 2_000
 """Images whose representations give the effective rank."""
-
-MEDIANS = {
-    "images_per_s": "{:.0f}",
-    "peak_mib": "{:,.0f} MiB",
-    "loss_share": "{:.1%}",
-    "effective_rank": "{:.0f}",
-}
-"""Columns of which the table shows the median, and how."""
-
-UNTRAINED = "untrained"
-"""The same network before training, beside the methods."""
 
 
 def one_run(job: Job, parts: Parts, steps: int) -> dict[str, Any]:
@@ -259,126 +244,6 @@ def _found(stem: Path, code: int) -> dict[str, Any]:
     return {"knn": None, "linear": None, "status": f"failed: {said[-1][:200] if said else code}"}
 
 
-def _median(rows: Sequence[Mapping[str, str]], column: str, form: str) -> str:
-    """Of the rows that have a value; the untrained network has none."""
-    values = [float(row[column]) for row in rows if row[column]]
-    return form.format(statistics.median(values)) if values else ""
-
-
-def finished(rows: Sequence[Mapping[str, str]], name: str = "small") -> list[Mapping[str, str]]:
-    """The runs that ended, of settings with this name, with the most computing."""
-    done = [row for row in rows if row["status"] == "done" and row["name"] == name]
-    most = max((int(row["vicreg_steps"]) for row in done), default=0)
-    return [row for row in done if int(row["vicreg_steps"]) == most]
-
-
-def grouped(
-    rows: Sequence[Mapping[str, str]], *columns: str
-) -> dict[tuple[str, ...], list[Mapping[str, str]]]:
-    """The rows by what they have in these columns, in their order."""
-    groups: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
-    for row in rows:
-        groups[tuple(row[column] for column in columns)].append(row)
-    return groups
-
-
-def mean_of(rows: Sequence[Mapping[str, str]], column: str) -> float:
-    """The mean, or nan without rows."""
-    return statistics.mean(float(row[column]) for row in rows) if rows else float("nan")
-
-
-def summarize(rows: Sequence[Mapping[str, str]], name: str = "small") -> str:
-    """One row for each method, accuracies on each data set beside each other, as Markdown.
-
-    The best linear probe on the first data set comes first. Costs, rank and verdict are of that
-    data set too; a verdict that is different on another one is named with it.
-    """
-    chosen = finished(rows, name)
-    datasets = [dataset for (dataset,) in grouped(chosen, "dataset")]
-    by_run = grouped(chosen, "method", "dataset")
-    methods = sorted(
-        (method for (method,) in grouped(chosen, "method")),
-        key=lambda method: -mean_of(by_run[method, datasets[0]], "linear"),
-    )
-    header = ["method", "kind"]
-    header += [f"{dataset}: {column}" for dataset in datasets for column in ("n", "kNN", "linear")]
-    header += ["images/s", "peak memory", "loss", "rank", "verdict"]
-    lines = [header, ["---"] * len(header)]
-    for method in methods:
-        traits = None if method == UNTRAINED else find_method(method).traits
-        cells = [f"`{method}`", "" if traits is None else traits.family]
-        for dataset in datasets:
-            own = by_run[method, dataset]
-            cells += [str(len(own)), *(percent(own, probe) for probe in ("knn", "linear"))]
-        lines.append([*cells, *costs(by_run[method, datasets[0]]), verdicts(by_run, method)])
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def costs(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Medians of images a second, memory, the loss's share and effective rank; blank if unknown."""
-    shown = (
-        ("images_per_s", "{:.0f}"),
-        ("peak_mib", "{:,.0f} MiB"),
-        ("loss_share", "{:.1%}"),
-        ("effective_rank", "{:.0f}"),
-    )
-    values = ([float(row[column]) for row in rows if row[column]] for column, _ in shown)
-    return [
-        form.format(statistics.median(known)) if known else ""
-        for known, (_, form) in zip(values, shown, strict=True)
-    ]
-
-
-def verdicts(by_run: Mapping[tuple[str, ...], Sequence[Mapping[str, str]]], method: str) -> str:
-    """The verdict, or how often each was given on each data set."""
-    found = {
-        dataset: Counter(row["verdict"] for row in own if row["verdict"])
-        for (of, dataset), own in by_run.items()
-        if of == method
-    }
-    every = {verdict for counts in found.values() for verdict in counts}
-    if len(every) < 2:
-        return "".join(every)
-    return "; ".join(
-        f"{dataset}: " + ", ".join(f"{verdict} {count}" for verdict, count in counts.most_common())
-        for dataset, counts in found.items()
-    )
-
-
-def measured(rows: Sequence[Mapping[str, str]], dataset: str) -> list[dict[str, str]]:
-    """Each method's mean accuracy on a data set after the most steps, best linear probe first."""
-    done = [row for row in rows if row["dataset"] == dataset and row["method"] != UNTRAINED]
-    found = [
-        {
-            "method": method,
-            "linear": percent(own, "linear").split()[0],
-            "knn": percent(own, "knn").split()[0],
-            "runs": str(len(own)),
-            "dataset": dataset,
-            "vicreg_steps": own[0]["vicreg_steps"],
-            "date": max(row["date"] for row in own),
-        }
-        for (method,), own in grouped(finished(done), "method").items()
-    ]
-    return sorted(found, key=lambda row: (-float(row["linear"]), row["method"]))
-
-
-def with_table(page: str, table: str) -> str:
-    """The page with this table of methods in place of the one it has."""
-    begin = page.index("| method | kind |")
-    return page[:begin] + table + page[page.index("\n\n", begin) :]
-
-
-def publish(rows: Sequence[Mapping[str, str]]) -> None:
-    """Write the table into its page, and what `noneg list methods` shows: the first data set."""
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), summarize(rows)), encoding="utf-8")
-    shown = measured(rows, rows[0]["dataset"])
-    with MEASURED_TABLE.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(shown[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(shown)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--datasets", nargs="+", default=["shapes"], metavar="NAME[=FOLDER]")
@@ -393,26 +258,12 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[], metavar="NAME=VALUE")
     parser.add_argument("--name", help="name of the settings that are given with --set")
     parser.add_argument("--out", type=Path, default=TABLE)
-    parser.add_argument(
-        "--table", action="store_true", help="only print the table, as Markdown, of --name's rows"
-    )
-    parser.add_argument(
-        "--publish",
-        action="store_true",
-        help=f"only write the table into {PAGE}, and {MEASURED_TABLE}",
-    )
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--job", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.job is not None:
         row = worker(json.loads(chosen.job.read_text()))
         chosen.job.with_suffix(".row").write_text(json.dumps(row))
-        return
-    if chosen.table:
-        print(summarize(read_rows(chosen.out), chosen.name or "small"))
-        return
-    if chosen.publish:
-        publish(read_rows(chosen.out))
         return
     if not chosen.quick:
         run_all(chosen, chosen.out)

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from methods import PAGE, TABLE, measured, summarize, with_table
 from methods_pace import COLUMNS, Turns, pace_of
+from methods_table import PAGE, TABLE, against, measured, summarize, with_table
 from noneg.commands.list import MEASURED
 from speedrun import read_rows
 
@@ -70,6 +70,21 @@ def test_a_method_has_one_row_with_all_data_sets() -> None:
     assert lines[2][2:8] == ["1", "50.0", "66.0", "0", "", ""]
     assert lines[2][-1] == "healthy"
     assert lines[4][8:] == [""] * 5
+
+
+def test_differences_are_paired_by_seed() -> None:
+    rows = [
+        row("vicreg", 0.60, seed="0"),
+        row("vicreg", 0.70, seed="1"),
+        row("vicreg", 0.90, seed="2"),
+        row("byol", 0.59, seed="1"),
+        row("byol", 0.47, seed="0"),
+        row("dino", 0.9, seed="0"),
+        row("byol", 0.9, seed="2", dataset="fashion_mnist"),
+    ]
+    assert against(rows, "vicreg").splitlines()[2:] == [
+        "| cifar10 | `byol` | 2 | +0.0 ± 0.0 | -12.0 ± 1.0 |"
+    ]
 
 
 def test_the_page_and_the_package_show_the_table() -> None:

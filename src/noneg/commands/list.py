@@ -8,7 +8,7 @@ from noneg.errors import NonegError
 from noneg.methods import describe_method, list_methods
 
 MEASURED = Path(noneg.methods.__file__).with_name("measured.csv")
-"""Accuracy of each method, by `python benchmarks/methods.py --publish`."""
+"""Accuracy of each method, by `python benchmarks/methods_table.py --publish`."""
 
 
 def run(*, kind: str, pattern: str) -> None:
