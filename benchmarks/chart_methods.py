@@ -9,6 +9,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from methods_table import TABLE, UNTRAINED, finished, grouped, mean_of
 from noneg.methods import find_method
@@ -50,7 +51,7 @@ def draw(axis: Axes, rows: Mapping[tuple[str, ...], Sequence[Mapping[str, str]]]
         axis.plot(linear, place, "o", color=color, markersize=6)
         axis.plot(knn, place, "o", color=color, markersize=6, markerfacecolor="white")
     axis.spines[["top", "right"]].set_visible(False)
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.grid(axis="x", linewidth=0.4)
 
 

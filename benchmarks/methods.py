@@ -32,6 +32,7 @@ import numpy as np
 from adaptation import score_of
 from budget import use_cores
 from methods_pace import COMPARED, REFERENCE, pace_of
+from methods_table import TABLE, UNTRAINED
 from noneg.diagnostics import effective_rank
 from noneg.encoder import Encoder
 from noneg.evaluation.scores import Score, sample_images, untrained
