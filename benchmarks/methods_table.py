@@ -15,6 +15,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from methods_pace import REFERENCE
 from noneg.methods import find_method
 from speedrun import percent, read_rows
 
@@ -147,15 +148,19 @@ def measured(rows: Sequence[Mapping[str, str]], dataset: str) -> list[dict[str, 
     return sorted(found, key=lambda row: (-float(row["linear"]), row["method"]))
 
 
-def with_table(page: str, table: str) -> str:
-    """The page with this table of methods in place of the one it has."""
-    begin = page.index("| method | kind |")
-    return page[:begin] + table + page[page.index("\n\n", begin) :]
+def with_tables(page: str, *tables: str) -> str:
+    """The page with each table in place of the one that has the same first two columns."""
+    for table in tables:
+        begin = page.index("|".join(table.split("|")[:3]))
+        page = page[:begin] + table + page[page.index("\n\n", begin) :]
+    return page
 
 
 def publish(rows: Sequence[Mapping[str, str]]) -> None:
-    """Write the table into its page, and what `noneg list methods` shows: the first data set."""
-    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8"), summarize(rows)), encoding="utf-8")
+    """Write both tables into the page, and for `noneg list methods` those of the first data set."""
+    page = PAGE.read_text(encoding="utf-8")
+    page = with_tables(page, summarize(rows), against(rows, REFERENCE))
+    PAGE.write_text(page, encoding="utf-8")
     shown = measured(rows, rows[0]["dataset"])
     with MEASURED_TABLE.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(shown[0]), lineterminator="\n")
@@ -171,7 +176,7 @@ def main() -> None:
     parser.add_argument(
         "--publish",
         action="store_true",
-        help=f"write the table into {PAGE}, and what noneg list methods shows",
+        help=f"write both into {PAGE}, and what noneg list methods shows",
     )
     chosen = parser.parse_args()
     rows = read_rows(chosen.rows)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from methods_pace import COLUMNS, Turns, pace_of
-from methods_table import PAGE, TABLE, against, measured, summarize, with_table
+from methods_table import PAGE, TABLE, against, measured, summarize, with_tables
 from noneg.commands.list import MEASURED
 from speedrun import read_rows
 
@@ -87,10 +87,10 @@ def test_differences_are_paired_by_seed() -> None:
     ]
 
 
-def test_the_page_and_the_package_show_the_table() -> None:
+def test_the_page_and_the_package_show_the_tables() -> None:
     rows = read_rows(REPOSITORY / TABLE)
     page = (REPOSITORY / PAGE).read_text(encoding="utf-8")
-    assert with_table(page, summarize(rows)) == page
+    assert with_tables(page, summarize(rows), against(rows, "vicreg")) == page
     with MEASURED.open(newline="", encoding="utf-8") as file:
         assert list(csv.DictReader(file)) == measured(rows, "cifar10")
 
