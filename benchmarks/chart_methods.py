@@ -11,8 +11,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from methods_table import TABLE, UNTRAINED, finished, grouped, mean_of
-from noneg.methods import find_method
+from methods_table import TABLE, UNTRAINED, family_of, finished, grouped, mean_of
 from speedrun import read_rows
 
 COLORS = {
@@ -26,27 +25,24 @@ COLORS = {
 PROBES = ("linear", "knn")
 
 
-def family_of(method: str) -> str:
-    """The method's kind; `control` for those without."""
-    traits = find_method(method).traits
-    return "control" if traits is None else traits.family
-
-
-def draw(axis: Axes, rows: Mapping[tuple[str, ...], Sequence[Mapping[str, str]]]) -> None:
+def draw(
+    axis: Axes,
+    rows: Mapping[tuple[str, ...], Sequence[Mapping[str, str]]],
+    order: Sequence[tuple[str, ...]],
+) -> None:
     """Both accuracies of each method, from bottom to top, and those before training.
 
     Args:
         axis: to draw on.
         rows: of one data set, by method.
+        order: the methods, the lowest first.
     """
     before = rows.get((UNTRAINED,), [])
     for probe, style in zip(PROBES, ("--", ":"), strict=True):
         axis.axvline(100 * mean_of(before, probe), color="#6e7781", linestyle=style, linewidth=1)
-    for place, ((method,), own) in enumerate(rows.items()):
-        if method == UNTRAINED:
-            continue
-        linear, knn = (100 * mean_of(own, probe) for probe in PROBES)
-        color = COLORS[family_of(method)]
+    for place, method in enumerate(order):
+        linear, knn = (100 * mean_of(rows.get(method, []), probe) for probe in PROBES)
+        color = COLORS[family_of(*method)]
         axis.plot([knn, linear], [place, place], color=color, linewidth=1)
         axis.plot(linear, place, "o", color=color, markersize=6)
         axis.plot(knn, place, "o", color=color, markersize=6, markerfacecolor="white")
@@ -62,23 +58,23 @@ def main() -> None:
     chosen = parser.parse_args()
     by_dataset = grouped(finished(read_rows(chosen.table)), "dataset")
     first = grouped(next(iter(by_dataset.values())), "method")
-    order = sorted(first, key=lambda method: mean_of(first[method], "linear"))
-    order.sort(key=lambda method: method != (UNTRAINED,))
-    shown = order[1:] if order[0] == (UNTRAINED,) else order
+    order = sorted(
+        (method for method in first if method != (UNTRAINED,)),
+        key=lambda method: mean_of(first[method], "linear"),
+    )
     figure, axes = plt.subplots(
         ncols=len(by_dataset),
         sharey=True,
         squeeze=False,
-        figsize=(2.5 + 4 * len(by_dataset), 0.26 * len(shown) + 1.2),
+        figsize=(2.5 + 4 * len(by_dataset), 0.26 * len(order) + 1.2),
         layout="constrained",
     )
     for axis, ((dataset,), rows) in zip(axes[0], by_dataset.items(), strict=True):
-        groups = grouped(rows, "method")
-        draw(axis, {method: groups.get(method, []) for method in order})
+        draw(axis, grouped(rows, "method"), order)
         axis.set_title(dataset, fontsize=10)
     axes[0][0].set_yticks(range(len(order)), [method for (method,) in order])
-    axes[0][0].set_ylim(0.3, len(order) - 0.3)
-    families = {family_of(method) for (method,) in shown}
+    axes[0][0].set_ylim(-0.7, len(order) - 0.3)
+    families = {family_of(*method) for method in order}
     for family, color in COLORS.items():
         if family in families:
             axes[0][0].plot([], [], "o", color=color, label=family)

@@ -2,8 +2,6 @@
 
     python benchmarks/methods.py --datasets cifar10=CIFAR10 fashion_mnist --cores 0 1 --seeds 0 1 2
     python benchmarks/methods.py --methods lejepa dino --set learning_rate=8e-3 --name slower
-    python benchmarks/methods.py --table
-    python benchmarks/methods.py --publish      # into the page and `noneg list methods`
     python benchmarks/methods.py --quick        # a few methods on shapes; the last line is JSON
 
 Each method takes as many steps as need the CPU time of `--vicreg-steps` steps of VICReg

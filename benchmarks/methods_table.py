@@ -57,6 +57,12 @@ def mean_of(rows: Sequence[Mapping[str, str]], column: str) -> float:
     return statistics.mean(float(row[column]) for row in rows) if rows else float("nan")
 
 
+def family_of(method: str) -> str:
+    """The method's kind; blank without one."""
+    traits = None if method == UNTRAINED else find_method(method).traits
+    return "" if traits is None else traits.family
+
+
 def summarize(rows: Sequence[Mapping[str, str]], name: str = "small") -> str:
     """One row for each method, accuracies on each data set beside each other, as Markdown.
 
@@ -75,8 +81,7 @@ def summarize(rows: Sequence[Mapping[str, str]], name: str = "small") -> str:
     header += ["images/s", "peak memory", "loss", "rank", "verdict"]
     lines = [header, ["---"] * len(header)]
     for method in methods:
-        traits = None if method == UNTRAINED else find_method(method).traits
-        cells = [f"`{method}`", "" if traits is None else traits.family]
+        cells = [f"`{method}`", family_of(method)]
         for dataset in datasets:
             own = by_run[method, dataset]
             cells += [str(len(own)), *(percent(own, probe) for probe in ("knn", "linear"))]
