@@ -8,6 +8,7 @@ import torch
 from test_contract import build
 from torch import Tensor
 
+from noneg.errors import NonegError
 from noneg.losses import corinfomax, running_covariance
 from noneg.methods.base import Embeddings
 
@@ -53,6 +54,32 @@ def test_flat_and_dead_covariances() -> None:
     assert float(dead["log_determinant_2"]) == pytest.approx(-log(1e-8))
 
 
+@pytest.mark.parametrize(("batch", "rank"), [(64, 1), (64, 3), (8, 8)])
+def test_embeddings_in_few_directions_have_a_loss_in_float32(batch: int, rank: int) -> None:
+    """A collapse is a number, which the watchdog can report: 64 coordinates, `rank` directions."""
+    method = build("corinfomax", projector=(8, 64))
+    exact = build("corinfomax", projector=(8, 64)).double()
+    for step in range(6):
+        z = random_views(batch, rank, seed=step) @ random_views(rank, 64, 1, seed=9)[0]
+        z = z.float().requires_grad_()
+        terms = method.objective(Embeddings(h=z, z=z)).terms
+        expected = exact.objective(Embeddings(h=z.double(), z=z.double())).terms
+        for name, value in expected.items():
+            assert float(terms[name].detach()) == pytest.approx(float(value), rel=1e-4), name
+    (gradient,) = torch.autograd.grad(terms["log_determinant_1"], z)
+    assert gradient.isfinite().all()
+    assert float(terms["log_determinant_1"].detach()) > 10
+
+
+def test_a_singular_covariance_is_refused_in_a_sentence() -> None:
+    z = random_views(5, 4)
+    with pytest.raises(NonegError, match="larger epsilon than 0"):
+        corinfomax(z, torch.zeros(2, 4, 4, dtype=torch.float64), epsilon=0.0)
+    z[0, 0] = torch.nan
+    broken = torch.full((2, 4, 4), torch.nan, dtype=torch.float64)
+    assert corinfomax(z, broken)["log_determinant_1"].isnan()
+
+
 def test_gradient_flows_through_the_running_mean_and_covariance() -> None:
     z = random_views(6, 3).requires_grad_()
     old_mean, old = torch.full((3,), 0.2, dtype=torch.float64), torch.eye(3, dtype=torch.float64)
@@ -62,3 +89,22 @@ def test_gradient_flows_through_the_running_mean_and_covariance() -> None:
         return torch.stack(list(corinfomax(z, torch.stack(moved)).values())).sum()
 
     assert torch.autograd.gradcheck(value, z)
+
+
+@pytest.mark.parametrize("views", [2, 3])
+def test_a_rotation_changes_nothing_if_the_first_covariance_has_no_direction(views: int) -> None:
+    rotation = torch.linalg.qr(random_views(3, 3, seed=9)[0])[0]
+    start = torch.diag(torch.tensor([1.0, 2.0, 4.0]))
+    for first, same in ((torch.eye(3), True), (start, False)):
+        plain, turned = (
+            build("corinfomax", projector=(8, 3), decay=0.3).double() for _ in range(2)
+        )
+        for method in (plain, turned):
+            method.covariance.copy_(first)
+        for step in range(2):
+            z = random_views(6, 3, views, seed=step) + 0.5
+            expected = plain.objective(Embeddings(h=z, z=z)).terms
+            actual = turned.objective(Embeddings(h=z, z=z @ rotation)).terms
+            for name, value in expected.items():
+                equal = float(actual[name]) == pytest.approx(float(value), rel=1e-9)
+                assert equal == (same or name == "invariance"), name

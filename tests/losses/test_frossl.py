@@ -50,7 +50,17 @@ def test_entropies_of_a_flat_spectrum_and_of_a_point(batch: int, width: int) -> 
     assert float(terms["invariance"]) == pytest.approx(0)
     point = frossl(random_views(1, width)[0].expand(2, batch, width))
     assert [float(each) for each in point.values()] == pytest.approx([0, 0, 0], abs=1e-12)
-    assert torch.isfinite(frossl(torch.zeros(2, batch, width))["entropy_1"])
+    assert float(frossl(torch.zeros(2, batch, width))["entropy_1"]) == 0
+
+
+def test_coordinates_that_are_0_do_not_count() -> None:
+    z = random_views(9, 4)
+    wide = torch.cat([z, torch.zeros(2, 9, 12, dtype=z.dtype)], dim=2).requires_grad_()
+    terms, narrow = frossl(wide), frossl(z)
+    for name in ("entropy_1", "entropy_2"):
+        assert float(terms[name].detach()) == pytest.approx(float(narrow[name]))
+    (gradient,) = torch.autograd.grad(terms["entropy_1"], wide)
+    assert gradient.isfinite().all()
 
 
 def test_the_scale_of_coordinates_changes_nothing_but_a_shift_does() -> None:

@@ -1,10 +1,13 @@
 """A teacher sees the large crops alone, and every view learns from them."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 from test_contract import build, gradients, make_views
 
-from noneg.methods.base import large_views
+from noneg.methods.base import Embeddings, large_views, means_of_others
 from noneg.networks.heads import Prototypes
 from noneg.training.step import compute_gradient
 
@@ -19,7 +22,9 @@ def test_large_views_are_the_first_of_one_size() -> None:
     assert len(large_views((LARGE[0], *SMALL, LARGE[1]))) == 1
 
 
-@pytest.mark.parametrize("name", ["byol", "directpred", "tico", "ssl_hsic", "dino", "simdino"])
+@pytest.mark.parametrize(
+    "name", ["byol", "directpred", "tico", "ssl_hsic", "dino", "simdino", "moco"]
+)
 def test_the_teacher_never_sees_a_small_crop(name: str) -> None:
     method = build(name)
     sides: list[int] = []
@@ -27,6 +32,40 @@ def test_the_teacher_never_sees_a_small_crop(name: str) -> None:
     target.register_forward_pre_hook(lambda _module, images: sides.append(images[0].shape[-1]))
     compute_gradient(method, (*LARGE, *SMALL), torch.arange(12))
     assert sides == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("byol", {"target": "copy"}),
+        ("byol", {"stop_gradient": False}),
+        ("directpred", {"target": "copy"}),
+        ("simsiam", {}),
+        ("simsiam", {"hold": 5}),
+        ("simsiam", {"stop_gradient": False}),
+        ("fastsiam", {}),
+        ("simsiam_em", {}),
+    ],
+)
+def test_without_a_teacher_small_crops_are_no_targets_either(
+    name: str, options: dict[str, Any]
+) -> None:
+    e = build(name, **options).embed((*LARGE, *SMALL))
+    assert e.t is not None
+    torch.testing.assert_close(e.t.detach(), e.z[:2].detach())
+    if e.p is None:
+        return
+    # With a predictor, projections are targets alone: those of small crops change nothing.
+    e = Embeddings(h=e.h, z=e.z.detach(), p=e.p.detach(), t=e.t.detach())
+    other = replace(e, z=torch.cat([e.z[:2], e.z[2:].roll(1, dims=1)]))
+    values = [float(build(name, **options).objective(each).value) for each in (e, other)]
+    assert values[0] == values[1]
+
+
+def test_the_mean_of_other_targets() -> None:
+    targets = torch.tensor([1.0, 3.0, 8.0])[:, None, None]
+    means = means_of_others(targets, 5).flatten().tolist()
+    assert means == [5.5, 4.5, 2.0, 4.0, 4.0]
 
 
 def test_byol_compares_every_view_with_the_large_ones() -> None:

@@ -9,7 +9,8 @@ from test_contract import build, gradients, make_views, train_briefly
 from torch.nn.functional import mse_loss
 
 from noneg.methods.base import Embeddings
-from noneg.methods.two_networks import TwoNetworks
+from noneg.methods.two_networks import Options, TwoNetworks
+from noneg.networks.backbones import build_backbone
 from noneg.training.step import compute_gradient
 
 OBJECTIVES = pytest.mark.parametrize("objective", ["vicreg", "barlow_twins"])
@@ -30,6 +31,22 @@ def test_they_share_no_weight_and_begin_differently() -> None:
     assert len(set(pointers)) == len(pointers)
     for name in ("convolution.weight", "mix.weight"):
         assert not torch.equal(first[name], second[name]), name
+
+
+@pytest.mark.parametrize("name", ["small_convnet", "small_resnet", "vit_tiny_patch16_224"])
+def test_the_second_begins_as_the_first_does(name: str) -> None:
+    """Weights of the same spread, or the same constants: the layers' usual ones are others."""
+    torch.manual_seed(0)
+    first = build_backbone(name, channels=3, size=32)
+    method = TwoNetworks(first, first.num_features, Options(projector=(8,)))
+    other = {key: value.detach() for key, value in method.second.named_parameters()}
+    begun = {key: value.detach() for key, value in first.named_parameters()}
+    assert any(not torch.equal(value, other[key]) for key, value in begun.items())
+    for key, value in begun.items():
+        if value.std() > 0:
+            assert float(other[key].std()) == pytest.approx(float(value.std()), rel=0.3), key
+        else:
+            assert torch.equal(other[key], value), key
 
 
 def test_the_views_go_through_them_in_turn() -> None:

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 import noneg
 from conftest import TinyBackbone
+from noneg.errors import NonegError
+from noneg.methods import find_method
 from noneg.methods.base import Method
 from noneg.methods.vicreg import Options, VICReg
 from noneg.training import precision
@@ -243,3 +245,16 @@ def test_a_run_whose_images_are_too_small_for_its_backbone_stays_finite(tmp_path
     recorded = json.loads((run.directory / "run.json").read_text())["precision"]
     assert recorded["name"] == "32-true"
     assert recorded["check"] == "failed: backbone.stages.3.0.conv2_kxk.conv"
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("byol", "target"), ("dino", "target"), ("corinfomax", "mean")]
+)
+def test_averages_over_steps_are_not_kept_in_16_bits(name: str, kept: str) -> None:
+    """At a decay of 0.996, an average in bfloat16 stops half-way: its steps are rounded away."""
+    definition = find_method(name)
+    backbone = TinyBackbone()
+    options = definition.recipe("small").options
+    method = definition.build(backbone, backbone.num_features, options)
+    with pytest.raises(NonegError, match=f"the method's {kept} in bfloat16.*give bf16-mixed"):
+        choose_precision("bf16-true", CPU, method, lambda _most: (), torch.device("cpu"))

@@ -4,6 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from noneg.errors import NonegError
 from noneg.losses.agreement import mean_squared_error
 from noneg.losses.inputs import check_views, in_full_precision, to_float64
 
@@ -19,10 +20,12 @@ def running_covariance(
     """Mean and covariance (divisor batch) averaged with those of earlier steps.
 
     The covariance is about the new mean. `decay` is the weight of the old values. Gradients flow
-    into `z` through both.
+    into `z` through both. Computed and returned in float64 if the device has it: rounded to
+    float32, the covariance of embeddings in few directions has eigenvalues below 0.
     """
-    mean = torch.lerp(z.mean(dim=0), mean, decay)
-    centered = z - mean
+    exact, mean, covariance = (to_float64(each) for each in (z, mean, covariance))
+    mean = torch.lerp(exact.mean(dim=0), mean, decay)
+    centered = exact - mean
     return mean, torch.lerp(centered.T @ centered / len(z), covariance, decay)
 
 
@@ -52,13 +55,21 @@ def corinfomax(
         -log(epsilon).
 
     Raises:
-        NonegError: fewer than 2 views or images.
+        NonegError: fewer than 2 views or images, or a covariance that is singular even with
+            epsilon added, up to rounding.
     """
     check_views("corinfomax", z)
     width = z.shape[2]
     exact = to_float64(covariances)
     identity = torch.eye(width, dtype=exact.dtype, device=z.device)
-    factors = torch.linalg.cholesky(exact + epsilon * identity)
+    factors, failed = torch.linalg.cholesky_ex(exact + epsilon * identity)
+    # NaN in, NaN out: then training says that the loss is not finite.
+    if bool(failed.any()) and bool(exact.isfinite().all()):
+        raise NonegError(
+            "the covariance of the embeddings is singular (they collapsed, or the batch is smaller "
+            f"than their width of {width}): give a larger epsilon than {epsilon:g}, a larger "
+            "batch, or a narrower projector"
+        )
     logarithms = 2 * factors.diagonal(dim1=1, dim2=2).log().sum(dim=1).to(z.dtype)
     terms = {"invariance": invariance * mean_squared_error(z)}
     for number, value in enumerate(logarithms, start=1):

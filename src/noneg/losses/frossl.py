@@ -15,9 +15,10 @@ def frossl(
 ) -> dict[str, Float[Tensor, ""]]:
     """The terms of FroSSL; the loss is their sum.
 
-    Each view's columns are scaled to length 1 over the batch. With K their Gram matrix, trace
-    width, the entropy term is log(|K|_F^2 / width^2): minus the Renyi entropy of order 2 of K's
-    eigenvalues. K is batch x batch or width x width, whichever is smaller.
+    Each view's columns are scaled to length 1 over the batch. With K their Gram matrix, the entropy
+    term is log(|K|_F^2 / tr(K)^2): minus the Renyi entropy of order 2 of K's eigenvalues. K is
+    batch x batch or width x width, whichever is smaller; its trace is the number of columns that
+    are not 0, and has no gradient.
 
     Convention: the authors' code. Columns are not centered. The terms of all views are added. The
     invariance of a view is its squared distance from the mean of the views, summed over the width
@@ -39,7 +40,8 @@ def frossl(
     views, _, width = z.shape
     columns = unit_columns(z)
     energies = gram_energy(columns)
-    # Embeddings that are exactly 0 have no spectrum.
-    entropies = (energies / width**2).clamp(min=torch.finfo(z.dtype).tiny).log()
+    traces = columns.detach().ne(0).any(dim=1).sum(dim=1)
+    # Embeddings that are exactly 0 have no spectrum; they count as collapsed.
+    entropies = torch.where(traces > 0, energies / traces.clamp(min=1).square(), 1).log()
     terms = {"invariance": invariance * views**2 * width * distance_to_mean(columns)}
     return terms | {f"entropy_{number}": each for number, each in enumerate(entropies, start=1)}

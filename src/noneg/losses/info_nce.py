@@ -11,7 +11,7 @@ from noneg.losses.inputs import check_views, in_full_precision
 @in_full_precision
 def info_nce(
     q: Float[Tensor, "views batch width"],
-    k: Float[Tensor, "views batch width"],
+    k: Float[Tensor, "targets batch width"],
     queue: Float[Tensor, "length width"],
     *,
     temperature: float = 0.2,
@@ -28,7 +28,7 @@ def info_nce(
     Args:
         q: queries, projections of at least 2 views and 2 images; bfloat16 and float16 become
             float32.
-        k: keys of the same views and images.
+        k: keys of the same images and views, or of the first views alone.
         queue: earlier keys.
         temperature: tau of the paper, 0.07 in the first and 0.2 in the second (2003.04297).
         excluded: True for keys of the queue that are not negatives of an image, because they are
@@ -47,5 +47,5 @@ def info_nce(
     if excluded is not None:
         others = others.masked_fill(excluded, -torch.inf)
     negative = others.logsumexp(dim=2)
-    different = ~torch.eye(len(q), dtype=torch.bool, device=q.device)
+    different = ~torch.eye(len(q), len(k), dtype=torch.bool, device=q.device)
     return {"info_nce": softplus(negative[:, None] - positive)[different].mean()}

@@ -35,7 +35,8 @@ def whiten(
     covariance = centered.T @ centered / (batch - 1)
     identity = torch.eye(width, dtype=exact.dtype, device=z.device)
     factor, failed = torch.linalg.cholesky_ex((1 - epsilon) * covariance + epsilon * identity)
-    if bool(failed):
+    # NaN in, NaN out: then training says that the loss is not finite.
+    if bool(failed) and bool(covariance.isfinite().all()):
         raise NonegError(
             "the covariance of the batch is singular (embeddings collapsed, or one coordinate is a "
             "copy of another): give whitening an epsilon > 0"

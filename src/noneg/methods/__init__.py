@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     import noneg.methods.base
 
 # What the definitions of options and recipes may use. None of these modules imports torch.
-_LIGHT = ("dataclasses", "typing", "noneg.methods.recipe", "noneg.methods.traits")
+_LIGHT = (
+    *("dataclasses", "math", "typing", "noneg.errors"),
+    *("noneg.methods.limits", "noneg.methods.recipe", "noneg.methods.traits"),
+)
 
 FORMER_METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "directcopy": ("directpred", {"predictor": "copy"}),
@@ -35,7 +38,7 @@ def list_methods() -> list[str]:
     return sorted(
         module.name
         for module in pkgutil.iter_modules(__path__)
-        if module.name not in ("base", "recipe", "traits")
+        if module.name not in ("base", "limits", "recipe", "traits")
     )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from noneg.losses import barlow_twins
 from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -34,6 +35,9 @@ class Options:
     invariance: float = 1.0
     redundancy: float = 5e-3
     projector: tuple[int, ...] = (8192, 8192, 8192)
+
+    def __post_init__(self) -> None:
+        check_options(self, counts=("projector",), weights=("invariance", "redundancy"))
 
 
 RECIPES = {

@@ -50,6 +50,18 @@ def large_views(
     return tuple(takewhile(lambda view: view.shape[-1] == side, views))
 
 
+def means_of_others(
+    targets: Float[Tensor, "targets batch width"], views: int
+) -> Float[Tensor, "views batch width"]:
+    """For each of `views` views, the mean of an image's targets that are of other views.
+
+    Targets are of the first views, 2 or more (`large_views`); small crops have the mean of all.
+    """
+    total = targets.sum(dim=0)
+    small = (total / len(targets)).expand(views - len(targets), -1, -1)
+    return torch.cat([(total - targets) / (len(targets) - 1), small])
+
+
 def random_order(e: Embeddings) -> Int[Tensor, "batch"]:
     """The positions of the batch's images in a random order.
 

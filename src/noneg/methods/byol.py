@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from noneg.losses import negative_cosine, variance_hinge
 from noneg.methods.base import Embeddings, Loss, Method, Rate, large_views
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe, adapted
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -52,6 +53,14 @@ class Options:
     tau: float = 0.996
     tau_constant: bool = False
     variance: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            counts=("projector", "predictor_hidden"),
+            weights=("predictor_rate", "variance"),
+            shares=("tau",),
+        )
 
 
 RECIPES = {
@@ -110,13 +119,14 @@ class BYOL(Method):
         h = torch.stack([self.backbone(view) for view in views])
         z = torch.stack([self.projector(each) for each in h])
         p = torch.stack([self.predictor(each) for each in z])
+        large = large_views(views)
         if not self.options.stop_gradient:
-            t = z
+            t = z[: len(large)]
         elif self.target is None:
-            t = z.detach()
+            t = z[: len(large)].detach()
         else:
             with torch.no_grad():
-                t = torch.stack([self.target(view) for view in large_views(views)])
+                t = torch.stack([self.target(view) for view in large])
         return Embeddings(h=h, z=z, p=p, t=t)
 
     def objective(self, e: Embeddings) -> Loss:

@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from noneg.losses import corinfomax, running_covariance
 from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -39,6 +40,11 @@ class Options:
     epsilon: float = 1e-8
     hidden_norm: bool = False
     projector: tuple[int, ...] = (2048, 2048, 64)
+
+    def __post_init__(self) -> None:
+        check_options(
+            self, counts=("projector",), weights=("invariance", "epsilon"), shares=("decay",)
+        )
 
 
 RECIPES = {
@@ -92,7 +98,7 @@ class CorInfoMax(Method):
         unit = normalize(e.z, dim=2)
         branches = [unit[first::2].flatten(0, 1) for first in (0, 1)]
         moved = [
-            running_covariance(branch, mean.to(unit), covariance.to(unit), decay=self.options.decay)
+            running_covariance(branch, mean, covariance, decay=self.options.decay)
             for branch, mean, covariance in zip(branches, self.mean, self.covariance, strict=True)
         ]
         means, covariances = (torch.stack(each) for each in zip(*moved, strict=True))

@@ -18,6 +18,7 @@ from torch.nn.functional import normalize
 
 from noneg.losses import dino
 from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import Prototypes, mlp
@@ -50,6 +51,14 @@ class Options:
     fixed: float = 0.01
     hidden_norm: bool = False
     projector: tuple[int, ...] = (2048, 2048, 256)
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            counts=("projector", "prototypes"),
+            positive=("temperature", "target_temperature"),
+            shares=("center_momentum", "tau", "fixed"),
+        )
 
 
 RECIPES = {

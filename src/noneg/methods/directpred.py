@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from noneg.losses import negative_cosine
 from noneg.losses.inputs import to_float64
 from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -60,6 +61,11 @@ class Options:
     target: Literal["moving_average", "copy"] = "moving_average"
     tau: float = 0.996
     projector: tuple[int, ...] = (512, 128)
+
+    def __post_init__(self) -> None:
+        check_options(
+            self, counts=("projector", "every"), weights=("epsilon",), shares=("rho", "tau")
+        )
 
 
 RECIPES = {
@@ -108,11 +114,12 @@ class DirectPred(Method):
         """Representation, projection and prediction of each view, and its target."""
         h = torch.stack([self.backbone(view) for view in views])
         z = torch.stack([self.projector(each) for each in h])
+        large = large_views(views)
         if self.target is None:
-            t = z.detach()
+            t = z[: len(large)].detach()
         else:
             with torch.no_grad():
-                t = torch.stack([self.target(view) for view in large_views(views)])
+                t = torch.stack([self.target(view) for view in large])
         p = z @ self.predictor
         if self.options.isotropic:
             p = z + (p - z).detach()

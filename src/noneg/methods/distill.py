@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from noneg.errors import NonegError
 from noneg.losses import distance_to_target, relational_distance
 from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -40,6 +41,9 @@ class Options:
     loss: Literal["cosine", "smooth_l1"] = "cosine"
     relational: float = 0.0
     projector: tuple[int, ...] = (512,)
+
+    def __post_init__(self) -> None:
+        check_options(self, weights=("relational",))
 
 
 RECIPES = {

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from noneg.losses import emp_ssl
 from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -33,6 +34,11 @@ class Options:
     invariance: float = 200.0
     distortion: float = 0.2
     projector: tuple[int, ...] = (4096, 4096, 1024)
+
+    def __post_init__(self) -> None:
+        check_options(
+            self, counts=("projector",), positive=("distortion",), weights=("invariance",)
+        )
 
 
 RECIPES = {

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from noneg.losses.inputs import check_views
-from noneg.methods.base import Embeddings, Loss, Method, Rate
+from noneg.methods.base import Embeddings, Loss, Method, Rate, large_views, means_of_others
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -36,6 +37,9 @@ class Options:
     predictor_hidden: int = 512
     predictor_rate: float = 1.0
     predictor_constant: bool = True
+
+    def __post_init__(self) -> None:
+        check_options(self, counts=("projector", "predictor_hidden"), weights=("predictor_rate",))
 
 
 RECIPES = {
@@ -77,16 +81,16 @@ class FastSiam(Method):
         self.predictor = mlp((projection, options.predictor_hidden, projection))
 
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
-        """Representation, projection and prediction of each view."""
+        """Representation, projection and prediction of each view; targets are of large views."""
         h = torch.stack([self.backbone(view) for view in views])
         z = torch.stack([self.projector(each) for each in h])
-        return Embeddings(h=h, z=z, p=torch.stack([self.predictor(each) for each in z]))
+        p = torch.stack([self.predictor(each) for each in z])
+        return Embeddings(h=h, z=z, p=p, t=z[: len(large_views(views))].detach())
 
     def objective(self, e: Embeddings) -> Loss:
-        """-cos of each prediction and the mean of the other views' projections, not normalized."""
+        """-cos of each prediction and the mean of the other large views, not normalized."""
         assert e.p is not None
-        check_views("fastsiam", e.z)
-        z = e.z.detach()
-        targets = (z.sum(dim=0) - z) / (len(z) - 1)
-        loss = -cosine_similarity(e.p, targets, dim=-1).mean()
+        t = (e.z if e.t is None else e.t).detach()
+        check_views("fastsiam", t)
+        loss = -cosine_similarity(e.p, means_of_others(t, len(e.p)), dim=-1).mean()
         return Loss(loss, {"negative_cosine": loss})

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from noneg.losses import frossl
 from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -31,6 +32,9 @@ class Options:
 
     invariance: float = 1.0
     projector: tuple[int, ...] = (2048, 2048, 1024)
+
+    def __post_init__(self) -> None:
+        check_options(self, counts=("projector",), weights=("invariance",))
 
 
 RECIPES = {

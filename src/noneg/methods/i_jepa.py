@@ -14,6 +14,7 @@ is the online network; the authors use the target.
 """
 
 from dataclasses import dataclass
+from math import inf
 from typing import final
 
 import numpy as np
@@ -25,6 +26,7 @@ from torch.nn.functional import layer_norm
 from noneg.errors import NonegError
 from noneg.losses import patch_prediction
 from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.limits import check_options, option_flag
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.masked_transformer import (
@@ -61,6 +63,18 @@ class Options:
     predictor_width: int = 384
     predictor_depth: int = 12
     tau: float = 0.996
+
+    def __post_init__(self) -> None:
+        check_options(
+            self, counts=("blocks", "predictor_width", "predictor_depth"), shares=("tau",)
+        )
+        for name, most in (("target_scale", 1), ("target_aspect", inf), ("context_scale", 1)):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= most:
+                raise NonegError(
+                    f"{option_flag(name)} must be the lowest and the highest, above 0"
+                    f"{' and at most 1' if most == 1 else ''}, not {[low, high]}"
+                )
 
 
 RECIPES = {

@@ -20,6 +20,7 @@ from torch.nn.functional import normalize
 from noneg.losses import distance_to_mean, sigreg, sphere_discrepancy
 from noneg.losses.inputs import check_views
 from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -49,6 +50,9 @@ class Options:
     statistic: Literal["gaussian", "sphere"] = "gaussian"
     slices: int | None = None
     projector: tuple[int, ...] = (2048, 2048, 16)
+
+    def __post_init__(self) -> None:
+        check_options(self, counts=("projector", "slices"), weights=("invariance", "sigreg"))
 
 
 RECIPES = {

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from noneg.losses import mmcr
 from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -33,6 +34,9 @@ class Options:
 
     local: float = 0.0
     projector: tuple[int, ...] = (512, 128)
+
+    def __post_init__(self) -> None:
+        check_options(self, counts=("projector",), weights=("local",))
 
 
 RECIPES = {

@@ -23,7 +23,8 @@ from torch.nn.functional import normalize
 
 from noneg.errors import NonegError
 from noneg.losses import info_nce
-from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -51,6 +52,11 @@ class Options:
     momentum: float = 0.999
     key_statistics: Literal["running", "batch"] = "running"
     projector: tuple[int, ...] = (2048, 128)
+
+    def __post_init__(self) -> None:
+        check_options(
+            self, counts=("projector", "queue"), positive=("temperature",), shares=("momentum",)
+        )
 
 
 RECIPES = {
@@ -102,19 +108,19 @@ class MoCo(Method):
                 # `measure_statistics` sets the momentum to None while it measures.
                 norm.training = norm.momentum is None
         with torch.no_grad():
-            t = torch.stack([self.target(view) for view in views])
+            t = torch.stack([self.target(view) for view in large_views(views)])
         return Embeddings(h=h, z=z, t=t)
 
     def objective(self, e: Embeddings) -> Loss:
         """Each query against its key and the queue; then the keys enter the queue."""
         assert e.t is not None
         keys = normalize(e.t.detach(), dim=2)
-        views, batch = keys.shape[:2]
-        used = len(self.queue) // (views * batch) * views * batch
+        targets, batch = keys.shape[:2]
+        used = len(self.queue) // (targets * batch) * targets * batch
         if used == 0:
             raise NonegError(
-                f"a queue of {len(self.queue)} keys is too short for {views} views of {batch} "
-                f"images: give --options.queue {views * batch} or more, or a smaller batch"
+                f"a queue of {len(self.queue)} keys is too short for {targets} views of {batch} "
+                f"images: give --options.queue {targets * batch} or more, or a smaller batch"
             )
         index = self.queue_index.new_full((batch,), -1) if e.index is None else e.index
         # With few images, the queue may hold earlier keys of a query's own image.
@@ -123,7 +129,7 @@ class MoCo(Method):
             e.z, keys, self.queue[:used], temperature=self.options.temperature, excluded=own
         )
         self.queue = _put_first(keys.flatten(0, 1), self.queue)
-        self.queue_index = _put_first(index.repeat(views), self.queue_index)
+        self.queue_index = _put_first(index.repeat(targets), self.queue_index)
         return Loss(terms["info_nce"], terms)
 
     def after_step(self, progress: float) -> None:

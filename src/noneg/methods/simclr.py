@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from noneg.losses import nt_xent
 from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -32,6 +33,9 @@ class Options:
 
     temperature: float = 0.1
     projector: tuple[int, ...] = (2048, 128)
+
+    def __post_init__(self) -> None:
+        check_options(self, counts=("projector",), positive=("temperature",))
 
 
 RECIPES = {

@@ -15,6 +15,7 @@ from torch.nn.functional import normalize
 
 from noneg.losses import simdino
 from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -39,6 +40,9 @@ class Options:
     tau: float = 0.996
     hidden_norm: bool = False
     projector: tuple[int, ...] = (2048, 2048, 256)
+
+    def __post_init__(self) -> None:
+        check_options(self, counts=("projector",), positive=("distortion",), shares=("tau",))
 
 
 RECIPES = {

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from noneg.errors import NonegError
 from noneg.losses import negative_cosine, variance_hinge
-from noneg.methods.base import Embeddings, Loss, Method, Rate
+from noneg.methods.base import Embeddings, Loss, Method, Rate, large_views
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -52,6 +53,17 @@ class Options:
     hold: int | Literal["epoch"] = 1
     variance: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_options(
+            self, counts=("projector", "predictor_hidden"), weights=("predictor_rate", "variance")
+        )
+        if self.hold != "epoch" and self.hold < 1:
+            raise NonegError(f"--options.hold must be at least 1, or epoch, and is {self.hold}")
+        if self.hold != 1 and not self.stop_gradient:
+            raise NonegError(
+                "held targets have no gradient: --options.hold needs --options.stop-gradient true"
+            )
+
 
 RECIPES = {
     "paper": Recipe(
@@ -82,13 +94,7 @@ class SimSiam(Method):
     steps_held: Tensor
 
     def __init__(self, backbone: nn.Module, width: int, options: Options) -> None:
-        """Build projector and predictor on a backbone of `width` features.
-
-        Raises:
-            NonegError: `hold` is less than one step.
-        """
-        if options.hold != "epoch" and options.hold < 1:
-            raise NonegError(f"--options.hold must be at least 1, or epoch, and is {options.hold}")
+        """Build projector and predictor on a backbone of `width` features."""
         rate = Rate(options.predictor_rate, constant=options.predictor_constant)
         super().__init__(backbone, {"predictor": rate})
         self.options = options
@@ -109,19 +115,21 @@ class SimSiam(Method):
             self.predictor.requires_grad_(options.predictor == "mlp")
 
         self.held: nn.Sequential | None = None
-        if options.hold != 1 and options.stop_gradient:
+        if options.hold != 1:
             self.held = copy_as_target(self.backbone, self.projector)
             self.register_buffer("steps_held", torch.zeros((), dtype=torch.int64))
 
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
-        """Representation, projection and prediction of each view; its target if it is held."""
+        """Representation, projection and prediction of each view, and its target."""
         h = torch.stack([self.backbone(view) for view in views])
         z = torch.stack([self.projector(each) for each in h])
-        t = None
+        p = torch.stack([self.predictor(each) for each in z])
+        large = large_views(views)
+        t = z[: len(large)]
         if self.held is not None:
             with torch.no_grad():
-                t = torch.stack([self.held(view) for view in views])
-        return Embeddings(h=h, z=z, p=torch.stack([self.predictor(each) for each in z]), t=t)
+                t = torch.stack([self.held(view) for view in large])
+        return Embeddings(h=h, z=z, p=p, t=t)
 
     def objective(self, e: Embeddings) -> Loss:
         """Each prediction against the projections of the other views."""

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
-from noneg.methods.base import Embeddings, Loss, Method
+from noneg.losses.inputs import check_views
+from noneg.methods.base import Embeddings, Loss, Method, large_views, means_of_others
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -34,6 +36,9 @@ class Options:
     projector: tuple[int, ...] = (2048, 2048, 2048)
     eta: Literal["average", "views"] = "average"
     momentum: float = 0.8
+
+    def __post_init__(self) -> None:
+        check_options(self, counts=("projector",), shares=("momentum",))
 
 
 RECIPES = {
@@ -75,17 +80,18 @@ class SimSiamEM(Method):
         self.register_load_state_dict_pre_hook(_make_room)  # type: ignore[no-untyped-call]
 
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
-        """Representation and projection of each view."""
+        """Representation and projection of each view; targets are of large views."""
         h = torch.stack([self.backbone(view) for view in views])
-        return Embeddings(h=h, z=torch.stack([self.projector(each) for each in h]))
+        z = torch.stack([self.projector(each) for each in h])
+        return Embeddings(h=h, z=z, t=z[: len(large_views(views))].detach())
 
     def objective(self, e: Embeddings) -> Loss:
         """Each view against its image's eta, averaged with its other views; updates eta."""
-        views = e.z.shape[0]
-        z = e.z.detach()
-        targets = (z.sum(dim=0) - z) / (views - 1)
+        t = (e.z if e.t is None else e.t).detach()
+        check_views("simsiam_em", t)
+        targets = means_of_others(t, len(e.z))
         if self.options.eta == "average" and e.index is not None:
-            targets = self._average(targets, z.mean(dim=0), e.index.to(z.device))
+            targets = self._average(targets, t.mean(dim=0), e.index.to(t.device))
         loss = -cosine_similarity(e.z, targets, dim=-1).mean()
         return Loss(loss, {"negative_cosine": loss})
 

@@ -19,6 +19,7 @@ from torch.nn.functional import normalize
 
 from noneg.losses import hsic
 from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -44,6 +45,15 @@ class Options:
     tau: float = 0.99
     projector: tuple[int, ...] = (4096, 256)
     predictor_hidden: int = 4096
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            counts=("projector", "predictor_hidden"),
+            positive=("scale",),
+            weights=("gamma",),
+            shares=("tau",),
+        )
 
 
 RECIPES = {

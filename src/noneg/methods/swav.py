@@ -20,6 +20,7 @@ from torch.nn.functional import normalize
 from noneg.errors import NonegError
 from noneg.losses import swav
 from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import Prototypes, mlp
@@ -53,6 +54,15 @@ class Options:
     queue: int = 0
     queue_from: float = 0.0375
     projector: tuple[int, ...] = (2048, 128)
+
+    def __post_init__(self) -> None:
+        check_options(
+            self,
+            counts=("projector", "prototypes", "iterations"),
+            positive=("temperature", "epsilon"),
+            weights=("queue",),
+            shares=("fixed", "queue_from"),
+        )
 
 
 RECIPES = {

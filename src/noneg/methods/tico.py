@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from noneg.losses import second_moment, tico
 from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -41,6 +42,9 @@ class Options:
     beta: float = 0.9
     tau: float = 0.99
     projector: tuple[int, ...] = (4096, 256)
+
+    def __post_init__(self) -> None:
+        check_options(self, counts=("projector",), weights=("rho",), shares=("beta", "tau"))
 
 
 RECIPES = {

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from noneg.losses import triplet
 from noneg.methods.base import Embeddings, Loss, Method, random_order
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -37,6 +38,9 @@ class Options:
     margin: float = 0.2
     negatives: Literal["random", "semi_hard", "hardest"] = "semi_hard"
     projector: tuple[int, ...] = (2048, 128)
+
+    def __post_init__(self) -> None:
+        check_options(self, counts=("projector",), positive=("margin",))
 
 
 RECIPES = {

@@ -4,7 +4,6 @@ What keeps it from collapsing: the objective, on the embeddings of each network 
 2105.04906, section 6.2 and table 5). BYOL and SimSiam cannot do this: their targets are copies.
 """
 
-import copy
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -13,9 +12,10 @@ from torch import Tensor, nn
 
 from noneg.losses import barlow_twins, vicreg
 from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
-from noneg.networks.backbones import build_backbone
+from noneg.networks.backbones import build_another, build_backbone
 from noneg.networks.heads import mlp
 
 TRAITS = Traits(family="decorrelation")
@@ -36,6 +36,9 @@ class Options:
     objective: Literal["vicreg", "barlow_twins"] = "vicreg"
     second: str = "same"
     projector: tuple[int, ...] = (8192, 8192, 8192)
+
+    def __post_init__(self) -> None:
+        check_options(self, counts=("projector",))
 
 
 RECIPES = {
@@ -67,10 +70,7 @@ class TwoNetworks(Method):
         super().__init__(backbone)
         self.options = options
         if options.second == "same":
-            self.second: nn.Module = copy.deepcopy(backbone)
-            for module in self.second.modules():
-                if callable(reset := getattr(module, "reset_parameters", None)):
-                    reset()
+            self.second: nn.Module = build_another(backbone)
         else:
             other = build_backbone(options.second, channels=3, size=32)
             features = other.num_features

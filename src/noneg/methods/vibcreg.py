@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from noneg.losses import vibcreg
 from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -38,6 +39,9 @@ class Options:
     variance: float = 25.0
     covariance: float = 200.0
     projector: tuple[int, ...] = (4096, 4096, 4096)
+
+    def __post_init__(self) -> None:
+        check_options(self, counts=("projector",), weights=("invariance", "variance", "covariance"))
 
 
 RECIPES = {

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from noneg.losses import radial_divergence, vicreg
 from noneg.methods.base import Embeddings, Loss, Method
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -38,6 +39,11 @@ class Options:
     covariance: float = 1.0
     radial: float = 0.0
     projector: tuple[int, ...] = (8192, 8192, 8192)
+
+    def __post_init__(self) -> None:
+        check_options(
+            self, counts=("projector",), weights=("invariance", "variance", "covariance", "radial")
+        )
 
 
 RECIPES = {

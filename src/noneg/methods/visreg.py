@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from noneg.losses import visreg
 from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -40,6 +41,11 @@ class Options:
     shape: float = 0.9
     slices: int = 4096
     projector: tuple[int, ...] = (2048, 2048, 256)
+
+    def __post_init__(self) -> None:
+        check_options(
+            self, counts=("projector", "slices"), weights=("invariance", "center", "scale", "shape")
+        )
 
 
 RECIPES = {

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from noneg.losses import w_mse
 from noneg.methods.base import Embeddings, Loss, Method, random_order
+from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
 from noneg.networks.heads import mlp
@@ -39,6 +40,9 @@ class Options:
     shuffles: int = 1
     epsilon: float = 0.0
     projector: tuple[int, ...] = (1024, 64)
+
+    def __post_init__(self) -> None:
+        check_options(self, counts=("projector", "group", "shuffles"), shares=("epsilon",))
 
 
 RECIPES = {
@@ -93,7 +97,8 @@ class WMSE(Method):
                 groups=groups,
                 order=random_order(e),
             )["w_mse"]
-            for _ in range(self.options.shuffles)
+            # A single group is the same in any order.
+            for _ in range(self.options.shuffles if groups > 1 else 1)
         ]
         loss = torch.stack(losses).mean()
         return Loss(loss, {"w_mse": loss})

@@ -4,10 +4,12 @@ The networks are timm's, with another stem for small images: a network made for 
 the side five times, so a 32 pixel image would reach its last stage as a single pixel.
 """
 
+import copy
 import difflib
 import fnmatch
 import warnings
 from collections import OrderedDict
+from functools import partial
 from typing import Any, cast
 
 import timm
@@ -92,7 +94,27 @@ def build_backbone(name: str, *, channels: int, size: int, norm: Norm = "batch")
     # timm's num_features is the width before the head's hidden layer (MobileNetV3 says 576 and
     # returns 1024), so the width is measured.
     setattr(backbone, "num_features", _output_width(backbone, name, channels, size))  # noqa: B010
+    if not name.startswith("<"):
+        again = partial(build_backbone, name, channels=channels, size=size, norm=norm)
+        setattr(backbone, "build_again", again)  # noqa: B010
     return backbone
+
+
+def build_another(backbone: nn.Module) -> nn.Module:
+    """A network of the same kind with other random weights, sampled in the same way.
+
+    How a module was made that `build_backbone` did not build, or that it copied from memory, is
+    not known: it is copied, and its layers are reset to PyTorch's usual random weights.
+    """
+    again = getattr(backbone, "build_again", None)
+    if again is not None:
+        another: nn.Module = again()
+        return another
+    another = copy.deepcopy(backbone)
+    for module in another.modules():
+        if callable(reset := getattr(module, "reset_parameters", None)):
+            reset()
+    return another
 
 
 def _small_resnet(channels: int) -> ResNet:

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from noneg.errors import NonegError
 from noneg.methods.base import Method
 from noneg.training.hardware import Hardware, cpu_computes_bfloat16
 
@@ -79,6 +80,9 @@ def choose_precision(
         draw: returns the views of at most a number of the run's images: no more than the run
             embeds at once, because a kernel may be wrong for few images only.
         device: the device of this process.
+
+    Raises:
+        NonegError: weights would be kept in 16 bits, and the method averages over steps.
     """
     name = _lower_precision_of(hardware) if asked == "auto" else asked
     if name is None:
@@ -87,6 +91,11 @@ def choose_precision(
         )
     if name not in _LOWER:
         return PrecisionChoice(name, f"{name} as asked", f"not needed for {name}")
+    if name.endswith("-true") and (kept := _averages_of(method)):
+        raise NonegError(
+            f"--precision {name} would keep the method's {kept} in {_NAMES[name]}, where an "
+            f"average over steps stands still: give {name.replace('true', 'mixed')}"
+        )
     if hardware.strategy == "fsdp":
         return PrecisionChoice(name, f"{_NAMES[name]}, not checked", "not possible with fsdp")
     dtype = _LOWER[name]
@@ -123,6 +132,14 @@ def _lower_precision_of(hardware: Hardware) -> str | None:
         has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16-mixed" if has_bfloat16 else "16-mixed"
     return None
+
+
+def _averages_of(method: Method) -> str | None:
+    """What the method averages over steps: a network without gradients, or a buffer of its own."""
+    for name, part in method.named_children():
+        if part is not method.backbone and any(not p.requires_grad for p in part.parameters()):
+            return name
+    return next((name for name, _ in method.named_buffers(recurse=False)), None)
 
 
 def _affordable(method: Method, views: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
