@@ -4,9 +4,10 @@ The others are lightly's losses (pip install lightly==1.6.0), where they agree w
 (docs/conventions.md), and a plain transcription of the formulas with their width x width matrices.
 A call computes the loss of given float32 embeddings of two views, and its gradient with respect to
 them; a queue or a moving average begins with this batch. SIGReg is in closed form here, and the
-others sample 1,024 directions. Each side takes embeddings in its own form: one tensor, or one per
-view. The sides take turns in one process, and medians are printed. With one thread, the time is CPU
-time, which on an idle machine is wall time.
+others sample 1,024 directions; SSL-HSIC has its exact kernel, and the other 512 random features.
+W-MSE's width is at most half of the batch. Each side takes embeddings in its own form: one tensor,
+or one per view. The sides take turns in one process, and medians are printed. With one thread, the
+time is CPU time, which on an idle machine is wall time.
 
 Peak memory is that of one more call: the most bytes that PyTorch's allocator has given out at a
 time since the call began, according to its profiler. It includes the gradient, not the embeddings.
@@ -23,6 +24,7 @@ time since the call began, according to its profiler. It includes the gradient, 
 import argparse
 import csv
 import json
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -38,13 +40,18 @@ from torch.profiler import profile
 
 from noneg.losses import (
     barlow_twins,
+    corinfomax,
     dino,
     emp_ssl,
     frossl,
+    hsic,
     mmcr,
+    radial_divergence,
+    running_covariance,
     second_moment,
     sigreg,
     simdino,
+    sphere_discrepancy,
     swav,
     tico,
     vibcreg,
@@ -146,6 +153,74 @@ def plain_vibcreg(a: Tensor, b: Tensor) -> Tensor:
     return loss
 
 
+def plain_sphere_discrepancy(a: Tensor, b: Tensor) -> Tensor:
+    """The paper's kernel up to degree 2, with width x width matrices."""
+    width = a.shape[1]
+    loss = a.new_zeros(())
+    for z in (a, b):
+        unit = normalize(z)
+        moment = unit.T @ unit / len(z)
+        first = width * unit.mean(dim=0).square().sum()
+        loss = loss + first + width * (width + 2) / 2 * (moment.square().sum() - 1 / width)
+    return loss / 2 / (width + (width + 2) * (width - 1) / 2)
+
+
+def plain_hsic(a: Tensor, b: Tensor) -> Tensor:
+    """The authors' formula with 512 random features, without the constant of equal pairs.
+
+    Frequencies of the inverse multiquadric are Gaussian, with a deviation that is itself the size
+    of a Gaussian. The authors draw from a table of that distribution.
+    """
+
+    def features() -> list[Tensor]:
+        frequencies = torch.randn(512).abs() * torch.randn(a.shape[1], 512)
+        phases = 2 * math.pi * torch.rand(512)
+        return [math.sqrt(2 / 512) * torch.cos(normalize(z) @ frequencies + phases) for z in (a, b)]
+
+    (a1, b1), (a2, b2) = features(), features()
+    together = a1 + b1
+    mean = together.mean(dim=0) / 2
+    on_image = together.square().sum() / (2 * len(a)) - mean.square().sum() - 1
+    other = (a2 + b2).mean(dim=0) / 2
+    cross = (a1 - mean).T @ (a2 - other) + (b1 - mean).T @ (b2 - other)
+    return 3 * torch.sqrt(cross.square().sum() / (2 * len(a)) ** 2) - on_image
+
+
+def corinfomax_first(z: Tensor) -> dict[str, Tensor]:
+    """The first step of the method."""
+    unit = normalize(z, dim=2)
+    start = torch.zeros(z.shape[2]), torch.eye(z.shape[2])
+    covariances = [running_covariance(view, *start, decay=0.01)[1] for view in unit]
+    return corinfomax(unit, torch.stack(covariances), invariance=250.0)
+
+
+def plain_corinfomax(a: Tensor, b: Tensor) -> Tensor:
+    """The authors' formula: covariances in float64, and their determinants."""
+    unit = [normalize(z) for z in (a, b)]
+    identity = torch.eye(a.shape[1], dtype=torch.float64)
+    loss = 250 * mse_loss(*unit)
+    for z in unit:
+        centered = z - 0.99 * z.double().mean(dim=0)
+        covariance = 0.01 * identity + 0.99 * centered.T @ centered / len(z)
+        logarithm = torch.linalg.slogdet(covariance + 1e-8 * identity).logabsdet
+        loss = loss - logarithm.float() / a.shape[1]
+    return loss
+
+
+def plain_radial_divergence(a: Tensor, b: Tensor) -> Tensor:
+    """The authors' two terms, and the constant."""
+    batch, width = a.shape
+    apart = round(math.sqrt(batch))
+    loss = a.new_zeros(())
+    for z in (a, b):
+        radius = torch.norm(z, dim=1).clamp(min=1e-12)
+        cross = (radius.square() / 2 - (width - 1) * radius.log()).mean()
+        ascending, _ = radius.sort()
+        spacing = (ascending[apart:] - ascending[:-apart]) * (batch + 1) / apart
+        loss = loss + cross - torch.log(spacing + 1e-12).mean()
+    return loss / 2 + (width / 2 - 1) * math.log(2) + math.lgamma(width / 2)
+
+
 @cache
 def lightly_losses() -> dict[str, Call]:
     """Those that agree with their papers: lightly's EMP-SSL and MMCR do not."""
@@ -200,6 +275,10 @@ PLAIN: dict[str, Call] = {
     "mmcr": plain_mmcr,
     "simdino": plain_simdino,
     "vibcreg": plain_vibcreg,
+    "sphere_discrepancy": plain_sphere_discrepancy,
+    "radial_divergence": plain_radial_divergence,
+    "corinfomax": plain_corinfomax,
+    "hsic": plain_hsic,
 }
 NONEG: dict[str, Callable[[Tensor], dict[str, Tensor]]] = {
     "vicreg": vicreg,
@@ -215,9 +294,13 @@ NONEG: dict[str, Callable[[Tensor], dict[str, Tensor]]] = {
     "mmcr": mmcr,
     "simdino": lambda z: simdino(z, z.detach()),
     "vibcreg": vibcreg,
+    "sphere_discrepancy": lambda z: {"sphere": sphere_discrepancy(z)},
+    "radial_divergence": lambda z: {"radial": radial_divergence(z)},
+    "corinfomax": corinfomax_first,
+    "hsic": lambda z: hsic(normalize(z, dim=2)),
 }
 GRID = {"batches": [64, 256, 1024], "widths": [256, 2048, 8192]}
-# Widths of the papers' projections, or numbers of prototypes.
+# Widths of the papers' projections, or numbers of prototypes; Radial-VCReg's is VICReg's.
 PAPER = {
     "frossl": 1024,
     "sigreg": 64,
@@ -230,10 +313,14 @@ PAPER = {
     "mmcr": 512,
     "simdino": 256,
     "vibcreg": 4096,
+    "sphere_discrepancy": 256,
+    "radial_divergence": 8192,
+    "corinfomax": 64,
+    "hsic": 256,
 }
-# Relative differences between the sides: sampled directions have noise, SIGReg's knots end at 3,
-# and noneg's TiCo has the matrix of both views.
-TOLERANCE = {"sigreg": 0.1, "visreg": 0.1, "tico": 0.1}
+# Relative differences between the sides: sampled directions and features have noise, SIGReg's knots
+# end at 3, and noneg's TiCo has the matrix of both views.
+TOLERANCE = {"sigreg": 0.1, "visreg": 0.1, "tico": 0.1, "hsic": 0.5}
 # Cosines with prototypes: lightly's exp(score / 0.05) would overflow.
 SPREAD = {"swav": 0.1}
 
@@ -321,9 +408,8 @@ def cells(chosen: argparse.Namespace) -> list[tuple[str, int, int]]:
         batches, widths = chosen.batches or usual["batches"], chosen.widths or usual["widths"]
         # lightly whitens at least twice as many images as there are coordinates.
         asked += [
-            (loss, batch, width)
+            (loss, batch, min(width, batch // 2) if loss == "w_mse" else width)
             for batch, width in product(batches, widths)
-            if loss != "w_mse" or batch >= 2 * width
         ]
     return asked
 

@@ -40,6 +40,24 @@ def test_a_gaussian_has_no_divergence_and_other_lengths_have(width: int) -> None
     assert float(radial_divergence(sphere)) > 2
 
 
+@pytest.mark.parametrize("width", [2, 5])
+@pytest.mark.parametrize("share", [0.5, 1.0, 2.0])
+def test_one_length_for_all_costs_least_at_the_root_of_the_width_minus_1(
+    width: int, share: float
+) -> None:
+    """Equal lengths r have no spacing, so what moves is r^2 / 2 - (d - 1) log r, r^2 = d - 1."""
+    unit = torch.nn.functional.normalize(random_views(8, width), dim=2)
+    best = (width - 1) ** 0.5
+    z = (share * best * unit).requires_grad_()
+    value = radial_divergence(z)
+    above = (width - 1) * ((share**2 - 1) / 2 - log(share))
+    least = float(radial_divergence(best * unit))
+    assert float(value.detach()) - least == pytest.approx(above, abs=1e-9)
+    (gradient,) = torch.autograd.grad(value, z)
+    # Along each embedding; the mean is over 2 views of 8 images.
+    torch.testing.assert_close(gradient, (share - 1 / share) * best * unit / 16)
+
+
 def test_rotation_changes_nothing_and_the_gradient_is_finite_at_zero() -> None:
     z = random_views(9, 4)
     rotation = torch.linalg.qr(random_views(4, 4, seed=1)[0])[0]

@@ -5,7 +5,7 @@ from math import pi, sqrt
 import numpy as np
 import pytest
 import torch
-from scipy.special import hyp1f1
+from scipy.special import gammaincinv, hyp1f1
 from torch import Tensor
 
 from noneg.losses import distance_to_mean, mean_squared_error, sigreg
@@ -89,13 +89,23 @@ def test_slices_converge_to_the_closed_form() -> None:
     assert float(many.std()) < 0.2 * float(many.mean())
 
 
-def test_a_gaussian_has_the_same_value_in_every_width_and_batch() -> None:
-    """E[T] = sqrt(2 pi) (1 - 1 / sqrt(3)) = 1.0594."""
-    for batch, width, views in ((20, 3, 300), (60, 40, 100)):
-        values = torch.stack([sigreg(z[None]) for z in random_views(batch, width, views)]) * batch
-        error = float(values.std()) / sqrt(views)
-        assert abs(float(values.mean()) - sqrt(2 * pi) * (1 - 1 / sqrt(3))) < 4 * error
-        assert error < 0.05
+GAUSSIAN = sqrt(2 * pi) * (1 - 1 / sqrt(3))
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 50])
+def test_one_image_of_a_gaussian_has_the_same_value_in_every_width(width: int) -> None:
+    """E[T] = sqrt(2 pi) (1 - 1 / sqrt(3)) = 1.0594. T depends on the length, given by quantiles."""
+    lengths = np.sqrt(2 * gammaincinv(width / 2, (np.arange(50) + 0.5) / 50))
+    z = torch.zeros(50, 1, width, dtype=torch.float64)
+    z[:, 0, 0] = torch.from_numpy(lengths)
+    assert float(sigreg(z)) == pytest.approx(GAUSSIAN, rel=2e-3)
+
+
+@pytest.mark.parametrize(("batch", "width", "draws"), [(20, 48, 80), (60, 128, 40)])
+def test_a_gaussian_has_the_same_value_in_every_batch(batch: int, width: int, draws: int) -> None:
+    # In fewer dimensions, so few draws would have more noise than 1 %.
+    value = float(sigreg(random_views(batch, width, draws))) * batch
+    assert value == pytest.approx(GAUSSIAN, rel=0.025)
 
 
 def test_zeros_and_points_far_away() -> None:

@@ -50,6 +50,23 @@ def test_orthogonal_images_are_the_least_and_a_point_the_most(batch: int, width:
     assert float(point["coding_rate"]) == pytest.approx(-gamma / 2 * log(1 + width / 0.4))
 
 
+def test_a_common_rotation_and_lengths_change_nothing() -> None:
+    # Views that agree.
+    z, t = (random_views(7, 4, 5) / 4 + random_views(7, 4, 1, seed=1)).split((3, 2))
+    rotation = torch.linalg.qr(random_views(4, 4, seed=2)[0])[0]
+    lengths = random_views(7, 1, 5, seed=3).exp()
+    before = simdino(z, t)
+    for other in (
+        simdino(z @ rotation, t @ rotation),
+        simdino(lengths[:3] * z, lengths[3:] * t),
+    ):
+        for name, value in other.items():
+            assert float(value) == pytest.approx(float(before[name]), rel=1e-10), name
+    # Not one of the student alone.
+    for name, value in simdino(z @ rotation, t).items():
+        assert abs(float(value) - float(before[name])) > 0.05, name
+
+
 def test_gradient_flows_into_the_student_alone() -> None:
     z, t = random_views(5, 3, 3).requires_grad_(), random_views(5, 3, seed=1).requires_grad_()
     for name in ("agreement", "coding_rate"):

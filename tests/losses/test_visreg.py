@@ -61,6 +61,21 @@ def test_dead_directions_cost_half_of_their_share() -> None:
     assert shapes[1] - shapes[0] == pytest.approx((1 / 4 - 1 / 32) / 2, rel=0.3)
 
 
+@pytest.mark.parametrize("batch", [3, 7, 50])
+def test_the_quantiles_of_a_gaussian_have_the_least_shape(batch: int) -> None:
+    """Their deviation s is below 1, and they are divided by it: (1 - s)^2 is left."""
+    quantiles = [NormalDist().inv_cdf(i / (batch + 1)) for i in range(1, batch + 1)]
+    floor = (1 - float(np.std(quantiles))) ** 2
+    order = torch.randperm(batch, generator=torch.Generator().manual_seed(0))
+    z = torch.tensor(quantiles, dtype=torch.float64)[order, None].expand(2, -1, -1)
+    for same in (z, -z, 30 * z + 2):
+        value = float(visreg(same, shape=0.7, slices=2)["shape"])
+        assert value == pytest.approx(0.7 * floor, rel=1e-4)
+    for seed in range(10):
+        other = random_views(batch, 1, seed=seed)
+        assert float(visreg(other, shape=1.0, slices=2)["shape"]) > 1.01 * floor
+
+
 def test_shape_ignores_scale_and_shift_of_each_coordinate() -> None:
     z = random_views(9, 3)
     moved = z * torch.tensor([1, 2, 30]) + torch.arange(3)

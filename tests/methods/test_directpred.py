@@ -200,3 +200,38 @@ def test_isotropic_gradients_pass_around_the_predictor() -> None:
     assert values[0] == pytest.approx(values[1])
     torch.testing.assert_close(pulls[1][0], pulls[1][1])
     torch.testing.assert_close(pulls[0][0], pulls[0][1] @ (matrix @ matrix.T / 16))
+
+
+@both
+def test_isotropic_gradients_are_isoloss(kind: str) -> None:
+    """W by eigendecomposition; the gradient lacks the factor W that the chain rule would give.
+
+    DirectPred takes roots of the eigenvalues, over the largest one; DirectCopy scales them.
+    """
+    method = directpred(kind, isotropic=True, rho=0.7, epsilon=0.2).double()
+    correlation = np.zeros((16, 16))
+    for step in range(3):
+        values, vectors = np.linalg.eigh(correlation)
+        if step == 0:
+            W = np.eye(16)
+        elif kind == "eigenvalues":
+            W = vectors @ np.diag(np.sqrt(values.clip(0) / values.max()) + 0.2) @ vectors.T
+        else:
+            W = vectors @ np.diag(values / np.sqrt((values**2).sum()) + 0.2) @ vectors.T
+        e = method.embed(tuple(view.double() for view in make_views(seed=step)))
+        z, t = e.z.detach().numpy(), e.t.numpy()
+        cosines, expected = [], np.zeros_like(z)
+        for view, other in ((0, 1), (1, 0)):
+            for image in range(12):
+                p, target = z[view, image] @ W, t[other, image]
+                p_unit, t_unit = p / np.linalg.norm(p), target / np.linalg.norm(target)
+                cosines.append(p_unit @ t_unit)
+                across = t_unit - cosines[-1] * p_unit
+                expected[view, image] = -4 * across / np.linalg.norm(p) / 24
+        loss = method.objective(e).value
+        assert float(loss.detach()) == pytest.approx(4 - 4 * np.mean(cosines), rel=1e-9)
+        (gradient,) = torch.autograd.grad(loss, e.z)
+        np.testing.assert_allclose(gradient.numpy(), expected, rtol=1e-6, atol=1e-9)
+        flat = z.reshape(24, 16)
+        correlation = 0.7 * correlation + 0.3 * flat.T @ flat / 24
+        method.after_step(0.5)

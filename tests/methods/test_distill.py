@@ -45,6 +45,20 @@ def test_targets_are_the_first_principal_components() -> None:
     torch.testing.assert_close(method.targets.abs(), (u * s)[:, :3].abs(), atol=1e-4, rtol=1e-4)
 
 
+def test_targets_have_the_same_signs_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    method, features = Distill(TinyBackbone(), 16, Options(projector=(3,))), random(50, 8)
+    method.set_targets(features)
+    before, usual = method.targets.clone(), torch.linalg.eigh
+
+    def other_signs(matrix: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        values, vectors = usual(matrix)
+        return values, vectors * torch.tensor([1, -1, 1, 1, -1, -1, 1, -1])
+
+    monkeypatch.setattr(torch.linalg, "eigh", other_signs)
+    method.set_targets(features)
+    torch.testing.assert_close(method.targets, before)
+
+
 def test_a_teacher_with_fewer_features_keeps_its_cosines() -> None:
     method = Distill(TinyBackbone(), 16, Options(projector=(12,)))
     features = random(20, 5)

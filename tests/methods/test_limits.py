@@ -54,7 +54,7 @@ def without_limits(kind: type) -> list[str]:
 
 @pytest.mark.parametrize("name", list_methods())
 def test_every_number_of_every_method_has_a_limit(name: str) -> None:
-    # A bare siamese network has no head, and a student's may be one layer.
-    known = {"siamese": ["head"], "distill": ["projector"]}
+    # A bare siamese network has no head.
+    known = {"siamese": ["head"]}
     assert without_limits(find_method(name).options) == known.get(name, [])
     assert without_limits(describe_method(name).options) == known.get(name, [])

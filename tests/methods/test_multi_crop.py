@@ -96,6 +96,12 @@ def test_prototypes_are_fixed_at_the_start(name: str) -> None:
     compute_gradient(method, LARGE, torch.arange(12))
     held = gradients(method)["prototypes.weight"]
     assert not held.any()
+    # A run that continues a finished one begins as that one did.
+    method.after_step(1.0)
+    method.begin_again()
+    method.zero_grad()
+    compute_gradient(method, LARGE, torch.arange(12))
+    assert not gradients(method)["prototypes.weight"].any()
     method.zero_grad()
     method.after_step(0.6)
     compute_gradient(method, LARGE, torch.arange(12))

@@ -48,6 +48,13 @@ def test_chunks_are_even_and_no_larger_than_asked(count: int, size: int) -> None
     assert len(parts) == -(-count // size)
 
 
+@pytest.mark.parametrize(("count", "size"), [(3, 2), (7, 2), (14, 2)])
+def test_no_chunk_is_a_single_image(count: int, size: int) -> None:
+    lengths = [part.stop - part.start for part in chunks_of(count, size)]
+    assert sum(lengths) == count
+    assert set(lengths) <= {2, 3}
+
+
 @pytest.mark.parametrize("chunk_size", [2, 5, 7])
 @pytest.mark.parametrize("name", list_methods())
 def test_training_without_batch_statistics_is_the_same(name: str, chunk_size: int) -> None:

@@ -156,6 +156,18 @@ def test_order_and_views_are_those_of_epochs_that_were_not_seen(
     assert column(out, "loss")[0] != pytest.approx(first_loss(0), rel=1e-5)
 
 
+def test_the_method_is_told_that_its_schedule_starts_anew(
+    finished: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former, told = finished["simsiam"], []
+    method = build_method(plan_of(load_config(former / "config.yaml")))
+    monkeypatch.setattr(method, "begin_again", lambda: told.append(method.state_dict()))
+    load_origin(method, str(former))
+    (state,) = told
+    for name, value in checkpoint(former)["state_dict"].items():
+        assert torch.equal(state[name], value), name
+
+
 def test_the_chain_of_runs_is_recorded(finished: dict[str, Path], tmp_path: Path) -> None:
     second, third = tmp_path / "second", tmp_path / "third"
     # A part of an epoch counts as one: its views were seen.

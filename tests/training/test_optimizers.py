@@ -46,7 +46,7 @@ def test_the_schedule_warms_up_and_ends_at_zero() -> None:
     assert rate_share(0, 1, 0) == 1
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd", "lars"])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon", "sgd", "lars", "larc"])
 def test_constant_groups_keep_their_rate(optimizer: str) -> None:
     method = SimSiam(TinyBackbone(), 16, Options(projector=(8, 8), predictor_hidden=4))
     config = TrainConfig(optimizer=optimizer, learning_rate=0.1)  # type: ignore[arg-type]
@@ -54,6 +54,22 @@ def test_constant_groups_keep_their_rate(optimizer: str) -> None:
     set_learning_rates(built, 0.25)
     rates = {group["constant"]: group["lr"] for group in built.param_groups}
     assert rates == {True: pytest.approx(0.1), False: pytest.approx(0.025)}
+
+
+@pytest.mark.parametrize(("gradient", "step"), [(1e-3, 1e-4), (100.0, 0.02 * 0.5)])
+def test_larc_is_sgd_with_steps_of_at_most_a_fiftieth_of_a_layer(
+    gradient: float, step: float
+) -> None:
+    method = SimSiam(TinyBackbone(), 16, Options(projector=(8, 8), predictor_hidden=4))
+    config = TrainConfig(optimizer="larc", learning_rate=0.1, weight_decay=1e-9)
+    built = build_optimizer(method, config, batch_size=256)
+    set_learning_rates(built, 1.0)
+    weight = method.predictor[0].weight  # type: ignore[index, union-attr]
+    with torch.no_grad():
+        weight.fill_(0.5)
+    weight.grad = torch.full_like(weight, gradient)
+    built.step()
+    assert (0.5 - weight).detach().tolist() == [[pytest.approx(step, rel=1e-3)] * 8] * 4
 
 
 def test_muon_takes_the_convolutions_of_the_backbone_and_adamw_the_rest() -> None:

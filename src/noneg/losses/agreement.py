@@ -10,6 +10,7 @@ from torch.nn.functional import mse_loss, normalize
 from noneg.losses.inputs import in_full_precision
 
 
+@in_full_precision
 def mean_squared_error(z: Float[Tensor, "views batch width"]) -> Float[Tensor, ""]:
     """Squared difference between two views, averaged over pairs of views, batch and width.
 
@@ -20,6 +21,7 @@ def mean_squared_error(z: Float[Tensor, "views batch width"]) -> Float[Tensor, "
     return torch.stack([mse_loss(a, b) for a, b in pairs]).mean()
 
 
+@in_full_precision
 def distance_to_mean(
     z: Float[Tensor, "views batch width"], *, large: int | None = None
 ) -> Float[Tensor, ""]:

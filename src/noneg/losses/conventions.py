@@ -34,6 +34,16 @@ class LeJEPAWeights:
     sigreg: float
 
 
+@dataclass(frozen=True)
+class VISRegWeights:
+    """Weights of `noneg.losses.visreg`, by the names of its arguments."""
+
+    invariance: float
+    center: float
+    scale: float
+    shape: float
+
+
 def vicreg_weights(
     convention: str,
     *,
@@ -135,6 +145,18 @@ def lejepa_weights(
     if convention == "eb_jepa":
         return LeJEPAWeights(4.0, weight)
     raise _unknown("LeJEPA", convention, "authors, lightly, paper, eb_jepa")
+
+
+def visreg_weights(weight: float) -> VISRegWeights:
+    """The weights of VISReg's four terms for the single one of its authors (HaiyuWu/visreg).
+
+    Their loss is (1 - weight) invariance + weight (center + scale + shape), all means as in noneg.
+    lightly and stable-pretraining have the same convention.
+
+    Args:
+        weight: lambda: 0.9 for ImageNet, 0.6 for ten of its classes.
+    """
+    return VISRegWeights(1 - weight, weight, weight, weight)
 
 
 def w_mse_weight(convention: str, *, width: int) -> float:

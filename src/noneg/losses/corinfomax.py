@@ -50,9 +50,9 @@ def corinfomax(
         epsilon: added to the diagonal.
 
     Returns:
-        `invariance` >= 0, and `log_determinant_1`, `log_determinant_2`: each at least log(width)
-        for embeddings of length 1, which is reached if they fill all directions alike, and at most
-        -log(epsilon).
+        `invariance` >= 0, and `log_determinant_1`, `log_determinant_2`: for embeddings of length 1,
+        each is at least log(width), which is reached if they fill all directions alike, and at most
+        -log(epsilon). Below log(width) only as long as the covariances remember where they began.
 
     Raises:
         NonegError: fewer than 2 views or images, or a covariance that is singular even with

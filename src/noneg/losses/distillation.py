@@ -7,7 +7,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize, smooth_l1_loss
 
+from noneg.losses.inputs import in_full_precision
 
+
+@in_full_precision
 def distance_to_target(
     z: Float[Tensor, "views batch width"],
     t: Float[Tensor, "batch width"],
@@ -30,6 +33,7 @@ def distance_to_target(
     return smooth_l1_loss(unit, (normalize(t, dim=-1) * scale)[None].expand_as(unit))
 
 
+@in_full_precision
 def relational_distance(
     z: Float[Tensor, "views batch width"], t: Float[Tensor, "batch other"]
 ) -> Float[Tensor, ""]:

@@ -80,7 +80,9 @@ def _inverse_multiquadric(
     rows = (z - z.mean(dim=(0, 1))).reshape(everything, width)
     squares = rows.square().sum(dim=1)
     distance = (squares[:, None] + squares - 2 * rows @ rows.T).clamp(min=0)
-    matrix = scale * torch.rsqrt(distance + scale**2)
+    # Centering removes the kernel's 1: subtracted before, it costs no digits near a collapse.
+    root = (distance + scale**2).sqrt()
+    matrix = -distance / (root * (root + scale))
     centered = matrix - matrix.mean(dim=0) - matrix.mean(dim=1, keepdim=True) + matrix.mean()
     of_images = matrix.view(views, batch, views, batch).diagonal(dim1=1, dim2=3).sum(dim=2)
     pairs = of_images.sum() - of_images.diagonal().sum()

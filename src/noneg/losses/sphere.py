@@ -31,8 +31,9 @@ def sphere_discrepancy(z: Float[Tensor, "views batch width"]) -> Float[Tensor, "
             float16 become float32.
 
     Returns:
-        In [0, 1] up to rounding: 0 for an orthonormal basis with its negatives, 1 / batch on
-        average for uniform embeddings, about 1 / r - 1 / width if they fill r directions.
+        In [0, 1] up to rounding if no embedding is 0: 0 for an orthonormal basis with its
+        negatives, 1 / batch on average for uniform embeddings, about 1 / r - 1 / width if they fill
+        r directions.
     """
     batch, width = z.shape[1:]
     unit = normalize(z, dim=2)

@@ -42,7 +42,7 @@ def visreg(
 
     Returns:
         `invariance`, `center`, `scale`, `shape`, each >= 0. Zeros have a scale of 1, whose gradient
-        is 0 only there.
+        is 0 only there; that of `shape` is large, in an arbitrary direction.
 
     Raises:
         NonegError: fewer than 2 views or images.

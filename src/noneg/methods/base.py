@@ -142,6 +142,9 @@ class Method(nn.Module, ABC):
     def objective(self, e: Embeddings) -> Loss:
         """Everything that needs the whole batch. `e` is in float32 (or float64)."""
 
+    def begin_again(self) -> None:
+        """Hook before the first step of a run that continues another: its schedule starts anew."""
+
     def after_step(self, progress: float) -> None:
         """Hook after each step of the optimizer, for example to update a moving average.
 

@@ -62,7 +62,8 @@ class Options:
 
 
 RECIPES = {
-    # For transformers. The authors' weight decay rises to 0.4.
+    # For transformers. The authors' weight decay rises to 0.4, gradients are clipped, and there are
+    # eight small crops; the first view is always blurred, the second sometimes solarized.
     "paper": Recipe(
         options=Options(),
         epochs=100,
@@ -127,6 +128,10 @@ class DINO(Method):
         mean = e.t.detach().mean(dim=(0, 1)).to(self.center.dtype)
         self.center = torch.lerp(mean, self.center, self.options.center_momentum)
         return Loss(terms["dino"], terms)
+
+    def begin_again(self) -> None:
+        """Forget how far the last run was."""
+        self.progress.zero_()
 
     def after_step(self, progress: float) -> None:
         """Update the teacher by a moving average of the student, buffers included."""

@@ -43,7 +43,7 @@ class Options:
     projector: tuple[int, ...] = (512,)
 
     def __post_init__(self) -> None:
-        check_options(self, weights=("relational",))
+        check_options(self, counts=("projector",), weights=("relational",))
 
 
 RECIPES = {
@@ -92,6 +92,9 @@ class Distill(Method):
         width = self.options.projector[-1]
         if centered.shape[1] > width:
             _, directions = torch.linalg.eigh(centered.T @ centered)
+            # The sign of an eigenvector is arbitrary and may differ between machines.
+            largest = directions.abs().argmax(dim=0)
+            directions = directions * directions.gather(0, largest[None]).sign()
             # In ascending order of their variance.
             centered = centered @ directions[:, -width:].flip(1)
         targets = centered.new_zeros(len(centered), width)

@@ -42,12 +42,13 @@ class Options:
 
 
 RECIPES = {
-    # The authors have a rate of 0.3 at a batch of 100, and crops of exactly a quarter of the image.
+    # The authors have a rate of 0.3 at a batch of 100, and crops of exactly a quarter of the image;
+    # LARC with a coefficient of 0.005, and Nesterov's momentum.
     "paper": Recipe(
         options=Options(),
         epochs=30,
         batch_size=100,
-        optimizer="lars",
+        optimizer="larc",
         learning_rate=0.768,
         weight_decay=1e-4,
         warmup_epochs=0.0,

@@ -40,8 +40,8 @@ class Options:
 
     Args:
         temperature: divisor of the cosines.
-        queue: number of keys; at least as many as the batch has views. The loss uses as many whole
-            batches of them as fit, so that it does not depend on the order within a batch.
+        queue: number of keys; at least as many as the batch has large views. The loss uses as many
+            whole batches of them as fit, so that it does not depend on the order within a batch.
         momentum: decay of the key network's moving average per step.
         key_statistics: statistics of the key network's BatchNorm: "running", or of the "batch".
         projector: widths of the projector's layers after the backbone, without BatchNorm.

@@ -32,7 +32,7 @@ class Recipe:
     options: object
     epochs: int = 100
     batch_size: int = 256
-    optimizer: Literal["adamw", "muon", "sgd", "lars"] = "adamw"
+    optimizer: Literal["adamw", "muon", "sgd", "lars", "larc"] = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     bias_rate: float = 1.0

@@ -46,7 +46,8 @@ class Options:
 
 
 RECIPES = {
-    # For transformers. The authors' weight decay rises to 0.4.
+    # For transformers. The authors' weight decay rises to 0.4, gradients are clipped, and there are
+    # eight small crops; the first view is always blurred, the second sometimes solarized.
     "paper": Recipe(
         options=Options(),
         epochs=100,

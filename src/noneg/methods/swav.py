@@ -66,7 +66,7 @@ class Options:
 
 
 RECIPES = {
-    # The authors have LARS and a rate of 4.8 at a batch of 4096.
+    # The authors have LARS and a rate of 4.8 at a batch of 4096. The crops' areas are DINO's.
     "paper": Recipe(
         options=Options(),
         epochs=800,
@@ -147,6 +147,10 @@ class SwAV(Method):
             return None
         scores: Tensor = self.prototypes(earlier).to(e.z.dtype)
         return scores
+
+    def begin_again(self) -> None:
+        """Forget how far the last run was."""
+        self.progress.zero_()
 
     def after_step(self, progress: float) -> None:
         """Remember how far the run is."""

@@ -49,7 +49,8 @@ class Options:
 
 
 RECIPES = {
-    # The views of the paper's Imagenette runs, four large crops; batch and rate are from there too.
+    # The paper's Imagenette runs have these views, four large crops, and this rate; their lambda is
+    # 0.6, their projection 128 wide, their code has batches of 64, and gradients are clipped.
     "paper": Recipe(
         options=Options(),
         epochs=800,

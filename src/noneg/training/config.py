@@ -73,7 +73,8 @@ class TrainConfig:
             at once.
         norm: "batch" leaves the networks' BatchNorm as it is; "group" replaces it by GroupNorm;
             "frozen" measures its statistics before the first step and keeps them.
-        optimizer: name of the optimizer; muon is for convolutions, with adamw for all else.
+        optimizer: name of the optimizer; muon is for convolutions, with adamw for all else; larc is
+            sgd whose steps are at most 0.02 of the length of a layer's weights.
         learning_rate: for a batch of 256; it is scaled in proportion to the batch.
         weight_decay: for weights, but not for biases and norm layers.
         bias_rate: learning rate of biases and norm layers, relative to that of the weights.
@@ -141,7 +142,7 @@ class TrainConfig:
     batch_size: int | None = None
     chunk_size: int | None = None
     norm: Norm = "batch"
-    optimizer: Literal["adamw", "muon", "sgd", "lars"] = "adamw"
+    optimizer: Literal["adamw", "muon", "sgd", "lars", "larc"] = "adamw"
     learning_rate: float = 1e-3
     weight_decay: float = 1e-4
     bias_rate: float = 1.0

@@ -14,6 +14,9 @@ from noneg.networks.layers import layer_numbers
 from noneg.training.config import TrainConfig
 from noneg.training.muon import Muon
 
+LARC_COEFFICIENT = 0.02
+"""LARC's longest step for a layer, as a share of the length of its weights (solo-learn's)."""
+
 
 def parameter_groups(method: Method, config: TrainConfig, batch_size: int) -> list[dict[str, Any]]:
     """One group for weights, with weight decay, and one for biases and norms, for each rate.
@@ -77,6 +80,8 @@ def build_optimizer(method: Method, config: TrainConfig, batch_size: int) -> Opt
     if config.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=rate, momentum=0.9, fused=fused)
     # timm's LARS only adapts groups with weight decay: biases and norms take plain momentum steps.
+    if config.optimizer == "larc":
+        return Lars(groups, lr=rate, momentum=0.9, trust_coeff=LARC_COEFFICIENT, trust_clip=True)
     return Lars(groups, lr=rate, momentum=0.9)
 
 

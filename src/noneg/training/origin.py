@@ -104,3 +104,4 @@ def load_origin(method: Method, run: str) -> None:
             f"the networks of {run} do not fit the --options of this run: leave out those that "
             "change a width or a part of the networks"
         ) from error
+    method.begin_again()

@@ -69,7 +69,8 @@ def compute_gradient_in_chunks(
     embeddings, then embed each chunk again and backpropagate that gradient.
 
     The result equals `compute_gradient` except for BatchNorm, which normalizes each chunk by the
-    chunk's statistics; its running statistics are updated once, by the mean over the chunks.
+    chunk's statistics; its running statistics move as far as by one batch, towards about the mean
+    over the chunks.
     Dropout samples the same numbers in both passes, but other numbers than without chunks.
     Parameters that `objective` itself uses get no gradient.
 
@@ -116,8 +117,12 @@ def compute_gradient_in_chunks(
 
 
 def chunks_of(count: int, chunk_size: int) -> list[slice]:
-    """0 ... count - 1 in as few slices of at most `chunk_size` as possible, evenly."""
-    number = -(-count // chunk_size)
+    """0 ... count - 1 in as few slices of at most `chunk_size` as possible, evenly.
+
+    No slice is a single image, which has no batch statistics: 3 images are one slice, even if
+    `chunk_size` is 2.
+    """
+    number = max(1, min(-(-count // chunk_size), count // 2))
     bounds = [position * count // number for position in range(number + 1)]
     return [slice(*each) for each in pairwise(bounds)]
 
