@@ -34,7 +34,8 @@ def radial_divergence(z: Float[Tensor, "views batch width"]) -> Float[Tensor, ""
     """
     check_views("radial_divergence", z)
     batch, width = z.shape[1:]
-    radius = torch.linalg.vector_norm(z, dim=2).clamp(min=torch.finfo(z.dtype).tiny ** 0.5)
+    lengths: Tensor = torch.linalg.vector_norm(z, dim=2)
+    radius = lengths.clamp(min=torch.finfo(z.dtype).tiny ** 0.5)
     cross = (radius.square() / 2 - (width - 1) * radius.log()).mean()
     apart = max(1, round(math.sqrt(batch)))
     ascending = radius.sort(dim=1).values
