@@ -1,11 +1,12 @@
 """Verdicts on constructed curves name what is wrong, and the number that shows it."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from noneg.diagnostics import Verdict, judge, judge_end
+from noneg.diagnostics import State, Verdict, judge, judge_end
 from noneg.diagnostics.verdict import (
     DISTANCE_LEFT,
     EXPLODED,
@@ -67,6 +68,25 @@ def test_what_is_wrong_is_named(state: str, ends: dict[str, float]) -> None:
     assert verdict.needs_action == (
         state not in ("healthy", "not learning") and ends != {"participation_ratio_z": 1.2}
     )
+
+
+def test_a_methods_own_failure_is_told() -> None:
+    def single(row: Mapping[str, float]) -> tuple[State, str] | None:
+        return ("projector only", "One for all.") if row["norm_h"] > 9 else None
+
+    def uniform(row: Mapping[str, float]) -> tuple[State, str] | None:
+        return ("not learning", "All alike.") if row["norm_h"] > 9 else None
+
+    assert judge(history(), 100, own_failure=single).state == "projector only"
+    assert judge(history(), 100, own_failure=single).sentence == "One for all."
+    assert judge(history(norm_h=8.0), 100, own_failure=single).state == "healthy"
+    # Targets are alike in many sound runs for a while: reported from two thirds of the run on.
+    assert judge(history(), 100, own_failure=uniform).sentence == "All alike."
+    assert judge(history(), 200, own_failure=uniform).state == "healthy"
+    # What the embeddings show comes first, and may be acted on.
+    both = judge(history(mean_cosine_z=0.99), 200, own_failure=uniform)
+    assert (both.state, both.needs_action) == ("projector only", True)
+    assert both.sentence.endswith("the encoder itself still tells them apart. All alike.")
 
 
 def test_the_worse_comes_first() -> None:

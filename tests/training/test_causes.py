@@ -66,11 +66,28 @@ STATES = ("complete collapse", "dimensional collapse", "exploding scale", "not l
         ("not learning", {"method": "vicreg", "views": "weak"}, "--views gentle"),
         ("exploding scale", {"method": "byol", "learning_rate": 0.24}, "30 times the recipe's"),
         ("complete collapse", {"method": "byol", "batch_size": 8}, "batches of 8"),
+        ("projector only", {"method": "swav", "options": {"epsilon": 1.0}}, "--options.epsilon"),
+        (
+            "projector only",
+            {"method": "corinfomax", "batch_size": 32},
+            "batches of 32 images cannot fill 32 projected coordinates",
+        ),
+        (
+            "dimensional collapse",
+            {"method": "vicreg", "options": {"projector": (1024, 2048)}, "batch_size": 64},
+            "too small for 2048 projected coordinates",
+        ),
     ],
 )
 def test_the_broken_setting_is_named_first(state: Any, settings: Any, told: str) -> None:
     causes = likely_causes(state, make_config(**settings))
     assert told in causes[0]
+
+
+def test_a_wide_projection_is_no_cause_where_coordinates_are_not_compared() -> None:
+    options = {"projector": (1024, 2048)}
+    config = make_config(method="byol", options=options, batch_size=64)
+    assert "coordinates" not in " ".join(likely_causes("complete collapse", config))
 
 
 @pytest.mark.parametrize("name", list_methods())

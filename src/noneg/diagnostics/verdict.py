@@ -5,7 +5,7 @@ the curves. The thresholds come from runs; docs/diagnostics.md says what they ca
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
 from typing import Literal, final
@@ -87,6 +87,7 @@ def judge(
     start: Sequence[Mapping[str, float]] = (),
     *,
     begins_trained: bool = False,
+    own_failure: Callable[[Mapping[str, float]], tuple[State, str] | None] | None = None,
 ) -> Verdict:
     """The verdict on a run from its rows so far.
 
@@ -103,6 +104,8 @@ def judge(
             the run that began with untrained ones.
         begins_trained: whether the run began with known weights, which tell images apart already:
             then it need not learn that.
+        own_failure: the state and the sentence of a failure that only the run's method has, from
+            the medians of the last rows; None if there is none.
 
     Returns:
         The verdict on the run as it stands at the last row.
@@ -122,10 +125,16 @@ def judge(
         numbers[f"distance_left_{embedding}"] = left
     # The first row is of a single batch, which has too few images for this comparison.
     numbers["separation_gain_h"] = separation(now) / max(separation(rows[1]), 1e-12)
+    failure = None if own_failure is None else own_failure(now)
     for verdict in (_scale(numbers), _collapse(numbers, first), _few_directions(numbers, first)):
+        if verdict is not None and failure is not None:
+            return replace(verdict, sentence=f"{verdict.sentence} {failure[1]}")
         if verdict is not None:
             return verdict
-    return _learning(numbers, now["step"] / total_steps, begins_trained)
+    progress = now["step"] / total_steps
+    if failure is not None and (failure[0] != "not learning" or progress >= TIME_TO_LEARN):
+        return Verdict(*failure, numbers)
+    return _learning(numbers, progress, begins_trained)
 
 
 def judge_end(

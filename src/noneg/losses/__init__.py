@@ -5,7 +5,13 @@ They import only torch, and noneg's errors.
 
 from noneg.losses.agreement import distance_to_mean, mean_squared_error, negative_cosine
 from noneg.losses.barlow_twins import barlow_twins
-from noneg.losses.clusters import dino, sinkhorn, swapped_cross_entropy, swav
+from noneg.losses.clusters import (
+    assignment_entropies,
+    dino,
+    sinkhorn,
+    swapped_cross_entropy,
+    swav,
+)
 from noneg.losses.coding_rate import coding_rate
 from noneg.losses.contrastive import contrastive
 from noneg.losses.conventions import (
@@ -47,6 +53,7 @@ __all__ = [
     "LeJEPAWeights",
     "VICRegWeights",
     "VISRegWeights",
+    "assignment_entropies",
     "barlow_twins",
     "barlow_twins_weights",
     "byol_weight",

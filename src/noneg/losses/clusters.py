@@ -1,5 +1,6 @@
 """Agreement of cluster assignments: SwAV (arXiv 2006.09882) and DINO (2104.14294)."""
 
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -56,6 +57,22 @@ def sinkhorn(
         for _ in range(iterations):
             share.div_(share.sum(dim=0)).div_(share.sum(dim=1, keepdim=True))
     return shares
+
+
+@in_full_precision
+@torch.no_grad()
+def assignment_entropies(
+    assignments: Float[Tensor, "targets batch clusters"],
+) -> tuple[float, float]:
+    """Entropy of an image's assignment, and of the mean assignment, as shares of the largest.
+
+    1, 1 if every image is assigned to all clusters alike; 0, 0 if all are in one cluster; near 0, 1
+    if each is in one cluster and all clusters are used. The mean over targets.
+    """
+    largest = math.log(max(2, assignments.shape[2]))
+    of_images = [torch.special.entr(each).sum(dim=1).mean() for each in assignments]
+    of_means = [torch.special.entr(each.mean(dim=0)).sum() for each in assignments]
+    return tuple(float(torch.stack(each).mean()) / largest for each in (of_images, of_means))  # type: ignore[return-value]
 
 
 @in_full_precision

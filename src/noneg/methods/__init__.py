@@ -4,6 +4,7 @@ import ast
 import importlib
 import pkgutil
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from importlib.machinery import PathFinder
@@ -54,6 +55,10 @@ class Definition:
         recipes: suggested settings by name.
         summary: first line of the module's docstring.
         traits: what kind of method it is; a module may leave it out.
+        failure: the method's own kind of failure in a row of metrics.csv, from the row and the
+            options; None if it has none.
+        causes: sentences on settings that may have led to a verdict's state, from the state, the
+            options and the batch size.
     """
 
     name: str
@@ -62,6 +67,8 @@ class Definition:
     recipes: dict[str, Recipe]
     summary: str
     traits: Traits | None = None
+    failure: "Callable[[Mapping[str, float], Any], noneg.methods.base.Failure | None] | None" = None
+    causes: Callable[[str, Any, int | None], Iterable[str]] | None = None
 
     def recipe(self, name: str) -> Recipe:
         """One recipe by name.
@@ -200,6 +207,8 @@ def _definition(path: str, docstring: str | None, names: dict[str, Any]) -> Defi
         names["RECIPES"],
         summary,
         names.get("TRAITS"),
+        names.get("failure"),
+        names.get("causes"),
     )
 
 

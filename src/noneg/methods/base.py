@@ -8,13 +8,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from noneg.diagnostics import State
 from noneg.randomness import hash_index
 
 
@@ -82,6 +83,18 @@ class Loss:
     terms: Mapping[str, Float[Tensor, ""]]
 
 
+class Failure(NamedTuple):
+    """A kind of failure that only this method has, seen in a row of metrics.csv.
+
+    Args:
+        state: of the verdict. "not learning" is reported late in a run only.
+        sentence: what happened, with the number that shows it.
+    """
+
+    state: State
+    sentence: str
+
+
 @dataclass(frozen=True)
 class Rate:
     """The learning rate of a submodule: a multiple of the run's rate, constant or scheduled."""
@@ -102,7 +115,9 @@ class Method(nn.Module, ABC):
     """A backbone with its heads, and the objective that trains them.
 
     A module in `noneg.methods` holds one final subclass, `Options` (a frozen dataclass whose
-    defaults are the paper's) and `RECIPES` ("small" and "paper").
+    defaults are the paper's) and `RECIPES` ("small" and "paper"). It may hold two functions more:
+    `failure(row, options)`, the `Failure` that a row of metrics.csv shows, or None; and
+    `causes(state, options, batch_size)`, sentences on settings that may have led to a verdict.
     """
 
     def __init__(self, backbone: nn.Module, rates: Mapping[str, Rate] | None = None) -> None:
@@ -141,6 +156,13 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def objective(self, e: Embeddings) -> Loss:
         """Everything that needs the whole batch. `e` is in float32 (or float64)."""
+
+    def meters(self, e: Embeddings) -> Mapping[str, float]:
+        """Numbers for metrics.csv by which the method's own kind of failure shows.
+
+        Called without gradient after the step, for steps that have a row.
+        """
+        return {}
 
     def begin_again(self) -> None:
         """Hook before the first step of a run that continues another: its schedule starts anew."""

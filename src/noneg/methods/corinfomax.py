@@ -6,6 +6,7 @@ steps, and hardly remembers them in the authors' settings, so the batch should b
 projection is wide. No negatives, no predictor, no stop-gradient.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -67,6 +68,16 @@ RECIPES = {
         learning_rate=1.6e-2,
     ),
 }
+
+
+def causes(state: str, options: Options, batch_size: int | None) -> Iterator[str]:
+    """The covariance of a small batch is singular."""
+    width = options.projector[-1]
+    if batch_size is not None and batch_size <= width:
+        yield (
+            f"batches of {batch_size} images cannot fill {width} projected coordinates: give a "
+            "larger --batch-size, or a narrower --options.projector"
+        )
 
 
 @final

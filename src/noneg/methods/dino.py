@@ -5,10 +5,12 @@ over prototypes, which is centered (no prototype may win for all images) and sha
 win alike). Either alone collapses: to the uniform distribution, or to one prototype (paper,
 section 5.3).
 
-The signs of these: the loss stays at the logarithm of the number of prototypes, or falls to 0.
+The signs of these (`failure`): the entropy of the teacher's distributions stays at its largest, or
+that of their mean falls to 0.
 """
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -16,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from noneg.losses import dino
-from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.losses import assignment_entropies, dino
+from noneg.methods.base import Embeddings, Failure, Loss, Method, large_views
 from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
@@ -85,6 +87,41 @@ RECIPES = {
 }
 
 
+UNIFORM, SINGLE = 0.98, 0.25
+"""Shares of the largest entropy: of a target above, or of their mean below, the teacher failed."""
+
+
+def failure(row: Mapping[str, float], options: Options) -> Failure | None:
+    """Both collapses (paper, section 5.3 and figure 7)."""
+    if row.get("prototypes_entropy", 1) < SINGLE:
+        return Failure(
+            "projector only",
+            "The teacher gives nearly all images the same prototype (entropy of the mean target "
+            f"{row['prototypes_entropy']:.2f} of the largest), so there is nothing to predict.",
+        )
+    if row.get("target_entropy", 0) > UNIFORM:
+        return Failure(
+            "not learning",
+            "The teacher gives each image all prototypes alike (entropy of a target "
+            f"{row['target_entropy']:.3f} of the largest), so there is nothing to predict.",
+        )
+    return None
+
+
+def causes(state: str, options: Options, batch_size: int | None) -> Iterator[str]:
+    """Centering or sharpening is off."""
+    if options.center_momentum == 1:
+        yield (
+            "the center never moves, so one prototype may win for all images: "
+            "--options.center-momentum 0.9"
+        )
+    if options.target_temperature >= options.temperature:
+        yield (
+            "the teacher is no sharper than the student, so all prototypes may win alike: "
+            "--options.target-temperature 0.04"
+        )
+
+
 @final
 class DINO(Method):
     """Each view predicts the teacher's distribution over prototypes."""
@@ -128,6 +165,13 @@ class DINO(Method):
         mean = e.t.detach().mean(dim=(0, 1)).to(self.center.dtype)
         self.center = torch.lerp(mean, self.center, self.options.center_momentum)
         return Loss(terms["dino"], terms)
+
+    def meters(self, e: Embeddings) -> dict[str, float]:
+        """Entropies of the targets; 1 and 1, or 0 and 0, if the teacher failed."""
+        assert e.t is not None
+        shares = ((e.t - self.center.to(e.t)) / self.options.target_temperature).softmax(dim=2)
+        of_images, of_mean = assignment_entropies(shares)
+        return {"target_entropy": of_images, "prototypes_entropy": of_mean}
 
     def begin_again(self) -> None:
         """Forget how far the last run was."""

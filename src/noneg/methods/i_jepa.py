@@ -13,6 +13,7 @@ It needs a vision transformer that returns the mean of its patches. The encoder 
 is the online network; the authors use the target.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from math import inf
 from typing import final
@@ -99,6 +100,15 @@ RECIPES = {
         views="crops",
     ),
 }
+
+
+def causes(state: str, options: Options, batch_size: int | None) -> Iterator[str]:
+    """It was short."""
+    if state in ("complete collapse", "dimensional collapse", "not learning"):
+        yield (
+            "predicting patches takes hundreds of epochs: train for many more --epochs, at half "
+            "the --learning-rate, or choose --method vicreg"
+        )
 
 
 @final

@@ -10,6 +10,7 @@ cost little: about 0.24 (1/r - 1/d) if r of d are alive.
 and dead directions cost 1/r - 1/d, so a quarter of the weight pulls alike.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -76,6 +77,12 @@ RECIPES = {
         learning_rate=1.6e-2,
     ),
 }
+
+
+def causes(state: str, options: Options, batch_size: int | None) -> Iterator[str]:
+    """The weight of the statistic is 0."""
+    if options.sigreg == 0:
+        yield "nothing keeps the embeddings apart: give an --options.sigreg above 0"
 
 
 @final

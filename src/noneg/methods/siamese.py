@@ -4,6 +4,7 @@ Nothing keeps it from collapsing: a constant embedding has loss 0, and training 
 It is here for comparison, and to show what a collapsed run looks like.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -34,6 +35,15 @@ class Options:
 
 
 RECIPES = {"paper": Recipe(options=Options()), "small": Recipe(options=Options())}
+
+
+def causes(state: str, options: Options, batch_size: int | None) -> Iterator[str]:
+    """It is the control."""
+    if state in ("complete collapse", "dimensional collapse", "projector only"):
+        yield (
+            "siamese is the control and has nothing that prevents collapse: choose another "
+            "method, such as vicreg"
+        )
 
 
 @final

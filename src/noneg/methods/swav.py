@@ -8,8 +8,12 @@ The batch should not be much smaller than the number of clusters: the authors tr
 and 3000 clusters. For batches of 256 they add a queue of earlier embeddings, which are balanced
 with the batch's (scripts/swav_400ep_bs256_pretrain.sh); it is an option here. They have a queue for
 each large view and process; here one queue holds those of all large views and processes.
+
+The sign of its own failure: assignments that are the same for all images, because their embeddings
+are, or because `epsilon` is large beside the differences between cosines.
 """
 
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -18,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from noneg.errors import NonegError
-from noneg.losses import swav
-from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.losses import assignment_entropies, sinkhorn, swav
+from noneg.methods.base import Embeddings, Failure, Loss, Method, large_views
 from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
@@ -87,6 +91,30 @@ RECIPES = {
 }
 
 
+UNIFORM = 0.98
+"""Share of the largest entropy above which an assignment says nothing."""
+
+
+def failure(row: Mapping[str, float], options: Options) -> Failure | None:
+    """Every image is assigned to all clusters alike."""
+    if row.get("target_entropy", 0) <= UNIFORM:
+        return None
+    return Failure(
+        "not learning",
+        "Each image is assigned to all clusters alike (entropy of an assignment "
+        f"{row['target_entropy']:.3f} of the largest), so there is nothing to predict.",
+    )
+
+
+def causes(state: str, options: Options, batch_size: int | None) -> Iterator[str]:
+    """Assignments are soft."""
+    if options.epsilon > options.temperature:
+        yield (
+            f"assignments are softer than predictions, with an epsilon of {options.epsilon:g}: "
+            "--options.epsilon 0.05"
+        )
+
+
 @final
 class SwAV(Method):
     """Each view predicts the cluster of another one."""
@@ -147,6 +175,12 @@ class SwAV(Method):
             return None
         scores: Tensor = self.prototypes(earlier).to(e.z.dtype)
         return scores
+
+    def meters(self, e: Embeddings) -> dict[str, float]:
+        """The entropy of the batch's assignments, without the queue; 1 if they say nothing."""
+        assert e.t is not None
+        assigned = sinkhorn(e.t, epsilon=self.options.epsilon, iterations=self.options.iterations)
+        return {"target_entropy": assignment_entropies(assigned)[0]}
 
     def begin_again(self) -> None:
         """Forget how far the last run was."""

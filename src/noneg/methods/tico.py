@@ -4,11 +4,12 @@ What keeps it from collapsing: an embedding should not lie along directions that
 recent steps used, by a running covariance matrix. It acts as a memory bank of unlimited length.
 Targets come from a moving average; no negatives, no predictor.
 
-A complete collapse is a stationary point, at a `covariance` term of rho: if it stays there, the run
-has collapsed, and a lower learning rate or a longer warm-up may help.
+A complete collapse is a stationary point, at a `covariance` term of rho (`failure`): if it stays
+there, the run has collapsed, and a lower learning rate or a longer warm-up may help.
 """
 
 import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import final
 
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from noneg.losses import second_moment, tico
-from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.base import Embeddings, Failure, Loss, Method, large_views
 from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
@@ -68,6 +69,27 @@ RECIPES = {
         weight_decay=0.1,
     ),
 }
+
+
+COLLAPSED = 0.95
+"""Share of rho above which all embeddings lie along one line."""
+
+
+def failure(row: Mapping[str, float], options: Options) -> Failure | None:
+    """The covariance term is at its largest, where its gradient is 0."""
+    if options.rho == 0 or row["covariance"] < COLLAPSED * options.rho:
+        return None
+    return Failure(
+        "projector only",
+        f"The covariance term is {row['covariance']:.2f}, and {options.rho:g} is the most: all "
+        "projections lie along one line, where this term has no gradient.",
+    )
+
+
+def causes(state: str, options: Options, batch_size: int | None) -> Iterator[str]:
+    """The covariance term is weak."""
+    if options.rho < 1:
+        yield "the embeddings are hardly pushed off used directions: --options.rho 8"
 
 
 @final

@@ -5,6 +5,7 @@ does not vanish near a collapse, and the shape of all random projections to a Ga
 forbids copies of a coordinate. No negatives, no predictor, no stop-gradient, no moving average.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import final
 
@@ -72,6 +73,14 @@ RECIPES = {
         learning_rate=1.6e-2,
     ),
 }
+
+
+def causes(state: str, options: Options, batch_size: int | None) -> Iterator[str]:
+    """The weight of the scale or the shape is 0."""
+    if options.scale == 0:
+        yield "nothing keeps the variance of the coordinates up: --options.scale 0.9"
+    if options.shape == 0 and state != "complete collapse":
+        yield "nothing decorrelates the coordinates: --options.shape 0.9"
 
 
 @final

@@ -64,12 +64,13 @@ class StepTable:
     def append(self, row: Mapping[str, int | float | str]) -> dict[str, str]:
         """Append a row, with floats to six digits, and return it as it reads back.
 
-        Its missing columns stay empty.
+        Its missing columns stay empty, and those that the table does not have are left out.
         """
         self.columns = self.columns or list(row)
         written = dict.fromkeys(self.columns, "") | {
             name: f"{value:.6g}" if isinstance(value, float) else str(value)
             for name, value in row.items()
+            if name in self.columns
         }
         self._write(self.path, "a", [written])
         return written

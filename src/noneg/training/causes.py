@@ -27,8 +27,9 @@ def likely_causes(state: State, config: TrainConfig) -> list[str]:
         causes += _missing_terms(state, config)
     if state == "not learning":
         causes += _nothing_moves(config)
-    if state in ("complete collapse", "dimensional collapse", "not learning"):
-        causes += _hidden_patches(config)
+    own = find_method(config.method).causes
+    if own is not None and state in (*COLLAPSES, "not learning"):
+        causes += own(state, config.options, config.batch_size)
     if state in (*COLLAPSES, "exploding scale", "not learning"):
         causes += _learning_rate(state, config)
         causes += _batch(config)
@@ -56,11 +57,6 @@ def _option(config: TrainConfig, name: str) -> Any:
 
 def _missing_safeguards(config: TrainConfig) -> Iterator[str]:
     """Settings that remove what prevents the method from collapsing."""
-    if config.method == "siamese":
-        yield (
-            "siamese is the control and has nothing that prevents collapse: choose another "
-            "method, such as vicreg"
-        )
     if _option(config, "stop_gradient") is False:
         yield "without the stop-gradient this method collapses: --options.stop-gradient true"
     if _option(config, "predictor") == "none":
@@ -69,17 +65,6 @@ def _missing_safeguards(config: TrainConfig) -> Iterator[str]:
         yield (
             "a target that copies the network needs a fast predictor (BYOL, appendix I): "
             "--options.predictor-rate 10, or --options.target moving_average"
-        )
-    if _option(config, "center_momentum") == 1:
-        yield (
-            "the center never moves, so one prototype may win for all images: "
-            "--options.center-momentum 0.9"
-        )
-    sharpness = _option(config, "target_temperature")
-    if sharpness is not None and sharpness >= _option(config, "temperature"):
-        yield (
-            "the teacher is no sharper than the student, so all prototypes may win alike: "
-            "--options.target-temperature 0.04"
         )
 
 
@@ -93,26 +78,10 @@ def _missing_terms(state: State, config: TrainConfig) -> Iterator[str]:
             f"variance has the weight {variance:g}, agreement has {invariance:g}: give an equal "
             "--options.variance (smaller ones collapse in the paper too)"
         )
-    if _option(config, "sigreg") == 0:
-        yield "nothing keeps the embeddings apart: give an --options.sigreg above 0"
-    if config.method == "visreg" and _option(config, "scale") == 0:
-        yield "nothing keeps the variance of the coordinates up: --options.scale 0.9"
-    if config.method == "tico" and _option(config, "rho") < 1:
-        yield "the embeddings are hardly pushed off used directions: --options.rho 8"
-    if state != "complete collapse" and _option(config, "shape") == 0:
-        yield "nothing decorrelates the coordinates: --options.shape 0.9"
     if state != "complete collapse" and covariance == 0:
         yield "nothing decorrelates the coordinates: --options.covariance 1"
     if state != "complete collapse" and redundancy == 0:
         yield "nothing decorrelates the coordinates: --options.redundancy 0.005"
-
-
-def _hidden_patches(config: TrainConfig) -> Iterator[str]:
-    if config.method == "i_jepa":
-        yield (
-            "predicting patches takes hundreds of epochs: train for many more --epochs, at half "
-            "the --learning-rate, or choose --method vicreg"
-        )
 
 
 def _nothing_moves(config: TrainConfig) -> Iterator[str]:
@@ -154,7 +123,7 @@ def _batch(config: TrainConfig) -> Iterator[str]:
             "--chunk-size if memory is short"
         )
     projector = _option(config, "projector")
-    has_statistics = any(_option(config, name) is not None for name in ("variance", "redundancy"))
+    has_statistics = any(_option(config, name) for name in ("covariance", "redundancy"))
     if has_statistics and projector and projector[-1] > 16 * config.batch_size:
         yield (
             f"batches of {config.batch_size} images are too small for {projector[-1]} projected "

@@ -143,7 +143,9 @@ def train_method(
                         observer.observe(step, epoch, method, embeddings)
             if is_first and metrics.is_due(step):
                 rate = state.raw_optimizer.param_groups[0]["lr"]
-                row = metrics.write_row(step, loss, rate)
+                with torch.no_grad():
+                    own = method.meters(embeddings)
+                row = metrics.write_row(step, loss, rate, own)
                 for logger in loggers:
                     logger.log(row, step)
                 bar.set_postfix_str(summarize(row, loss), refresh=False)

@@ -20,9 +20,9 @@ class Metrics:
     Columns of metrics.csv: step; epoch; views (seen so far); seconds (of training, over all starts
     of the run); loss; one for each term; learning_rate; images_per_second; and the label-free
     meters of the last images' representations and projections, `std_h`, `std_z` ...
-    (`noneg.diagnostics` explains them). Meters that need eigenvalues are measured less often, and
-    their cells are empty in between. spectra.csv has the eigenvalues: step; epoch; embedding ("h"
-    or "z"); lambda_1 ...
+    (`noneg.diagnostics` explains them); and those of the method itself. Meters that need
+    eigenvalues are measured less often, and their cells are empty in between. spectra.csv has the
+    eigenvalues: step; epoch; embedding ("h" or "z"); lambda_1 ...
 
     Attributes:
         metering: the embeddings that the next row measures.
@@ -64,8 +64,17 @@ class Metrics:
         return step == 1 or step % self.every == 0 or step == self.steps.total
 
     @torch.no_grad()
-    def write_row(self, step: int, loss: Loss, learning_rate: float) -> dict[str, float]:
-        """Measure and write a row; returns it as it reads back from the file."""
+    def write_row(
+        self, step: int, loss: Loss, learning_rate: float, own: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Measure and write a row; returns it as it reads back from the file.
+
+        Args:
+            step: the number of steps done.
+            loss: of this step.
+            learning_rate: of this step.
+            own: the method's own meters.
+        """
         now = time.perf_counter()
         images = (step - self.last_step) * self.batch_size
         epoch = (step - 1) // self.steps.per_epoch
@@ -85,6 +94,7 @@ class Metrics:
             row |= self.metering.full()
         else:
             row |= self.metering.quick()
+        row |= own
         # Rounded as in the file, so that a resumed run judges by the same numbers.
         self.history.append(numbers_of(self.table.append(row)))
         return self.history[-1]

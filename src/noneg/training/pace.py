@@ -189,7 +189,9 @@ def _measure(
         return Pace(step)
 
     def write_row(number: int) -> None:
-        metrics.write_row(number, loss, learning_rate=0.0)
+        with torch.no_grad():
+            own = method.meters(embeddings)
+        metrics.write_row(number, loss, 0.0, own)
         watchdog.judge(number)
 
     # The first step of a run has a row with spectra, and the second one has none.

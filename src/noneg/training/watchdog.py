@@ -10,6 +10,8 @@ from typing import Any, Literal, final
 from noneg.diagnostics import Verdict, judge, judge_end
 from noneg.evaluation.label_free import VIEWS
 from noneg.files import whole_or_not_at_all
+from noneg.methods import find_method
+from noneg.methods.base import Failure
 from noneg.records.contents import Meters
 from noneg.records.directory import RunDirectory
 from noneg.training.causes import likely_causes
@@ -118,7 +120,12 @@ class Watchdog:
             self.metrics.steps.total,
             self.start_rows,
             begins_trained=self.config.start is not None,
+            own_failure=self._own_failure,
         )
+
+    def _own_failure(self, row: Mapping[str, float]) -> Failure | None:
+        failure = find_method(self.config.method).failure
+        return None if failure is None else failure(row, self.config.options)
 
     def _considered(self, rows: list[dict[str, float]]) -> list[dict[str, float]]:
         """The first row, of the untrained network, and the rows since the last rollback."""
