@@ -70,9 +70,11 @@ def assignment_entropies(
     if each is in one cluster and all clusters are used. The mean over targets.
     """
     largest = math.log(max(2, assignments.shape[2]))
+    # View by view: with many clusters, all of them at once take much memory.
     of_images = [torch.special.entr(each).sum(dim=1).mean() for each in assignments]
     of_means = [torch.special.entr(each.mean(dim=0)).sum() for each in assignments]
-    return tuple(float(torch.stack(each).mean()) / largest for each in (of_images, of_means))  # type: ignore[return-value]
+    image, mean = (float(torch.stack(each).mean()) / largest for each in (of_images, of_means))
+    return image, mean
 
 
 @in_full_precision

@@ -143,9 +143,7 @@ def train_method(
                         observer.observe(step, epoch, method, embeddings)
             if is_first and metrics.is_due(step):
                 rate = state.raw_optimizer.param_groups[0]["lr"]
-                with torch.no_grad():
-                    own = method.meters(embeddings)
-                row = metrics.write_row(step, loss, rate, own)
+                row = metrics.write_row(step, loss, rate, method, embeddings)
                 for logger in loggers:
                     logger.log(row, step)
                 bar.set_postfix_str(summarize(row, loss), refresh=False)

@@ -6,7 +6,7 @@ from typing import final
 
 import torch
 
-from noneg.methods.base import Loss
+from noneg.methods.base import Embeddings, Loss, Method
 from noneg.records.directory import RunDirectory
 from noneg.records.table import numbers_of
 from noneg.training.metering import IMAGES_BETWEEN_SPECTRA, LARGEST_SPECTRUM, Metering
@@ -65,7 +65,7 @@ class Metrics:
 
     @torch.no_grad()
     def write_row(
-        self, step: int, loss: Loss, learning_rate: float, own: Mapping[str, float]
+        self, step: int, loss: Loss, learning_rate: float, method: Method, embeddings: Embeddings
     ) -> dict[str, float]:
         """Measure and write a row; returns it as it reads back from the file.
 
@@ -73,7 +73,8 @@ class Metrics:
             step: the number of steps done.
             loss: of this step.
             learning_rate: of this step.
-            own: the method's own meters.
+            method: whose own meters are measured, too.
+            embeddings: of this step.
         """
         now = time.perf_counter()
         images = (step - self.last_step) * self.batch_size
@@ -94,7 +95,7 @@ class Metrics:
             row |= self.metering.full()
         else:
             row |= self.metering.quick()
-        row |= own
+        row |= method.meters(embeddings)
         # Rounded as in the file, so that a resumed run judges by the same numbers.
         self.history.append(numbers_of(self.table.append(row)))
         return self.history[-1]

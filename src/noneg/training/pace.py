@@ -189,9 +189,7 @@ def _measure(
         return Pace(step)
 
     def write_row(number: int) -> None:
-        with torch.no_grad():
-            own = method.meters(embeddings)
-        metrics.write_row(number, loss, 0.0, own)
+        metrics.write_row(number, loss, 0.0, method, embeddings)
         watchdog.judge(number)
 
     # The first step of a run has a row with spectra, and the second one has none.
