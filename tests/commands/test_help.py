@@ -82,7 +82,7 @@ def test_the_help_of_train_has_the_defaults_of_the_chosen_method(
     shown = " ".join(capsys.readouterr().out.split())
     assert "--options.tau-constant {true,false}" in shown
     assert "passes over the images. (int; default: 1000)" in shown
-    assert "--optimizer {adamw,muon,sgd,lars} name of the optimizer; muon is" in shown
+    assert "--optimizer {adamw,muon,sgd,lars,larc} name of the optimizer; muon is" in shown
     assert "--options.projector [ITEM,...] widths" in shown
     assert "(list of int; default: [4096, 256])" in shown
 
