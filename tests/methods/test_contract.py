@@ -188,6 +188,13 @@ def test_views_may_differ_in_size(name: str) -> None:
 
 
 @every_method
+def test_no_embedding_is_gathered_twice(name: str) -> None:
+    e = build(name).embed(make_views())
+    places = [each.untyped_storage().data_ptr() for each in (e.z, e.p, e.t) if each is not None]
+    assert len(set(places)) == len(places)
+
+
+@every_method
 def test_every_trainable_parameter_gets_a_gradient_and_no_target_does(name: str) -> None:
     method = build(name)
     compute_gradient(method, make_views(), torch.arange(BATCH))

@@ -28,7 +28,8 @@ class Embeddings:
         z: projection [V, B, K]: the input of the loss.
         p: prediction [V, B, P]; None for methods without one. P is K, or the number of prototypes.
         t: target [T, B, P] of the first T views, without gradient; None for methods without a
-            target. Small crops have none (`large_views`), so T may be less than V.
+            target, and where all of z, or p, are targets (`own_targets`). Small crops have none
+            (`large_views`), so T may be less than V.
         index: int64 [B], which images these are.
     """
 
@@ -49,6 +50,18 @@ def large_views(
     """
     side = views[0].shape[-1]
     return tuple(takewhile(lambda view: view.shape[-1] == side, views))
+
+
+def own_targets(
+    own: Float[Tensor, "views batch width"],
+    views: tuple[Float[Tensor, "batch channels _ _"], ...],
+) -> Float[Tensor, "targets batch width"] | None:
+    """`t` of a method whose targets are its own z, or p, of the large views.
+
+    None if all views are large, so that processes do not send each other the same numbers twice.
+    """
+    large = large_views(views)
+    return None if len(large) == len(views) else own[: len(large)]
 
 
 def means_of_others(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from noneg.losses.inputs import check_views
-from noneg.methods.base import Embeddings, Loss, Method, Rate, large_views, means_of_others
+from noneg.methods.base import Embeddings, Loss, Method, Rate, means_of_others, own_targets
 from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
@@ -85,7 +85,7 @@ class FastSiam(Method):
         h = torch.stack([self.backbone(view) for view in views])
         z = torch.stack([self.projector(each) for each in h])
         p = torch.stack([self.predictor(each) for each in z])
-        return Embeddings(h=h, z=z, p=p, t=z[: len(large_views(views))].detach())
+        return Embeddings(h=h, z=z, p=p, t=own_targets(z.detach(), views))
 
     def objective(self, e: Embeddings) -> Loss:
         """-cos of each prediction and the mean of the other large views, not normalized."""

@@ -20,7 +20,7 @@ from torch.nn.functional import normalize
 
 from noneg.losses import distance_to_mean, sigreg, sphere_discrepancy
 from noneg.losses.inputs import check_views
-from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.base import Embeddings, Loss, Method, own_targets
 from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
@@ -99,7 +99,7 @@ class LeJEPA(Method):
         """Representation and projection of each view; `t` tells how many are large."""
         h = torch.stack([self.backbone(view) for view in views])
         z = torch.stack([self.projector(each) for each in h])
-        return Embeddings(h=h, z=z, t=z[: len(large_views(views))].detach())
+        return Embeddings(h=h, z=z, t=own_targets(z.detach(), views))
 
     def objective(self, e: Embeddings) -> Loss:
         """Invariance, and the statistic of each view, on the whole batch."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from noneg.errors import NonegError
 from noneg.losses import negative_cosine, variance_hinge
-from noneg.methods.base import Embeddings, Loss, Method, Rate, large_views
+from noneg.methods.base import Embeddings, Loss, Method, Rate, large_views, own_targets
 from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
@@ -124,11 +124,10 @@ class SimSiam(Method):
         h = torch.stack([self.backbone(view) for view in views])
         z = torch.stack([self.projector(each) for each in h])
         p = torch.stack([self.predictor(each) for each in z])
-        large = large_views(views)
-        t = z[: len(large)]
+        t = own_targets(z, views)
         if self.held is not None:
             with torch.no_grad():
-                t = torch.stack([self.held(view) for view in large])
+                t = torch.stack([self.held(view) for view in large_views(views)])
         return Embeddings(h=h, z=z, p=p, t=t)
 
     def objective(self, e: Embeddings) -> Loss:

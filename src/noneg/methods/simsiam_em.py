@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity
 
 from noneg.losses.inputs import check_views
-from noneg.methods.base import Embeddings, Loss, Method, large_views, means_of_others
+from noneg.methods.base import Embeddings, Loss, Method, means_of_others, own_targets
 from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
@@ -83,7 +83,7 @@ class SimSiamEM(Method):
         """Representation and projection of each view; targets are of large views."""
         h = torch.stack([self.backbone(view) for view in views])
         z = torch.stack([self.projector(each) for each in h])
-        return Embeddings(h=h, z=z, t=z[: len(large_views(views))].detach())
+        return Embeddings(h=h, z=z, t=own_targets(z.detach(), views))
 
     def objective(self, e: Embeddings) -> Loss:
         """Each view against its image's eta, averaged with its other views; updates eta."""

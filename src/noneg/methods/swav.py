@@ -23,7 +23,7 @@ from torch.nn.functional import normalize
 
 from noneg.errors import NonegError
 from noneg.losses import assignment_entropies, sinkhorn, swav
-from noneg.methods.base import Embeddings, Failure, Loss, Method, large_views
+from noneg.methods.base import Embeddings, Failure, Loss, Method, own_targets
 from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
@@ -139,7 +139,7 @@ class SwAV(Method):
         z = torch.stack([normalize(self.projector(each), dim=1) for each in h])
         fixed = bool(self.progress < self.options.fixed)
         p = torch.stack([self.prototypes(each, fixed=fixed) for each in z])
-        return Embeddings(h=h, z=z, p=p, t=p[: len(large_views(views))].detach())
+        return Embeddings(h=h, z=z, p=p, t=own_targets(p.detach(), views))
 
     def objective(self, e: Embeddings) -> Loss:
         """Assignments over the whole batch and the queue, and their cross-entropy.
@@ -148,14 +148,14 @@ class SwAV(Method):
             NonegError: the queue is shorter than the large views of a batch.
         """
         assert e.p is not None
-        assert e.t is not None
+        targets = e.p if e.t is None else e.t
         terms = swav(
             e.p,
-            e.t,
+            targets,
             temperature=self.options.temperature,
             epsilon=self.options.epsilon,
             iterations=self.options.iterations,
-            queue=self._earlier_scores(e, len(e.t)) if self.options.queue else None,
+            queue=self._earlier_scores(e, len(targets)) if self.options.queue else None,
         )
         return Loss(terms["swav"], terms)
 
@@ -178,8 +178,11 @@ class SwAV(Method):
 
     def meters(self, e: Embeddings) -> dict[str, float]:
         """The entropy of the batch's assignments, without the queue; 1 if they say nothing."""
-        assert e.t is not None
-        assigned = sinkhorn(e.t, epsilon=self.options.epsilon, iterations=self.options.iterations)
+        assert e.p is not None
+        targets = e.p if e.t is None else e.t
+        assigned = sinkhorn(
+            targets, epsilon=self.options.epsilon, iterations=self.options.iterations
+        )
         return {"target_entropy": assignment_entropies(assigned)[0]}
 
     def begin_again(self) -> None:

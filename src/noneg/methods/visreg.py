@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from noneg.losses import visreg
-from noneg.methods.base import Embeddings, Loss, Method, large_views
+from noneg.methods.base import Embeddings, Loss, Method, own_targets
 from noneg.methods.limits import check_options
 from noneg.methods.recipe import Recipe
 from noneg.methods.traits import Traits
@@ -97,7 +97,7 @@ class VISReg(Method):
         """Representation and projection of each view; `t` tells how many are large."""
         h = torch.stack([self.backbone(view) for view in views])
         z = torch.stack([self.projector(each) for each in h])
-        return Embeddings(h=h, z=z, t=z[: len(large_views(views))].detach())
+        return Embeddings(h=h, z=z, t=own_targets(z.detach(), views))
 
     def objective(self, e: Embeddings) -> Loss:
         """The four terms, on the whole batch."""
