@@ -5,7 +5,8 @@ counted by its purpose; the loopback device reports the bytes on the wire. Formu
 checked against these counts, give the bytes for numbers of processes that one machine does not
 have.
 
-    python benchmarks/communication.py     about a minute on one thread
+    python benchmarks/communication.py                            some minutes on two cores
+    python benchmarks/communication.py --methods lejepa swav      these alone
 """
 
 import argparse
@@ -21,14 +22,14 @@ import torch.multiprocessing
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from noneg.methods import list_methods
+from methods_pace import COMPARED
 from noneg.methods.base import Method
 from noneg.networks.norms import batch_norms
 from noneg.training.build import build_method
 from noneg.training.config import make_config
 from noneg.training.distributed import synchronize_statistics
 from noneg.training.plan import Plan, plan_of
-from noneg.training.step import compute_gradient
+from noneg.training.step import Views, compute_gradient
 from shapes_views import shapes_pixels, shapes_views
 
 RANKS, BATCH, STEPS = 2, 64, 4
@@ -61,7 +62,7 @@ def sent_on_loopback() -> int:
     raise RuntimeError("no loopback device")
 
 
-def one_rank(rank: int, port: int, results: Path) -> None:
+def one_rank(rank: int, port: int, methods: list[str], results: Path) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group(
         "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=rank, world_size=RANKS
@@ -87,7 +88,7 @@ def one_rank(rank: int, port: int, results: Path) -> None:
     torch.distributed.all_gather = counting_gather
     torch.distributed.all_reduce = counting_reduce
     rows = []
-    for name in list_methods():
+    for name in methods:
         plan = small_plan(name)
         method = build_method(plan)
         synchronize_statistics(method)
@@ -110,69 +111,92 @@ def one_rank(rank: int, port: int, results: Path) -> None:
     torch.distributed.destroy_process_group()
 
 
-def on_paper(method: Method, batch: int, ranks: int, widths: dict[str, int]) -> dict[str, float]:
+@torch.no_grad()
+def numbers_per_image(method: Method, views: Views) -> int:
+    """How many numbers of an image's embeddings the processes exchange."""
+    e = method.embed(views)
+    found = (each for each in (e.h, e.z, e.p, e.t) if each is not None)
+    return sum(each.shape[0] * each.shape[2] for each in found)
+
+
+def numbers_of_statistics(method: Method, views: Views) -> int:
+    """Mean and variance of each feature at each call of a BatchNorm, and again for its gradient."""
+    numbers = 0
+
+    def count(norm: nn.Module, _inputs: Any, output: Tensor) -> None:
+        nonlocal numbers
+        features = norm.num_features
+        assert isinstance(features, int)
+        numbers += 2 * features * (2 if output.requires_grad else 1)
+
+    hooks = [each.register_forward_hook(count) for each in batch_norms(method)]
+    method.embed(views)
+    for hook in hooks:
+        hook.remove()
+    return numbers
+
+
+def on_paper(method: Method, views: Views, batch: int, ranks: int) -> dict[str, float]:
     """Bytes that one rank sends per step, with ring algorithms.
 
     Embeddings: an all-gather of float32, ranks - 1 times the rank's own share, and nothing in the
-    backward pass. BatchNorm: mean and variance of each feature of each view, all-reduced in the
-    forward pass, and in the backward pass except for a target network. Gradients: an all-reduce.
-    A ring sends 2 (ranks - 1) / ranks times the size of what it all-reduces.
+    backward pass. BatchNorm and gradients: all-reduces. A ring sends 2 (ranks - 1) / ranks times
+    the size of what it all-reduces.
+
+    Args:
+        method: with its network.
+        views: of any two images, from which the numbers of an image are counted.
+        batch: images per step, on all ranks together.
+        ranks: number of processes.
     """
-    share = 2 * batch // ranks * sum(widths.values()) * 4 + batch // ranks * 8
-    target = getattr(method, "target", None) or nn.Module()
-    features = 2 * sum(each.num_features for each in batch_norms(method))
-    without_gradient = 2 * sum(each.num_features for each in batch_norms(target))
+    share = batch // ranks * (4 * numbers_per_image(method, views) + 8)
     trained = sum(each.numel() for each in method.parameters() if each.requires_grad)
     around = 2 * (ranks - 1) / ranks
     return {
         "embeddings": (ranks - 1) * share,
-        "statistics": around * (4 * features - 2 * without_gradient) * 4,
-        "gradients": around * trained * 4,
+        "statistics": around * 4 * numbers_of_statistics(method, views),
+        "gradients": around * 4 * trained,
     }
-
-
-def embedding_widths(method: Method, size: int) -> dict[str, int]:
-    method.eval()
-    with torch.no_grad():
-        e = method.embed((torch.zeros(2, 3, size, size),) * 2)
-    method.train()
-    found = {"h": e.h, "z": e.z, "p": e.p, "t": e.t}
-    return {name: value.shape[2] for name, value in found.items() if value is not None}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/communication.csv"))
-    out = parser.parse_args().out
+    parser.add_argument("--methods", nargs="+", default=COMPARED, choices=COMPARED)
+    chosen = parser.parse_args()
+    out = chosen.out
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = int(listener.getsockname()[1])
     results = out.with_suffix(".pt")
-    torch.multiprocessing.spawn(one_rank, (port, results), nprocs=RANKS)
+    torch.multiprocessing.spawn(one_rank, (port, chosen.methods, results), nprocs=RANKS)
     measured = torch.load(results, weights_only=True)
     results.unlink()
     rows: list[list[object]] = []
     for name, payload, wire in measured:
-        method = build_method(small_plan(name))
-        paper = on_paper(method, BATCH, RANKS, embedding_widths(method, 32))
+        plan = small_plan(name)
+        views = shapes_views(shapes_pixels(2), torch.arange(2), plan)
+        paper = on_paper(build_method(plan), views, BATCH, RANKS)
         for kind, sent in paper.items():
             row = [name, "small_resnet", BATCH, RANKS, kind, f"{sent:.0f}", payload[kind], ""]
             rows.append(row)
         total = sum(paper.values())
         rows.append([name, "small_resnet", BATCH, RANKS, "all", f"{total:.0f}", "", f"{wire:.0f}"])
-    for name in list_methods():
-        config = make_config(
-            method=name,
-            recipe="paper",
-            backbone="resnet50",
-            size=224,
-            channels=3,
-            batch_size=BATCH,
+    for name in chosen.methods:
+        plan = plan_of(
+            make_config(
+                method=name,
+                recipe="paper",
+                backbone="resnet50",
+                size=224,
+                channels=3,
+                batch_size=BATCH,
+            )
         )
-        method = build_method(plan_of(config))
-        widths = embedding_widths(method, 64)
+        method = build_method(plan)
+        views = shapes_views(shapes_pixels(2), torch.arange(2), plan)
         for batch, ranks in ((4096, 64), (4096, 1024)):
-            paper = on_paper(method, batch, ranks, widths)
+            paper = on_paper(method, views, batch, ranks)
             for kind, sent in paper.items():
                 rows.append([name, "resnet50", batch, ranks, kind, f"{sent:.0f}", "", ""])
     with out.open("w", newline="", encoding="utf-8") as file:
