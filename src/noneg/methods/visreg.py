@@ -94,7 +94,7 @@ class VISReg(Method):
         self.projector = mlp((width, *options.projector), bias=False)
 
     def embed(self, views: tuple[Tensor, ...]) -> Embeddings:
-        """Representation and projection of each view; `t` tells how many are large."""
+        """Representation and projection of each view; `t` has the large ones if not all are."""
         h = torch.stack([self.backbone(view) for view in views])
         z = torch.stack([self.projector(each) for each in h])
         return Embeddings(h=h, z=z, t=own_targets(z.detach(), views))
